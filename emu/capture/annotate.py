@@ -1,0 +1,472 @@
+"""The annotated capture: every frame once, bytes and order untouched, and beside it what became of it.
+
+A pcapng section with a pair of interfaces per device, `eth0` for the frames that survived and `eth0-drop` for
+the others.  A dropped frame has two comments, a short one that groups and a long one of `key=value` that
+explains; stock Wireshark filters on both.  What is left out is left out for a reason: epb_verdict makes
+Wireshark 4.0 write damaged files, custom blocks become rows of the packet list, tcpdump refuses interfaces
+that differ in link type or snap length.
+Source: draft-ietf-opsawg-pcapng; block and option numbers carry its names.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from emu import __version__
+from emu.capture.output import OutputFile
+from emu.engine.plain import Engine
+from emu.errors import UsageError
+from emu.kernel.drop_reason import (
+    CAUSES,
+    DELIVERED,
+    DROPPED,
+    NO_REASON,
+    NOT_PLAYED,
+    NOT_RECEIVED,
+    POINTS,
+    REASONS,
+    RX_LENGTH,
+    RX_MISSED,
+    VERDICTS,
+)
+from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OUTGOING
+from emu.kernel.record import record
+from emu.wire.octets import Octets, put_le16, put_le32
+
+SNAPLEN = 262_144  # of every interface; Wireshark and libpcap read no longer frames
+DROP_SUFFIX = "-drop"
+ANNOTATE = ("drops", "all")
+
+SHB_TYPE, IDB_TYPE, ISB_TYPE, EPB_TYPE = 0x0A0D0D0A, 1, 5, 6
+BYTE_ORDER_MAGIC = 0x1A2B3C4D
+LINKTYPE_ETHERNET = 1
+OPT_ENDOFOPT, OPT_COMMENT = 0, 1
+SHB_USERAPPL = 4
+IF_NAME, IF_DESCRIPTION, IF_TSRESOL = 2, 3, 9
+EPB_FLAGS, EPB_PACKETID, EPB_QUEUE = 2, 5, 6
+ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
+FLAG_INBOUND, FLAG_OUTBOUND = 1, 2
+NANOSECONDS = b"\x09"
+MAX_OPTION = 65_535  # bytes in one option
+
+KEYS = (
+    "memalloc",
+    "from_reserve",
+    "pfmemalloc",
+    "reserve_used",
+    "cap",
+    "free_pages",
+    "floor_pages",
+    "ring_free",
+    "culprit",
+)
+(
+    MEMALLOC_KEY,
+    FROM_RESERVE_KEY,
+    PFMEMALLOC_KEY,
+    RESERVE_USED_KEY,
+    CAP_KEY,
+    FREE_PAGES_KEY,
+    FLOOR_PAGES_KEY,
+    RING_FREE_KEY,
+    CULPRIT_KEY,
+) = range(len(KEYS))
+N_KEYS = len(KEYS)
+N_NAMES = 5  # verdict, reason, cause, point, rule
+
+# The words of comments stand in one blob; these are the places of each group's first word in their table.
+VERDICT_WORDS = 0
+DROP_WORDS = VERDICT_WORDS + len(VERDICTS)
+REASON_WORDS = DROP_WORDS + len(REASONS)
+CAUSE_WORDS = REASON_WORDS + len(REASONS)
+POINT_WORDS = CAUSE_WORDS + len(CAUSES)
+KEY_WORDS = POINT_WORDS + len(POINTS)
+IDENTITY_WORD = KEY_WORDS + len(KEYS)  # no text, but the options that end every packet
+RULE_WORDS = IDENTITY_WORD + 1
+MAX_RULE_NAMES = 64
+MAX_WORDS = RULE_WORDS + MAX_RULE_NAMES
+MAX_NAME = 255  # bytes of a name in a comment
+
+N_REASONS, N_CAUSES, N_POINTS = len(REASONS), len(CAUSES), len(POINTS)
+MAX_INTERFACES = 2 * MAX_DEVICES
+
+FILL = 1 << 20  # the buffer is written when it holds so much
+MAX_OPTIONS = 8_192  # bytes: two comments and what else stands behind a frame
+BUFFER = FILL + SNAPLEN + MAX_OPTIONS
+assert 8 * (MAX_NAME + 32) + len(KEYS) * (32 + 20) < MAX_OPTIONS, "names and numbers of a block have room"
+assert FILL % 4 == 0 and BUFFER % 4 == 0, "blocks start on multiples of 4"
+
+
+@record
+class Sheet:
+    """What `encode` needs besides packets and words, and what it counts for the statistics, by interface."""
+
+    annotate_all: int  # 1: survivors get a comment too
+    stop_at: int  # bytes in the buffer at which to stop
+    devices: int
+    rules: int
+    word_start: Annotated[list[int], MAX_WORDS]  # in the blob
+    word_length: Annotated[list[int], MAX_WORDS]
+    frames: Annotated[list[int], MAX_INTERFACES]
+    received: Annotated[list[int], MAX_INTERFACES]
+    delivered: Annotated[list[int], MAX_INTERFACES]
+    nic_drops: Annotated[list[int], MAX_INTERFACES]
+    os_drops: Annotated[list[int], MAX_INTERFACES]
+    first_ns: Annotated[list[int], MAX_INTERFACES]  # earliest time of a frame
+    last_ns: Annotated[list[int], MAX_INTERFACES]
+
+
+class AnnotatedWriter:
+    """Writes packets with their verdicts as an annotated capture; after every `write` the file is valid."""
+
+    def __init__(
+        self,
+        output: OutputFile,
+        engine: Engine,
+        *,
+        annotate: str = "drops",
+        policy: str,
+        rules: Sequence[str],
+        devices: Sequence[str],
+        comments: Sequence[str],
+    ) -> None:
+        """Write the headers.
+
+        `annotate` is one of ANNOTATE, `rules` names policy rules by `Packet.rule`, `devices` by `Packet.dev`;
+        `comments` go to the section header.  Errors: UsageError when a name or comment is too long.
+        """
+        assert annotate in ANNOTATE, annotate
+        assert 1 <= len(devices) <= MAX_DEVICES, devices
+        assert 1 <= len(rules) <= MAX_RULE_NAMES, rules
+        self.output = output
+        self.devices = tuple(devices)
+        self._engine = engine
+        self._buffer = bytearray(BUFFER)
+        self._out = engine.view(self._buffer)
+        self._encode = engine.function(encode)
+        self._sheet = engine.new(Sheet)
+        self._sheet.annotate_all = int(annotate == "all")
+        self._sheet.stop_at = FILL
+        self._sheet.devices = len(devices)
+        self._sheet.rules = len(rules)
+        self._words = engine.view(_fill_words(self._sheet, _words(policy, rules)))
+        output.write(_section_header(comments) + b"".join(map(_interface_pair, devices)))
+
+    def write(self, rows: Any, first: int, last: int, octets: Any) -> None:
+        """Write `rows[first:last]`: their verdicts are final, their frames in `octets`, an engine's view."""
+        while first < last:
+            after, size = self._encode(rows, first, last, octets, self._out, 0, self._sheet, self._words)
+            if after == first:
+                frame = self._engine.function(frame_of)(rows, first)
+                raise AssertionError(f"frame {frame}: no final verdict, or not within the window")
+            self.output.write(memoryview(self._buffer)[:size])
+            first = after
+
+    def close(self, comments_incomplete: str | None = None) -> None:
+        """Write the statistics; the caller finishes the output.
+
+        `comments_incomplete` says why the capture ends early: the section header is long written, so it
+        becomes the comment of the first interface's statistics.
+        """
+        at_end = max(self._sheet.last_ns)
+        blocks = []
+        for interface in range(2 * len(self.devices)):
+            comment = comments_incomplete if interface == 0 else None
+            blocks.append(_statistics(self._sheet, interface, int(at_end), comment))
+        self.output.write(b"".join(blocks))
+
+
+def pair_of(if_name: str) -> tuple[str, bool]:
+    """The device that an interface of an annotated capture stands for, and whether it holds its drops."""
+    device = if_name.removesuffix(DROP_SUFFIX)
+    return (device, True) if device and device != if_name else (if_name, False)
+
+
+def encode(
+    rows: Any, first: int, last: int, octets: Octets, out: bytearray, at: int, sheet: Any, words: Octets
+) -> tuple[int, int]:
+    """Encode packets from `rows[first]` on into `out[at:]`; returns the next row and the end of the blocks.
+
+    Stops before `last` when `out` holds `sheet.stop_at` bytes, and at a row that cannot be written.
+    """
+    row = first
+    while row < last and at < sheet.stop_at:
+        packet = rows[row]
+        if not is_sound(packet, sheet, len(octets)):
+            break
+        at = put_packet(packet, octets, out, at, sheet, words)
+        row += 1
+    return row, at
+
+
+def frame_of(rows: Any, at: int) -> int:
+    """The frame number of a row."""
+    return int(rows[at].frame)
+
+
+def is_sound(packet: Any, sheet: Any, size: int) -> bool:
+    """Whether the packet's verdict is final, its numbers have names and its bytes are there."""
+    if packet.verdict < DELIVERED or packet.verdict > NOT_PLAYED:
+        return False
+    if packet.verdict == DROPPED and packet.reason == NO_REASON:
+        return False
+    if packet.dev < NONE or packet.dev >= sheet.devices or packet.rule < 0 or packet.rule >= sheet.rules:
+        return False
+    if packet.reason < 0 or packet.reason >= N_REASONS or packet.cause < 0 or packet.cause >= N_CAUSES:
+        return False
+    if packet.point < 0 or packet.point >= N_POINTS or packet.caplen < 0 or packet.caplen > SNAPLEN:
+        return False
+    return bool(0 <= packet.offset <= size - packet.caplen)
+
+
+def put_packet(packet: Any, octets: Octets, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
+    """One Enhanced Packet Block; returns its end."""
+    dropped = int(packet.verdict == DROPPED)
+    interface = 2 * max(packet.dev, 0) + dropped  # a frame that no device took is shown on the first
+    time_ns = max(packet.file_time_ns, 0)
+    start = at
+    put_le32(out, at, EPB_TYPE)
+    put_le32(out, at + 8, interface)
+    put_le32(out, at + 12, time_ns >> 32)
+    put_le32(out, at + 16, time_ns)
+    put_le32(out, at + 20, packet.caplen)
+    put_le32(out, at + 24, packet.length)
+    copy_octets(out, at + 28, octets, packet.offset, packet.caplen)
+    at = pad(out, at + 28 + packet.caplen)
+    if dropped:
+        end = put_word(out, at + 4, sheet, words, DROP_WORDS + packet.reason)
+        at = end_comment(out, at, end)
+    if dropped or sheet.annotate_all:
+        end = put_story(packet, out, at + 4, sheet, words)
+        at = end_comment(out, at, end)
+    at = put_identity(packet, out, at, sheet, words)
+    put_le32(out, start + 4, at + 4 - start)
+    put_le32(out, at, at + 4 - start)
+    count(packet, sheet, interface, time_ns)
+    return at + 4
+
+
+def put_story(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
+    """The text that explains a verdict: names first, then the numbers that decided."""
+    # Loops, not a line for each: numba inlines every call, and the first run waits for it.
+    for group in range(N_NAMES):
+        at = put_word(out, at, sheet, words, name_of(packet, group))
+    for key in range(N_KEYS):
+        at = put_word(out, at, sheet, words, KEY_WORDS + key)
+        at = put_decimal(out, at, number_of(packet, key))
+    return at
+
+
+def name_of(packet: Any, group: int) -> int:
+    """The word of each group of names, in the order of a comment."""
+    if group == 0:
+        word = VERDICT_WORDS + packet.verdict
+    elif group == 1:
+        word = REASON_WORDS + packet.reason
+    elif group == 2:
+        word = CAUSE_WORDS + packet.cause
+    elif group == 3:
+        word = POINT_WORDS + packet.point
+    else:
+        word = RULE_WORDS + packet.rule
+    return int(word)
+
+
+def number_of(packet: Any, key: int) -> int:
+    """The number that belongs to a key of KEYS."""
+    if key == MEMALLOC_KEY:
+        number = packet.memalloc
+    elif key == FROM_RESERVE_KEY:
+        number = packet.from_reserve
+    elif key == PFMEMALLOC_KEY:
+        number = packet.pfmemalloc
+    elif key == RESERVE_USED_KEY:
+        number = packet.reserve_used_before
+    elif key == CAP_KEY:
+        number = packet.cap_skbs
+    elif key == FREE_PAGES_KEY:
+        number = packet.free_pages
+    elif key == FLOOR_PAGES_KEY:
+        number = packet.floor_pages
+    elif key == RING_FREE_KEY:
+        number = packet.ring_free
+    else:
+        number = packet.culprit_frame
+    return int(number)
+
+
+def put_identity(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
+    """The options that every frame has: direction, packet id, queue, and the end of options."""
+    end = put_word(out, at, sheet, words, IDENTITY_WORD)
+    if packet.pkt_type == PACKET_OUTGOING:
+        out[at + 4] = FLAG_OUTBOUND
+    put_le32(out, at + 12, packet.packet_id)
+    put_le32(out, at + 16, packet.packet_id >> 32)
+    return end
+
+
+def put_option(out: bytearray, at: int, code: int, length: int) -> None:
+    """The head of an option; the length is without padding."""
+    put_le16(out, at, code)
+    put_le16(out, at + 2, length)
+
+
+def end_comment(out: bytearray, at: int, end: int) -> int:
+    """Make a comment option of the text from `at + 4` to `end`; returns the end of the option."""
+    put_option(out, at, OPT_COMMENT, end - at - 4)
+    return pad(out, end)
+
+
+def pad(out: bytearray, at: int) -> int:
+    """Zeros up to the next multiple of 4."""
+    while at & 3:
+        out[at] = 0
+        at += 1
+    return at
+
+
+def put_word(out: bytearray, at: int, sheet: Any, words: Octets, word: int) -> int:
+    """A word of the blob; returns its end."""
+    length = sheet.word_length[word]
+    copy_octets(out, at, words, sheet.word_start[word], length)
+    return int(at + length)
+
+
+def put_decimal(out: bytearray, at: int, value: int) -> int:
+    """A number in decimal; returns its end."""
+    if value < 0:
+        out[at] = 0x2D
+        at += 1
+        value = -value
+    end = at + 1
+    limit = value
+    while limit >= 10:
+        limit //= 10
+        end += 1
+    place = end
+    while place > at:
+        place -= 1
+        out[place] = 0x30 + value % 10
+        value //= 10
+    return end
+
+
+def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
+    """Copy bytes from one buffer into another."""
+    out[at : at + length] = octets[start : start + length]
+
+
+def _copy_octets_compiled(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
+    """The same for numba: a loop over whole slices becomes vector moves, a slice assignment does not."""
+    target = out[at : at + length]
+    source = octets[start : start + length]
+    for index in range(len(target)):
+        target[index] = source[index]
+
+
+copy_octets.compiled_twin = _copy_octets_compiled  # type: ignore[attr-defined]
+
+
+def count(packet: Any, sheet: Any, interface: int, time_ns: int) -> None:
+    """Count the packet for the statistics of its interface."""
+    if sheet.frames[interface] == 0 or time_ns < sheet.first_ns[interface]:
+        sheet.first_ns[interface] = time_ns
+    sheet.last_ns[interface] = max(time_ns, sheet.last_ns[interface])
+    sheet.frames[interface] += 1
+    if packet.verdict != NOT_RECEIVED and packet.verdict != NOT_PLAYED:
+        sheet.received[interface] += 1
+    if packet.verdict == DELIVERED:
+        sheet.delivered[interface] += 1
+    elif packet.verdict == DROPPED:
+        if packet.reason == RX_MISSED or packet.reason == RX_LENGTH:
+            sheet.nic_drops[interface] += 1
+        else:
+            sheet.os_drops[interface] += 1
+
+
+def _words(policy: str, rules: Sequence[str]) -> list[bytes]:
+    """Every word of a comment, in the order of the *_WORDS constants; empty where there is nothing to say."""
+    reasons = [reason.name for reason in REASONS]
+    words = [f"emu verdict={name}".encode() for name in VERDICTS]
+    words += [f"DROP {name}".encode() for name in reasons]
+    words += _named("reason", reasons)
+    words += _named("cause", [cause.name for cause in CAUSES])
+    words += _named("point", POINTS)
+    words += [f" {key}=".encode() for key in KEYS]
+    words.append(
+        _options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4)))
+    )
+    words += _named("rule", rules)
+    # The policy is the same for all packets: it stands with the key that follows it.
+    words[KEY_WORDS] = _named("policy", [policy])[0] + words[KEY_WORDS]
+    return words
+
+
+def _named(key: str, names: Sequence[str]) -> list[bytes]:
+    words = []
+    for name in names:
+        word = "_".join(name.split())  # a blank would end the value
+        if len(word.encode()) > MAX_NAME:
+            raise UsageError(f"{key} {word[:32]}...: a name in a comment has at most {MAX_NAME} bytes")
+        words.append(f" {key}={word}".encode() if word else b"")
+    return words
+
+
+def _fill_words(sheet: Any, words: list[bytes]) -> bytearray:
+    """Enter the words into the sheet's table; returns their blob."""
+    blob = bytearray()
+    for number, word in enumerate(words):
+        sheet.word_start[number] = len(blob)
+        sheet.word_length[number] = len(word)
+        blob += word
+    return blob
+
+
+def _block(kind: int, body: bytes) -> bytes:
+    size = len(body) + 12
+    return struct.pack("<II", kind, size) + body + struct.pack("<I", size)
+
+
+def _options(*options: tuple[int, bytes]) -> bytes:
+    parts = []
+    for code, value in (*options, (OPT_ENDOFOPT, b"")):
+        if len(value) > MAX_OPTION:
+            raise UsageError(f"{value[:32]!r}...: {len(value)} bytes; a pcapng option holds {MAX_OPTION}")
+        parts.append(struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4))
+    return b"".join(parts)
+
+
+def _section_header(comments: Sequence[str]) -> bytes:
+    head = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
+    said = [(OPT_COMMENT, comment.encode()) for comment in comments]
+    return _block(SHB_TYPE, head + _options(*said, (SHB_USERAPPL, f"emu {__version__}".encode())))
+
+
+def _interface_pair(device: str) -> bytes:
+    head = struct.pack("<HHI", LINKTYPE_ETHERNET, 0, SNAPLEN)
+    blocks = b""
+    for suffix, fate in (("", "survived"), (DROP_SUFFIX, "were dropped")):
+        name, description = f"{device}{suffix}".encode(), f"{device}: frames that {fate}".encode()
+        options = _options((IF_NAME, name), (IF_DESCRIPTION, description), (IF_TSRESOL, NANOSECONDS))
+        blocks += _block(IDB_TYPE, head + options)
+    return blocks
+
+
+def _statistics(sheet: Any, interface: int, at_end_ns: int, comment: str | None) -> bytes:
+    """One Interface Statistics Block; over a pair, received = delivered + dropped + in flight + oops."""
+    options: list[tuple[int, bytes]] = [] if comment is None else [(OPT_COMMENT, comment.encode())]
+    if sheet.frames[interface]:
+        options.append((ISB_STARTTIME, _time(int(sheet.first_ns[interface]))))
+        options.append((ISB_ENDTIME, _time(int(sheet.last_ns[interface]))))
+    for code, column in (
+        (ISB_IFRECV, sheet.received),
+        (ISB_IFDROP, sheet.nic_drops),
+        (ISB_OSDROP, sheet.os_drops),
+        (ISB_USRDELIV, sheet.delivered),
+    ):
+        options.append((code, struct.pack("<Q", int(column[interface]))))
+    return _block(ISB_TYPE, struct.pack("<I", interface) + _time(at_end_ns) + _options(*options))
+
+
+def _time(time_ns: int) -> bytes:
+    return struct.pack("<II", time_ns >> 32, time_ns & 0xFFFF_FFFF)

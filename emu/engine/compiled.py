@@ -1,0 +1,172 @@
+"""The compiled engine: the same functions, linked to one another through numba, on one numpy record.
+
+No function is written for it and none is decorated.  Every function of the modules in `SOURCES` is copied with
+globals in which its callees are replaced by their compiled twins; numba compiles what an entry point reaches, on its
+first call, and keeps the result in a cache folder that is keyed by all of these sources: numba itself does not notice
+a change in a callee of another file.
+"""
+
+import hashlib
+import importlib
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+
+from emu.engine.plain import F
+from emu.kernel.record import fields_of
+
+SOURCES = (
+    "emu.wire.octets",
+    "emu.wire.checksum",
+    "emu.wire.ethernet",
+    "emu.wire.arp",
+    "emu.wire.ipv4",
+    "emu.wire.tcp",
+    "emu.wire.udp",
+    "emu.wire.icmp",
+    "emu.wire.dissect",
+    "emu.capture.pcap",
+    "emu.capture.pcapng",
+    "emu.capture.bpf",
+    "emu.capture.annotate",
+    "emu.traffic.pace",
+    "emu.traffic.arrivals",
+    "emu.kernel.page_alloc",
+    "emu.kernel.slab",
+    "emu.kernel.skbuff",
+    "emu.kernel.netdevice",
+    "emu.kernel.e1000",
+    "emu.kernel.sock",
+    "emu.kernel.flows",
+    "emu.kernel.fate",
+    "emu.kernel.tcp_ipv4",
+    "emu.kernel.udp",
+    "emu.kernel.icmp",
+    "emu.kernel.arp",
+    "emu.kernel.ip_input",
+    "emu.kernel.dev",
+    "emu.kernel.writeback",
+    "emu.kernel.boot",
+    "emu.kernel.invariants",
+    "emu.engine.loop",
+)
+
+
+def dtype_of(row: type) -> np.dtype[Any]:
+    """The numpy dtype of a record class; every integer is 64 bits wide."""
+    columns: list[tuple[Any, ...]] = []
+    for name, nested, length in fields_of(row):
+        # A field that shadows an ndarray attribute would silently mean something else when not compiled.
+        assert not hasattr(np.ndarray, name) and not hasattr(np.void, name), f"{row.__name__}.{name} is numpy's"
+        kind: Any = np.int64 if nested is None else dtype_of(nested)
+        columns.append((name, kind, (length,)) if length else (name, kind))
+    return np.dtype(columns)
+
+
+def cache_key(modules: list[ModuleType]) -> str:
+    """A hash of all that the compiled code depends on: sources, numba's version, Python's and the CPU."""
+    digest = hashlib.sha256()
+    for module in modules:
+        assert module.__file__ is not None
+        digest.update(Path(module.__file__).read_bytes())
+    root = Path(__file__).parent.parent / "kernel"
+    for name in ("machine.py", "policy.py", "drop_reason.py", "record.py"):
+        digest.update((root / name).read_bytes())
+    facts = (numba.__version__, np.__version__, platform.python_version(), numba.core.config.CPU_NAME or "")
+    digest.update(repr((facts, _cpu_name())).encode())
+    return digest.hexdigest()[:24]
+
+
+def _cpu_name() -> str:
+    from llvmlite import binding  # type: ignore[import-untyped,unused-ignore]
+
+    return str(binding.get_host_cpu_name())
+
+
+def cache_folder(key: str) -> Path:
+    """Where compiled code is kept: the user's cache, else a private temporary folder of this user."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    for root in (Path(home) / "emu", Path(tempfile.gettempdir()) / f"emu-cache-{os.getuid()}"):
+        folder = root / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+            return folder
+    return Path(tempfile.mkdtemp(prefix="emu-cache-"))
+
+
+class CompiledEngine:
+    """Runs the functions of `SOURCES` through numba."""
+
+    name = "compiled"
+
+    def __init__(self) -> None:
+        """Link the sources; nothing is compiled before it is called."""
+        modules = [importlib.import_module(name) for name in SOURCES]
+        self.cache = cache_folder(cache_key(modules))
+        numba.config.CACHE_DIR = str(self.cache)
+        self.compiled: dict[Any, Any] = {}
+        self.copies: dict[Any, FunctionType] = {}
+        self.entries: dict[Any, Any] = {}
+        namespaces = [self._copy(module) for module in modules]
+        for module, namespace in zip(modules, namespaces, strict=True):
+            for name, value in vars(module).items():
+                namespace[name] = self.compiled.get(value, value) if isinstance(value, FunctionType) else value
+
+    def _copy(self, module: ModuleType) -> dict[str, Any]:
+        namespace: dict[str, Any] = {}
+        namespace["__name__"] = module.__name__
+        for value in vars(module).values():
+            if isinstance(value, FunctionType) and value.__module__ == module.__name__:
+                source = getattr(value, "compiled_twin", value)
+                copy = FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
+                self.copies[value] = copy
+                self.compiled[value] = numba.njit(nogil=True)(copy)
+        return namespace
+
+    def is_warm(self) -> bool:
+        """Whether an earlier run left compiled code for these very sources."""
+        return any(self.cache.glob("**/*.nbi"))
+
+    def function(self, function: F) -> F:
+        """The function's compiled twin, kept in the cache folder."""
+        if function not in self.entries:
+            self.entries[function] = numba.njit(nogil=True, cache=True)(self.copies[function])
+        twin: F = self.entries[function]
+        return twin
+
+    def new(self, row: type) -> Any:
+        """One record, zeroed."""
+        return np.zeros(1, dtype_of(row)).view(np.recarray)[0]
+
+    def rows(self, row: type, length: int) -> Any:
+        """An array of `length` records, zeroed."""
+        return np.zeros(length, dtype_of(row)).view(np.recarray)
+
+    def view(self, buffer: bytearray) -> Any:
+        """The buffer as an array of bytes, without a copy."""
+        return np.frombuffer(buffer, np.uint8)
+
+    def fill(self, record: Any, values: Mapping[str, int]) -> None:
+        """Set fields of a record."""
+        for name, value in values.items():
+            record[name] = int(value)
+
+    def move(self, rows: Any, source: int, count: int) -> None:
+        """Copy rows to the front."""
+        rows[:count] = rows[source : source + count].copy()
+
+    def grown(self, rows: Any, length: int) -> Any:
+        """A copy of the rows in a larger array; numba compiles nothing anew for it."""
+        grown = np.zeros(length, rows.dtype).view(np.recarray)
+        grown[: len(rows)] = rows
+        return grown

@@ -1,0 +1,270 @@
+"""The order of events: arrivals, what the CPU does, timers; or what a recorded stream says.
+
+One rule carries it (learned the hard way): an event that falls due while the CPU is busy happens when the CPU is
+free.  So an arrival is compared with max(due, cpu_busy_until), and frames that come while a packet is processed are
+in the ring before the next one is taken.  A packet is decided when the CPU takes it; then the CPU is busy for its cost.
+
+The stream can be recorded and played back: every poll, read and memory change carries the number of frames that had
+arrived before it, so a playback is exact whatever the clock did.
+"""
+
+from typing import Any
+
+from emu.kernel.dev import net_rx_next, poll_begin, poll_end, poll_one
+from emu.kernel.drop_reason import FILTERED, IN_FLIGHT, NO_CAUSE, NO_REASON, NOT_RECEIVED, PENDING
+from emu.kernel.e1000 import (
+    E1000_WATCHDOG_NS,
+    e1000_alloc_rx_buffers,
+    e1000_intr_tx,
+    e1000_receive_frame,
+    e1000_watchdog,
+)
+from emu.kernel.fate import count, note_memory
+from emu.kernel.flows import flow_received, flow_sent
+from emu.kernel.machine import (
+    EVENT_CONTEXT,
+    EVENT_PACKETS,
+    EVENT_PAGES,
+    EVENT_POLL_BEGIN,
+    EVENT_POLL_END,
+    EVENT_READ,
+    EVENT_REAP,
+    EVENT_TICK,
+    NONE,
+    PACKET_FILTERED,
+    PACKET_HOST,
+    PACKET_OTHERHOST,
+    PACKET_OUTGOING,
+    Machine,
+    Packet,
+)
+from emu.kernel.page_alloc import buffered_rmqueue, free_pages
+from emu.kernel.policy import RULE_NONE
+from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
+from emu.kernel.sock import reader_tick, sk_dequeue
+from emu.kernel.writeback import process_context
+from emu.wire.headers import KIND_TCP, KIND_UDP
+
+QUIET_ROUNDS = 8  # reaps without a change after which idle time may be skipped
+
+
+def forget_verdict(p: Packet) -> None:
+    """Clear what an earlier packet in this row left behind."""
+    p.verdict = PENDING
+    p.reason = NO_REASON
+    p.cause = NO_CAUSE
+    p.point = 0
+    p.rule = RULE_NONE
+    p.decided_ns = 0
+    p.sk = NONE
+    p.memalloc = 0
+    p.from_reserve = 0
+    p.pfmemalloc = 0
+    p.truesize = 0
+    p.culprit_frame = 0
+
+
+def arrive(m: Machine, rows: Any, i: int) -> None:
+    """A frame is on the wire: the host's own, somebody else's, or one for the NIC."""
+    p = rows[i]
+    forget_verdict(p)
+    m.now_ns = p.time_ns
+    m.quiet_rounds = 0
+    m.total.frames += 1
+    if p.pkt_type == PACKET_FILTERED:
+        m.total.filtered += 1
+        p.verdict = FILTERED
+        return
+    if p.pkt_type in (PACKET_OUTGOING, PACKET_OTHERHOST):
+        m.total.not_received += 1
+        note_memory(m, p)
+        p.verdict = NOT_RECEIVED
+        if p.pkt_type == PACKET_OUTGOING:
+            flow_sent(m, p)
+            e1000_intr_tx(m, p.dev)
+        return
+    m.total.received += 1
+    if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
+        flow_received(m, p)
+    if not e1000_receive_frame(m, p.dev, p, m.seq_base + i):
+        note_memory(m, p)
+        count(m, p)
+
+
+def next_timer_ns(m: Machine) -> int:
+    """When the next timer is due."""
+    due = min(m.reap_ns, m.reader_tick_ns)
+    for d in range(m.devices):
+        due = min(due, m.dev[d].watchdog_ns)
+    return due
+
+
+def skip_idle(m: Machine, until_ns: int) -> None:
+    """Nothing has moved for several rounds of every timer: let the periodic ones pass silently up to `until_ns`."""
+    if m.reap_ns < until_ns:
+        m.reap_ns += (until_ns - m.reap_ns) // REAPTIMEOUT_CPUC_NS * REAPTIMEOUT_CPUC_NS
+    for d in range(m.devices):
+        dev = m.dev[d]
+        if dev.watchdog_ns < until_ns:
+            dev.watchdog_ns += (until_ns - dev.watchdog_ns) // E1000_WATCHDOG_NS * E1000_WATCHDOG_NS
+
+
+def write_event(m: Machine, log: Any, at: int, event: int, dev: int, number: int) -> int:
+    """Append to the recorded stream; its new length.  Packets processed back to back become one event."""
+    if m.config.recording == 0:
+        return at
+    if event == EVENT_PACKETS and at > 0:
+        last = log[at - 1]
+        if last.event == EVENT_PACKETS and last.frames == m.total.frames and last.dev == dev:
+            last.number += number
+            return at
+    e = log[at]
+    e.event = event
+    e.frames = m.total.frames
+    e.time_ns = m.now_ns
+    e.dev = dev
+    e.number = number
+    return at + 1
+
+
+def run_timer(m: Machine, log: Any, at: int) -> int:
+    """Run one timer that is due now; the length of the recorded stream."""
+    if m.reap_ns <= m.now_ns:
+        cache_reap(m)
+        at = write_event(m, log, at, EVENT_REAP, 0, 0)
+        process_context(m)
+        return write_event(m, log, at, EVENT_CONTEXT, 0, 0)
+    if m.reader_tick_ns <= m.now_ns:
+        reader_tick(m)
+        return write_event(m, log, at, EVENT_TICK, 0, 0)
+    for d in range(m.devices):
+        if m.dev[d].watchdog_ns <= m.now_ns:
+            e1000_watchdog(m, d)
+    return at
+
+
+def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
+    """The CPU's next step in the softirq: one packet, or the end of a poll; the length of the recorded stream."""
+    d = net_rx_next(m)
+    dev = m.dev[d]
+    if dev.poll_work == 0:
+        at = write_event(m, log, at, EVENT_POLL_BEGIN, d, dev.poll_limit)
+    if dev.poll_work < dev.poll_limit and dev.ring_done > 0:
+        seq = dev.ring_seq[dev.next_to_clean]
+        poll_one(m, d, rows[seq - m.seq_base])
+        return write_event(m, log, at, EVENT_PACKETS, d, 1)
+    poll_end(m, d)
+    at = write_event(m, log, at, EVENT_POLL_END, d, 0)
+    if m.poll_len == 0:
+        m.softirq_active = 0
+        process_context(m)
+        at = write_event(m, log, at, EVENT_CONTEXT, 0, 0)
+    return at
+
+
+def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, log_size: int) -> tuple[int, int]:
+    """Play the arrivals rows[first:last] and everything that happens before each of them.
+
+    With first == last nothing arrives any more: the machine runs on until `until_ns`.  Returns how far it came (short
+    of `last` only when the recorded stream is nearly full) and the length of that stream.
+    """
+    at = 0
+    while at + 4 <= log_size:
+        next_ns = rows[first].time_ns if first < last else until_ns
+        if m.poll_len > 0:
+            due = max(m.now_ns, m.cpu_busy_until_ns)
+        else:
+            if m.quiet_rounds > QUIET_ROUNDS:
+                skip_idle(m, next_ns)
+            due = max(next_timer_ns(m), m.cpu_busy_until_ns)
+        if next_ns <= due:
+            if first == last:
+                break
+            arrive(m, rows, first)
+            first += 1
+            if first == last:
+                break
+        else:
+            m.now_ns = due
+            if m.poll_len > 0 and next_timer_ns(m) > due:
+                at = poll_step(m, rows, log, at)
+            else:
+                at = run_timer(m, log, at)
+    return first, at
+
+
+def play_event(m: Machine, rows: Any, e: Any) -> None:
+    """Do what one event of a recorded stream says."""
+    m.now_ns = e.time_ns
+    if e.event == EVENT_POLL_BEGIN:
+        poll_begin(m, e.dev, e.number)
+    elif e.event == EVENT_PACKETS:
+        dev = m.dev[e.dev]
+        for packet in range(e.number):
+            if dev.ring_done == 0:
+                break
+            if packet > 0:
+                m.now_ns = max(m.now_ns, m.cpu_busy_until_ns)
+            poll_one(m, e.dev, rows[dev.ring_seq[dev.next_to_clean] - m.seq_base])
+    elif e.event == EVENT_POLL_END:
+        m.dev[e.dev].polling = 0
+        e1000_alloc_rx_buffers(m, e.dev)
+    elif e.event == EVENT_READ:
+        sk_dequeue(m, e.dev, e.number)
+    elif e.event == EVENT_PAGES:
+        move_pages(m, e.dev, e.number)
+    elif e.event == EVENT_REAP:
+        cache_reap(m)
+    elif e.event == EVENT_TICK:
+        reader_tick(m)
+    else:
+        process_context(m)
+
+
+def move_pages(m: Machine, zone: int, pages: int) -> None:
+    """Others take pages of a zone one by one, or give them back."""
+    z = m.zone[zone]
+    for _ in range(pages):
+        if not buffered_rmqueue(z, 0):
+            break
+        z.other_pages += 1
+    for _ in range(-pages):
+        z.other_pages -= 1
+        free_pages(m, zone, 0)
+
+
+def run_recorded(
+    m: Machine, rows: Any, first: int, last: int, events: Any, at: int, end: int, more: int
+) -> tuple[int, int]:
+    """Play arrivals and a recorded stream in the order that the stream gives; how far each came.
+
+    `more`: 1 while the stream goes on behind events[end].
+    """
+    while True:
+        if at < end and events[at].frames <= m.total.frames:
+            play_event(m, rows, events[at])
+            at += 1
+        elif at == end and more:
+            break
+        elif first < last:
+            arrive(m, rows, first)
+            first += 1
+        else:
+            break
+    return first, at
+
+
+def resolved(rows: Any, first: int, last: int) -> int:
+    """The first row of rows[first:last] whose verdict is still open, else `last`."""
+    while first < last and rows[first].verdict != PENDING:
+        first += 1
+    return first
+
+
+def leave_in_flight(m: Machine, rows: Any, first: int, last: int) -> None:
+    """The run ends here: what is still in a ring stays in flight."""
+    for i in range(first, last):
+        if rows[i].verdict == PENDING:
+            note_memory(m, rows[i])
+            rows[i].verdict = IN_FLIGHT
+            count(m, rows[i])

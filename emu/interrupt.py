@@ -1,0 +1,53 @@
+"""Ctrl-C and SIGTERM: the batch that is being played is finished, then the outputs are closed."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _StopWaitingError(BaseException):
+    """Ends a blocking read; a BaseException, so that nobody on the way takes it for an error of the file."""
+
+
+class Interruption:
+    """Notes a signal instead of raising it, except while input is waited for; the second one is final."""
+
+    def __init__(self) -> None:
+        """Nothing has happened."""
+        self.happened = False
+        self._waiting = False
+        self._before: list[tuple[signal.Signals, Any]] = []
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self.happened:
+            raise KeyboardInterrupt
+        self.happened = True
+        if self._waiting:
+            raise _StopWaitingError
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """While this is open, a signal ends the waiting at once."""
+        self._waiting = True
+        try:
+            yield
+        except _StopWaitingError:
+            pass
+        finally:
+            self._waiting = False
+
+    def __enter__(self) -> "Interruption":
+        """Take the signals over; only the main thread may."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = [(number, signal.signal(number, self._handle)) for number in SIGNALS]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before:
+            signal.signal(number, handler)

@@ -1,0 +1,136 @@
+"""The softirq: devices are polled in turn, each packet goes to its protocol, the ring is refilled after the poll.
+
+Source: Linux 2.6.12 net/core/dev.c net_rx_action, netif_receive_skb; e1000_main.c e1000_clean.
+One call of `net_rx_step` is the smallest thing that the CPU does: the start of a poll, one packet, or a poll's end;
+between two of them frames arrive.  Differs: what a packet costs the CPU is one number per packet and one per byte;
+polls themselves cost nothing; after a time squeeze the softirq goes on at once.
+"""
+
+from emu.kernel.arp import arp_rcv
+from emu.kernel.drop_reason import (
+    AT_ETH_TYPE_TRANS,
+    AT_NETIF_RECEIVE_SKB,
+    HDR_TRUNC,
+    UNHANDLED_PROTO,
+)
+from emu.kernel.e1000 import e1000_alloc_rx_buffers, e1000_clean_one, schedule_poll
+from emu.kernel.fate import drop, drop_for_reserve, note_memory
+from emu.kernel.ip_input import ip_rcv
+from emu.kernel.machine import NONE, Machine, Packet
+from emu.kernel.policy import CHECK_TAG, RULE_CORE
+from emu.wire.headers import KIND_ARP, KIND_IPV6, KIND_MALFORMED, KIND_OTHER
+
+JIFFY_NS = 1_000_000  # HZ is 1000 on i386
+ETH_P_8021Q = 0x8100
+ETH_P_8021AD = 0x88A8
+IPV4_KINDS_FIRST = 2  # KIND_TCP
+
+
+def skb_pfmemalloc_protocol(p: Packet) -> bool:
+    """Whether the core lets a tagged packet of this ethertype through (v6.19 net/core/dev.c)."""
+    if p.kind == KIND_OTHER:
+        return p.ethertype in (ETH_P_8021Q, ETH_P_8021AD)
+    return True
+
+
+def skips_taps(m: Machine, b: int) -> bool:
+    """Whether the core sees a packet as tagged: packet taps never get it, and few protocols do (v6.19 net/core/dev.c).
+
+    It asks only while a SOCK_MEMALLOC socket exists (the static key).
+    """
+    return m.policy.check_core == CHECK_TAG and m.memalloc_socks > 0 and m.skb[b].pfmemalloc > 0
+
+
+def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
+    """One packet, from the driver to its protocol and to its verdict."""
+    skb = m.skb[b]
+    note_memory(m, p)
+    p.from_reserve = skb.from_reserve
+    p.pfmemalloc = skb.pfmemalloc
+    p.truesize = skb.truesize
+    m.mib.softnet_processed += p.segments
+    if p.kind == KIND_MALFORMED:
+        drop(m, p, b, HDR_TRUNC, AT_ETH_TYPE_TRANS)
+        return
+    if skips_taps(m, b) and not skb_pfmemalloc_protocol(p):
+        m.mib.dev_rx_dropped += 1
+        drop_for_reserve(m, p, b, RULE_CORE, AT_NETIF_RECEIVE_SKB)
+    elif p.kind == KIND_ARP:
+        arp_rcv(m, p, b)
+    elif p.kind in (KIND_OTHER, KIND_IPV6):
+        drop(m, p, b, UNHANDLED_PROTO, AT_NETIF_RECEIVE_SKB)
+    else:
+        ip_rcv(m, p, b)
+
+
+def take_chain(m: Machine, d: int, segments: int) -> int:
+    """Take a packet's descriptors off the ring and link their skbs; the first."""
+    first = e1000_clean_one(m, d)
+    last = first
+    m.skb[first].next = NONE
+    for _ in range(segments - 1):
+        b = e1000_clean_one(m, d)
+        m.skb[b].next = NONE
+        m.skb[last].next = b
+        last = b
+    return first
+
+
+def poll_one(m: Machine, d: int, p: Packet) -> None:
+    """Process the packet at the head of the ring and charge the CPU for it."""
+    b = take_chain(m, d, p.segments)
+    m.dev[d].poll_work += p.segments
+    m.cpu_busy_until_ns = (
+        m.now_ns + m.config.cpu_ns_per_packet * p.segments + m.config.cpu_ps_per_byte * p.length // 1000
+    )
+    netif_receive_skb(m, p, b)
+
+
+def poll_begin(m: Machine, d: int, limit: int) -> None:
+    """Start a device's poll; it takes at most `limit` packets."""
+    dev = m.dev[d]
+    dev.polling = 1
+    dev.poll_work = 0
+    dev.poll_limit = limit
+    dev.polls += 1
+
+
+def poll_end(m: Machine, d: int) -> None:
+    """Refill the ring; a poll that found nothing leaves the list, another goes to its end (netif_rx_complete)."""
+    dev = m.dev[d]
+    e1000_alloc_rx_buffers(m, d)
+    dev.polling = 0
+    m.softirq_budget -= dev.poll_work
+    dev.quota -= dev.poll_work
+    idle = dev.poll_work == 0 and dev.poll_tx == 0
+    dev.poll_tx = 0
+    m.poll_head = (m.poll_head + 1) % m.devices
+    m.poll_len -= 1
+    dev.poll_scheduled = 0
+    if not idle:
+        schedule_poll(m, d)
+
+
+def softirq_begin(m: Machine) -> None:
+    """Start, or go on after a squeeze, with a fresh budget (net_rx_action)."""
+    m.softirq_active = 1
+    m.softirq_budget = m.config.netdev_max_backlog
+    m.softirq_started_ns = m.now_ns
+
+
+def net_rx_next(m: Machine) -> int:
+    """The device whose poll is to go on or to start now; starts it; -1 when the list is empty."""
+    if m.poll_len == 0:
+        m.softirq_active = 0
+        return NONE
+    d = m.poll_list[m.poll_head]
+    dev = m.dev[d]
+    if dev.polling:
+        return d
+    if not m.softirq_active:
+        softirq_begin(m)
+    elif m.softirq_budget <= 0 or m.now_ns - m.softirq_started_ns >= 2 * JIFFY_NS:
+        m.mib.softnet_time_squeeze += 1
+        softirq_begin(m)
+    poll_begin(m, d, min(m.softirq_budget, dev.quota))
+    return d

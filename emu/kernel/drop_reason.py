@@ -1,0 +1,253 @@
+"""Verdicts, drop reasons and their causes: the one table from which log, comments, help and docs are made.
+
+Reasons carry the kernel's own word (v6.19 include/net/dropreason-core.h, without the SKB_DROP_REASON_ prefix; the
+numbers there are not ABI, so ours are our own).  Ours alone are marked: a NIC that has no buffer never makes an skb,
+so the kernel has no reason for it.
+"""
+
+from typing import NamedTuple
+
+PENDING, DELIVERED, DROPPED, IN_FLIGHT, NOT_RECEIVED, OOPS, NOT_PLAYED, FILTERED = range(8)
+VERDICTS = ("pending", "delivered", "dropped", "in_flight", "not_received", "oops", "not_played", "filtered")
+
+# Why a NIC had no buffer: what stopped the last refill of its ring.
+NO_CAUSE, DEVICE_CAP, NOMEM, CPU_BUSY = range(4)
+
+
+class Named(NamedTuple):
+    """A constant with the sentence that explains it."""
+
+    number: int
+    name: str
+    sentence: str
+
+
+CAUSES = (
+    Named(NO_CAUSE, "", ""),
+    Named(
+        DEVICE_CAP,
+        "DEVICE_CAP",
+        "the ring's refill stopped because the device held its cap of reserve buffers",
+    ),
+    Named(
+        NOMEM,
+        "NOMEM",
+        "the ring's refill stopped because no page was granted, reserve included if the policy has one",
+    ),
+    Named(CPU_BUSY, "CPU_BUSY", "the ring is full of packets that the softirq has not come to yet"),
+)
+
+(
+    NO_REASON,
+    RX_MISSED,
+    RX_LENGTH,
+    PFMEMALLOC,
+    NO_SOCKET,
+    SOCKET_RCVBUFF,
+    PROTO_MEM,
+    PKT_TOO_SMALL,
+    HDR_TRUNC,
+    IP_INHDR,
+    IP_CSUM,
+    IP_NOPROTO,
+    TCP_CSUM,
+    UDP_CSUM,
+    ICMP_CSUM,
+    UNHANDLED_PROTO,
+    NOT_SPECIFIED,
+) = range(17)
+
+
+class Reason(NamedTuple):
+    """A drop reason: the word, where it is decided, what it means, and the test that decides it.
+
+    `predicate` is a format over the columns of the log; filled in with a row's numbers it explains that row.
+    """
+
+    number: int
+    name: str
+    point: str
+    sentence: str
+    predicate: str
+    source: str
+    ours: bool = False
+
+
+REASONS = (
+    Reason(NO_REASON, "", "", "not dropped", "", ""),
+    Reason(
+        RX_MISSED,
+        "RX_MISSED",
+        "e1000_clean_rx_irq",
+        "The NIC had no receive buffer for the frame; no skb ever existed. `cause` says why the ring was dry.",
+        "ring_free {ring_free} == 0 when the frame arrived; cause {cause}: reserve_used {reserve_used_before} of "
+        "cap {cap_skbs}, {zone} free_pages {free_pages}, GFP_ATOMIC floor {floor_pages}",
+        "2.6.12 drivers/net/e1000/e1000_main.c; counted by the hardware as MPC (rx_missed_errors)",
+        ours=True,
+    ),
+    Reason(
+        RX_LENGTH,
+        "RX_LENGTH",
+        "e1000_clean_rx_irq",
+        "The frame is longer than the device's largest receive buffer allows; the NIC discards it.",
+        "length {length} > MTU + header",
+        "2.6.12 drivers/net/e1000/e1000_main.c (long packets are not enabled at MTU 1500); ethtool rx_length_errors",
+        ours=True,
+    ),
+    Reason(
+        PFMEMALLOC,
+        "PFMEMALLOC",
+        "tcp_v4_rcv, udp_rcv, icmp_rcv, sk_filter_trim_cap, __netif_receive_skb_core",
+        "Memory is for block I/O only: the packet's socket is not SOCK_MEMALLOC, and its device is in reserve (the "
+        "2005 patch) or its buffer came from the reserve (mainline).",
+        "rule {policy_rule}: rx_reserve_used {reserve_used_before} of cap {cap_skbs}, skb pfmemalloc {pfmemalloc}, "
+        "socket SOCK_MEMALLOC {memalloc}",
+        "Phillips v5, 8 Aug 2005 (tcp_ipv4.c, udp.c, icmp.c); v6.19 net/core/filter.c and net/core/dev.c",
+    ),
+    Reason(
+        NO_SOCKET,
+        "NO_SOCKET",
+        "tcp_v4_rcv, udp_rcv",
+        "No socket listens there; TCP answers with a RST, UDP with an ICMP port unreachable.",
+        "no socket for {flow}",
+        "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv no_tcp_socket, net/ipv4/udp.c udp_rcv",
+    ),
+    Reason(
+        SOCKET_RCVBUFF,
+        "SOCKET_RCVBUFF",
+        "sock_queue_rcv_skb",
+        "The UDP socket's receive buffer is full: nobody has read it.",
+        "rmem_alloc + truesize >= rcvbuf of {socket}",
+        "2.6.12 include/net/sock.h sock_queue_rcv_skb",
+    ),
+    Reason(
+        PROTO_MEM,
+        "PROTO_MEM",
+        "tcp_data_queue",
+        "The TCP socket holds more than its receive buffer; pruning found nothing to give back.",
+        "rmem_alloc > rcvbuf of {socket}",
+        "2.6.12 net/ipv4/tcp_input.c tcp_data_queue, tcp_prune_queue; v6.19 names it PROTO_MEM",
+    ),
+    Reason(
+        PKT_TOO_SMALL,
+        "PKT_TOO_SMALL",
+        "ip_rcv, tcp_v4_rcv, udp_rcv, icmp_rcv",
+        "The packet is shorter than its own header says.",
+        "length {length} is too short for the headers of {class}",
+        "2.6.12 net/ipv4/ip_input.c, tcp_ipv4.c, udp.c",
+    ),
+    Reason(
+        HDR_TRUNC,
+        "HDR_TRUNC",
+        "eth_type_trans",
+        "The frame is shorter than an Ethernet header.",
+        "length {length} < 14",
+        "2.6.12 net/ethernet/eth.c",
+    ),
+    Reason(
+        IP_INHDR,
+        "IP_INHDR",
+        "ip_rcv",
+        "The IPv4 header is malformed: version, header length or total length.",
+        "bad IPv4 header",
+        "2.6.12 net/ipv4/ip_input.c ip_rcv inhdr_error",
+    ),
+    Reason(
+        IP_CSUM,
+        "IP_CSUM",
+        "ip_rcv",
+        "The IPv4 header checksum is wrong.",
+        "IPv4 header checksum wrong",
+        "2.6.12 net/ipv4/ip_input.c ip_rcv",
+    ),
+    Reason(
+        IP_NOPROTO,
+        "IP_NOPROTO",
+        "ip_local_deliver_finish",
+        "No protocol handler for this IP protocol; answered with an ICMP protocol unreachable.",
+        "no handler for the IP protocol of {flow}",
+        "2.6.12 net/ipv4/ip_input.c ip_local_deliver_finish",
+    ),
+    Reason(
+        TCP_CSUM,
+        "TCP_CSUM",
+        "tcp_v4_rcv, tcp_rcv_established",
+        "The TCP checksum is wrong.",
+        "TCP checksum wrong",
+        "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_checksum_init (<= 76 bytes at once), tcp_input.c (longer ones later)",
+    ),
+    Reason(
+        UDP_CSUM,
+        "UDP_CSUM",
+        "udp_rcv",
+        "The UDP checksum is wrong and no socket took the datagram (a socket's reader would find out later).",
+        "UDP checksum wrong, no socket",
+        "2.6.12 net/ipv4/udp.c udp_rcv",
+    ),
+    Reason(
+        ICMP_CSUM,
+        "ICMP_CSUM",
+        "icmp_rcv",
+        "The ICMP checksum is wrong.",
+        "ICMP checksum wrong",
+        "2.6.12 net/ipv4/icmp.c icmp_rcv",
+    ),
+    Reason(
+        UNHANDLED_PROTO,
+        "UNHANDLED_PROTO",
+        "netif_receive_skb",
+        "No protocol handler for this ethertype.",
+        "no handler for the ethertype of class {class}",
+        "2.6.12 net/core/dev.c netif_receive_skb",
+    ),
+    Reason(
+        NOT_SPECIFIED,
+        "NOT_SPECIFIED",
+        "tcp_v4_rcv",
+        "The kernel frees it without a word: TCP to a broadcast or multicast address.",
+        "TCP, but not PACKET_HOST",
+        "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv",
+    ),
+)
+
+assert all(reason.number == index for index, reason in enumerate(REASONS)), "a reason's number is its row"
+assert all(cause.number == index for index, cause in enumerate(CAUSES)), "a cause's number is its row"
+
+MAX_REASONS = 32  # room for later reasons without changing the record's layout
+assert len(REASONS) <= MAX_REASONS, "the machine's counters have one place per reason"
+
+# The kernel function in which a verdict fell (column `point`).
+(
+    AT_NOWHERE,
+    AT_NIC,
+    AT_ETH_TYPE_TRANS,
+    AT_NETIF_RECEIVE_SKB,
+    AT_ARP_RCV,
+    AT_IP_RCV,
+    AT_IP_LOCAL_DELIVER,
+    AT_TCP_V4_RCV,
+    AT_TCP_DATA_QUEUE,
+    AT_TCP_RCV_ESTABLISHED,
+    AT_UDP_RCV,
+    AT_SOCK_QUEUE_RCV_SKB,
+    AT_ICMP_RCV,
+    AT_SK_FILTER,
+    AT_IP_DEFRAG,
+) = range(15)
+POINTS = (
+    "",
+    "nic",
+    "eth_type_trans",
+    "netif_receive_skb",
+    "arp_rcv",
+    "ip_rcv",
+    "ip_local_deliver_finish",
+    "tcp_v4_rcv",
+    "tcp_data_queue",
+    "tcp_rcv_established",
+    "udp_rcv",
+    "sock_queue_rcv_skb",
+    "icmp_rcv",
+    "sk_filter_trim_cap",
+    "ip_defrag",
+)

@@ -1,0 +1,76 @@
+"""What became of a packet: the verdict, and the numbers that stood when it fell."""
+
+from emu.kernel.drop_reason import (
+    DELIVERED,
+    DROPPED,
+    IN_FLIGHT,
+    PFMEMALLOC,
+)
+from emu.kernel.e1000 import ring_free
+from emu.kernel.flows import TCP_FIN
+from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
+from emu.kernel.page_alloc import atomic_floor
+from emu.kernel.sock import kfree_chain
+from emu.wire.headers import KIND_TCP
+
+
+def note_memory(m: Machine, p: Packet) -> None:
+    """Write down the memory, the ring and the reserve as they stand."""
+    dev = m.dev[p.dev]
+    p.decided_ns = m.now_ns
+    p.free_pages = m.zone[ZONE_NORMAL].free_pages
+    p.floor_pages = atomic_floor(m, ZONE_NORMAL)
+    p.ring_free = ring_free(m, p.dev)
+    p.cap_skbs = dev.rx_reserve if m.policy.caps_reserve else 0
+    p.reserve_used_before = dev.rx_reserve_used
+    p.reserve_used_after = dev.rx_reserve_used
+
+
+def count(m: Machine, p: Packet) -> None:
+    """Add a received packet's final verdict to the sums."""
+    t = m.total
+    fates = t.memalloc if p.memalloc else t.other
+    fates.received += 1
+    if p.verdict == DELIVERED:
+        t.delivered += 1
+        fates.delivered += 1
+        t.reserve_skbs_delivered += p.from_reserve
+    elif p.verdict == IN_FLIGHT:
+        t.in_flight += 1
+    else:
+        t.dropped += 1
+        fates.dropped += 1
+        t.drops_by_reason[p.reason] += 1
+        if p.kind == KIND_TCP and p.sk != NONE and (p.payload_length > 0 or p.tcp_flags & TCP_FIN):
+            t.holes_filled += 1
+
+
+def deliver(m: Machine, p: Packet, point: int) -> None:
+    """A queue, a protocol or the reader took the packet."""
+    p.verdict = DELIVERED
+    p.point = point
+    p.reserve_used_after = m.dev[p.dev].rx_reserve_used
+    count(m, p)
+
+
+def consume(m: Machine, p: Packet, b: int, point: int) -> None:
+    """A protocol takes the packet and is done with its memory."""
+    kfree_chain(m, b)
+    deliver(m, p, point)
+
+
+def drop(m: Machine, p: Packet, b: int, reason: int, point: int) -> None:
+    """The kernel frees the packet."""
+    kfree_chain(m, b)
+    p.verdict = DROPPED
+    p.reason = reason
+    p.point = point
+    p.reserve_used_after = m.dev[p.dev].rx_reserve_used
+    count(m, p)
+
+
+def drop_for_reserve(m: Machine, p: Packet, b: int, rule: int, point: int) -> None:
+    """Memory is for block I/O only: the packet's own policy rule refuses it."""
+    p.rule = rule
+    p.culprit_frame = m.last_page_frame
+    drop(m, p, b, PFMEMALLOC, point)

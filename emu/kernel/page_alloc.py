@@ -1,0 +1,135 @@
+"""The page allocator: zones, watermarks, per-CPU lists, the order of attempts.
+
+Source: Linux 2.6.12 mm/page_alloc.c.  The rules of `mainline` that differ (v6.19 mm/page_alloc.c) are marked.
+Differs: pages have no address here, so freed blocks are not coalesced with their buddies; kswapd, direct reclaim and
+the OOM killer do not run (a blocked GFP_KERNEL caller waits); NUMA and the cold per-CPU list are left out.
+"""
+
+from emu.kernel.machine import MAX_ORDER, NONE, ZONE_DMA, ZONE_HIGHMEM, ZONE_NORMAL, Machine, Zone
+
+# 2.6.12 include/linux/gfp.h; __GFP_MEMALLOC is the patch's.
+GFP_WAIT = 0x10
+GFP_HIGH = 0x20
+GFP_NOMEMALLOC = 0x10000
+GFP_MEMALLOC = 0x20000
+GFP_ATOMIC = GFP_HIGH
+GFP_KERNEL = GFP_WAIT | 0x40 | 0x80
+
+
+def floor_of(mark: int, high: int, harder: int) -> int:
+    """How far down a mark reaches: -1/2 for __GFP_HIGH, then -1/4 for callers that cannot wait; in pages."""
+    floor = mark
+    if high:
+        floor -= floor // 2
+    if harder:
+        floor -= floor // 4
+    return floor
+
+
+def zone_watermark_ok(zone: Zone, order: int, mark: int, classzone: int, high: int, harder: int) -> bool:
+    """Whether a block of `order` may be taken from `zone` under `mark` (mm/page_alloc.c zone_watermark_ok)."""
+    floor = floor_of(mark, high, harder)
+    free = zone.free_pages - (1 << order) + 1
+    if free <= floor + zone.lowmem_reserve[classzone]:
+        return False
+    for lower in range(order):
+        free -= zone.nr_free[lower] << lower
+        floor >>= 1
+        if free <= floor:
+            return False
+    return True
+
+
+def take_block(zone: Zone, order: int) -> bool:
+    """Take one block of `order` off the free lists, splitting a larger one (__rmqueue)."""
+    for larger in range(order, MAX_ORDER):
+        if zone.nr_free[larger] > 0:
+            zone.nr_free[larger] -= 1
+            for half in range(order, larger):
+                zone.nr_free[half] += 1
+            zone.free_pages -= 1 << order
+            if zone.free_pages < zone.free_pages_min:
+                zone.free_pages_min = zone.free_pages
+            return True
+    return False
+
+
+def buffered_rmqueue(zone: Zone, order: int) -> bool:
+    """Take a block; single pages come through the hot per-CPU list, filled `pcp_batch` at a time."""
+    if order > 0:
+        return take_block(zone, order)
+    if zone.pcp_count <= zone.pcp_low:
+        for _ in range(zone.pcp_batch):
+            if not take_block(zone, 0):
+                break
+            zone.pcp_count += 1
+    if zone.pcp_count > 0:
+        zone.pcp_count -= 1
+        return True
+    return take_block(zone, 0)
+
+
+def alloc_pages(m: Machine, gfp: int, order: int) -> int:
+    """Allocate a block of 2^order pages for the kernel; the zone, or -1.
+
+    Sets `grant_tagged` when only the pass without watermarks could grant it, which is when mainline tags a page.
+    Order of attempts (__alloc_pages): every zone at pages_low; every zone at pages_min with the caller's discounts;
+    for __GFP_MEMALLOC every zone without a watermark.
+    """
+    m.grant_tagged = 0
+    for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
+        z = m.zone[zone]
+        if z.present_pages and zone_watermark_ok(z, order, z.pages_low, ZONE_NORMAL, 0, 0):
+            if buffered_rmqueue(z, order):
+                return zone
+    high = gfp & GFP_HIGH
+    harder = 0 if gfp & GFP_WAIT else 1
+    if m.policy.atomic_first_nomemalloc and gfp & GFP_NOMEMALLOC:
+        harder = 0  # v6.19: ALLOC_NON_BLOCK is not given with __GFP_NOMEMALLOC, so the floor is 1/2 min
+    for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
+        z = m.zone[zone]
+        if z.present_pages and zone_watermark_ok(z, order, z.pages_min, ZONE_NORMAL, high, harder):
+            if buffered_rmqueue(z, order):
+                return zone
+    if gfp & GFP_MEMALLOC and not gfp & GFP_NOMEMALLOC:
+        for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
+            z = m.zone[zone]
+            if z.present_pages and buffered_rmqueue(z, order):
+                m.grant_tagged = m.policy.tags_pages
+                return zone
+    return NONE
+
+
+def free_pages(m: Machine, zone: int, order: int) -> None:
+    """Give a block back; single pages go to the hot per-CPU list first (free_hot_cold_page)."""
+    z = m.zone[zone]
+    if order > 0:
+        z.nr_free[order] += 1
+        z.free_pages += 1 << order
+        return
+    if z.pcp_count >= z.pcp_high:
+        batch = min(z.pcp_batch, z.pcp_count)
+        z.pcp_count -= batch
+        z.nr_free[0] += batch
+        z.free_pages += batch
+    z.pcp_count += 1
+
+
+def setup_per_zone_pages_min(m: Machine) -> None:
+    """Spread min_free_kbytes over the zones; pages_low is 5/4 and pages_high 6/4 of pages_min."""
+    pages_min = (m.min_free_kbytes + m.var_free_kbytes) >> 2
+    lowmem_pages = m.zone[ZONE_DMA].present_pages + m.zone[ZONE_NORMAL].present_pages
+    for zone in range(m.zones):
+        z = m.zone[zone]
+        if zone == ZONE_HIGHMEM:
+            z.pages_min = min(128, max(32, z.present_pages // 1024))
+        else:
+            z.pages_min = pages_min * z.present_pages // lowmem_pages
+        z.pages_low = z.pages_min * 5 // 4
+        z.pages_high = z.pages_min * 6 // 4
+
+
+def atomic_floor(m: Machine, zone: int) -> int:
+    """GFP_ATOMIC gets a page of `zone` only while more than this many are free: 3/8 pages_min, plus lowmem_reserve."""
+    z = m.zone[zone]
+    return floor_of(z.pages_min, 1, 1) + z.lowmem_reserve[ZONE_NORMAL]

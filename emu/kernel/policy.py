@@ -1,0 +1,157 @@
+"""The policy table: one row per kernel revision, one field per rule.
+
+`QUESTIONS` says what each field of `machine.Policy` asks and what its values mean; `POLICIES` answers for each kernel.
+The screen of `emu policies`, the docs and the property tests are made from these two.
+"""
+
+from typing import NamedTuple
+
+from emu.kernel.machine import Policy
+from emu.kernel.record import fields_of
+
+# May a receive buffer be allocated with __GFP_MEMALLOC?
+RX_NEVER, RX_ALWAYS, RX_WHILE_MEMALLOC_SOCKS = range(3)
+# Where does a receive buffer come from?
+BUFFER_KMALLOC, BUFFER_PAGE_FRAGMENT = range(2)
+# What does a protocol's check look at?
+CHECK_NONE, CHECK_COUNT, CHECK_TAG = range(3)
+# How many pages does a device ask for?
+ESTIMATE_NONE, ESTIMATE_FLS = range(2)
+
+# The rule that decided a verdict (column `policy_rule`).
+RULE_NONE, RULE_TCP, RULE_UDP, RULE_ICMP, RULE_CORE, RULE_FILTER, RULE_CAP, RULE_NO_RESERVE = range(8)
+RULES = (
+    "",
+    "tcp: device in reserve",
+    "udp: device in reserve",
+    "icmp: device in reserve",
+    "core: tagged and not ARP, IP, IPv6 or VLAN",
+    "sk_filter: tagged and not SOCK_MEMALLOC",
+    "cap: rx_reserve buffers are out",
+    "no reserve for receive buffers",
+)
+
+
+class Question(NamedTuple):
+    """A rule as a question, its answers by value, and which answers are drawn from a fixed set."""
+
+    field: str
+    asks: str
+    answers: tuple[str, ...]
+
+
+YES_NO = ("no", "yes")
+CHECKS = (
+    "not checked",
+    "while rx_reserve_used > 0: give one back, drop if not SOCK_MEMALLOC",
+    "dropped if tagged",
+)
+QUESTIONS = (
+    Question(
+        "rx_memalloc",
+        "May a receive buffer use __GFP_MEMALLOC?",
+        ("never", "always", "while a SOCK_MEMALLOC socket exists"),
+    ),
+    Question("caps_reserve", "Is there a cap per device (rx_reserve)?", YES_NO),
+    Question(
+        "rx_allocator",
+        "Where does a receive buffer come from?",
+        ("kmalloc", "page fragments; the sk_buff itself with GFP_ATOMIC"),
+    ),
+    Question("tags_pages", "Is memory from the reserve tagged (pfmemalloc), page by page?", YES_NO),
+    Question("atomic_first_nomemalloc", "Is __GFP_NOMEMALLOC tried first, at a floor of 1/2 min?", YES_NO),
+    Question("check_core", "What does netif_receive_skb check?", ("nothing", "-", "drops tagged unknown protocols")),
+    Question("check_tcp", "What does tcp_v4_rcv check?", CHECKS),
+    Question("check_udp", "What does udp_rcv check?", CHECKS),
+    Question(
+        "check_icmp",
+        "What does icmp_rcv check?",
+        ("not checked", "while rx_reserve_used > 0: give one back, drop every type", "dropped if tagged"),
+    ),
+    Question(
+        "check_sk_filter",
+        "What does sk_filter_trim_cap check?",
+        ("nothing", "-", "drops tagged packets of sockets that are not SOCK_MEMALLOC"),
+    ),
+    Question(
+        "adjusts_reserve",
+        "Does an interface coming up raise the watermarks (adjust_memalloc_reserve)?",
+        YES_NO,
+    ),
+    Question(
+        "estimate",
+        "How does estimate_skb_pages count?",
+        ("not called", "heads by slab, data as the next power of two above size + 15"),
+    ),
+    Question("reserve_skbs", "rx_reserve of an Ethernet device (skbs)", ()),
+)
+
+assert tuple(question.field for question in QUESTIONS) == tuple(field.name for field in fields_of(Policy))
+
+
+class PolicyRow(NamedTuple):
+    """One kernel's rules."""
+
+    name: str
+    title: str
+    source: str
+    rules: dict[str, int]
+
+
+def _row(name: str, title: str, source: str, **rules: int) -> PolicyRow:
+    unknown = set(rules) - {question.field for question in QUESTIONS}
+    assert not unknown, unknown
+    return PolicyRow(name, title, source, {question.field: rules.get(question.field, 0) for question in QUESTIONS})
+
+
+POLICIES: dict[str, PolicyRow] = {
+    row.name: row
+    for row in (
+        _row(
+            "linux-2.6.12",
+            "no reserve for the network: the lockup",
+            "Linux 2.6.12, net/core/skbuff.c, drivers/net/e1000",
+        ),
+        _row(
+            "reserve-only",
+            "a reserve without triage: 'the reserves are full of music'",
+            "the control of the experiment: v5's allocation without its cap and its checks",
+            rx_memalloc=RX_ALWAYS,
+            adjusts_reserve=1,
+            estimate=ESTIMATE_FLS,
+            reserve_skbs=50,
+        ),
+        _row(
+            "phillips-v5",
+            "the patch of 8 August 2005, as intended",
+            "Phillips, linux-mm, 8 Aug 2005, with the follow-up of 9 Aug; fixed but for the limits of its design",
+            rx_memalloc=RX_ALWAYS,
+            caps_reserve=1,
+            check_tcp=CHECK_COUNT,
+            check_udp=CHECK_COUNT,
+            check_icmp=CHECK_COUNT,
+            adjusts_reserve=1,
+            estimate=ESTIMATE_FLS,
+            reserve_skbs=50,
+        ),
+        _row(
+            "mainline",
+            "since Linux 3.6: a global reserve, tagged at allocation, dropped at sk_filter",
+            "Linux v6.19 net/core/skbuff.c, net/core/dev.c, net/core/filter.c; Gorman, July 2012",
+            rx_memalloc=RX_WHILE_MEMALLOC_SOCKS,
+            rx_allocator=BUFFER_PAGE_FRAGMENT,
+            tags_pages=1,
+            atomic_first_nomemalloc=1,
+            check_core=CHECK_TAG,
+            check_sk_filter=CHECK_TAG,
+        ),
+    )
+}
+DEFAULT_POLICY = "phillips-v5"
+
+
+def answer(question: Question, value: int) -> str:
+    """A rule's value in words."""
+    if 0 <= value < len(question.answers):
+        return question.answers[value]
+    return str(value)

@@ -1,0 +1,305 @@
+"""Sockets: the table and its lookup, receive queues charged by truesize, the filter, and who reads when.
+
+Source: Linux 2.6.12 include/net/sock.h, net/core/sock.c; for the filter v6.19 net/core/filter.c sk_filter_trim_cap.
+Differs: readers are of four kinds instead of processes; a socket that nobody closed lives until its row is needed
+(closed ones go first, then idle ones without memory).
+"""
+
+from emu.kernel.machine import (
+    HASH_SIZE,
+    LIMIT_SOCKETS,
+    MAX_SOCKETS,
+    NEVER_NS,
+    NONE,
+    ZONE_DMA,
+    ZONE_NORMAL,
+    Machine,
+)
+from emu.kernel.page_alloc import zone_watermark_ok
+from emu.kernel.policy import CHECK_TAG
+from emu.kernel.skbuff import kfree_skb
+
+SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND = range(5)
+
+IPPROTO_ICMP = 1
+IPPROTO_IGMP = 2
+IPPROTO_TCP = 6
+IPPROTO_UDP = 17
+
+READER_IMMEDIATE, READER_RATE, READER_NEEDS_MEMORY, READER_NEVER = range(4)
+READERS = ("immediate", "rate", "needs-memory", "never")
+READER_TICK_NS = 1_000_000
+
+LRU_CLOSED, LRU_IDLE, LRU_HOLDING = range(3)
+
+
+def sk_bucket(protocol: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+    """The hash bucket of a socket's addresses; every product stays below 2^61."""
+    mixed = daddr * 0x1E3779B1 + saddr * 0x05EBCA6B + (dport << 16 | sport) * 0x12B2AE35 + protocol
+    mixed ^= mixed >> 31
+    mixed ^= mixed >> 15
+    return mixed & (HASH_SIZE - 1)
+
+
+def sk_find(m: Machine, protocol: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+    """The row of exactly this socket, closed or not, or -1."""
+    i = m.sk_hash[sk_bucket(protocol, saddr, sport, daddr, dport)] - 1
+    while i != NONE:
+        sk = m.sk[i]
+        if sk.sport == sport and sk.dport == dport and sk.daddr == daddr and sk.saddr == saddr:
+            if sk.protocol == protocol:
+                return i
+        i = sk.hash_next
+    return NONE
+
+
+def lru_unlink(m: Machine, i: int) -> None:
+    """Take a socket off the list of those that may be evicted."""
+    sk = m.sk[i]
+    if sk.lru_list == LRU_HOLDING:
+        return
+    if sk.lru_prev != NONE:
+        m.sk[sk.lru_prev].lru_next = sk.lru_next
+    else:
+        m.lru_head[sk.lru_list] = sk.lru_next
+    if sk.lru_next != NONE:
+        m.sk[sk.lru_next].lru_prev = sk.lru_prev
+    else:
+        m.lru_tail[sk.lru_list] = sk.lru_prev
+    sk.lru_list = LRU_HOLDING
+
+
+def lru_place(m: Machine, i: int) -> None:
+    """Put a socket where it belongs: holding memory, or at the young end of the closed or of the idle ones."""
+    sk = m.sk[i]
+    lru_unlink(m, i)
+    if sk.queue_len > 0:
+        return
+    which = LRU_CLOSED if sk.state == SS_CLOSED else LRU_IDLE
+    sk.lru_list = which
+    sk.lru_prev = m.lru_tail[which]
+    sk.lru_next = NONE
+    if sk.lru_prev != NONE:
+        m.sk[sk.lru_prev].lru_next = i
+    else:
+        m.lru_head[which] = i
+    m.lru_tail[which] = i
+
+
+def sk_unhash(m: Machine, i: int) -> None:
+    """Take a socket out of its bucket."""
+    sk = m.sk[i]
+    at = m.sk_hash[sk.bucket] - 1
+    if at == i:
+        m.sk_hash[sk.bucket] = sk.hash_next + 1
+        return
+    while m.sk[at].hash_next != i:
+        at = m.sk[at].hash_next
+    m.sk[at].hash_next = sk.hash_next
+
+
+def sk_free(m: Machine, i: int) -> None:
+    """Give a socket's row away; its queue is empty."""
+    sk = m.sk[i]
+    lru_unlink(m, i)
+    sk_unhash(m, i)
+    if sk.memalloc:
+        m.memalloc_socks -= 1
+    sk.state = SS_FREE
+    sk.hash_next = m.sk_free
+    m.sk_free = i
+    m.sk_live -= 1
+
+
+def sk_evict(m: Machine) -> bool:
+    """Make room: the oldest closed socket without memory, else the longest idle one."""
+    i = m.lru_head[LRU_CLOSED]
+    if i == NONE:
+        i = m.lru_head[LRU_IDLE]
+    if i == NONE:
+        m.limit_hit = LIMIT_SOCKETS
+        return False
+    sk_free(m, i)
+    m.total.sockets_evicted += 1
+    return True
+
+
+def sk_alloc(m: Machine, protocol: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+    """A new socket with these addresses, hashed and idle, or -1 when every row holds memory."""
+    i = m.sk_free
+    if i == NONE and m.sks_made < MAX_SOCKETS:
+        i = m.sks_made
+        m.sks_made += 1
+    elif i == NONE:
+        if not sk_evict(m):
+            return NONE
+        i = m.sk_free
+        m.sk_free = m.sk[i].hash_next
+    else:
+        m.sk_free = m.sk[i].hash_next
+    sk = m.sk[i]
+    sk.protocol = protocol
+    sk.saddr = saddr
+    sk.sport = sport
+    sk.daddr = daddr
+    sk.dport = dport
+    sk.memalloc = 0
+    sk.rmem_alloc = 0
+    sk.queue_head = NONE
+    sk.queue_tail = NONE
+    sk.queue_len = 0
+    sk.owed_ns = 0
+    sk.on_ready = 0
+    sk.lru_list = LRU_HOLDING
+    sk.bucket = sk_bucket(protocol, saddr, sport, daddr, dport)
+    sk.hash_next = m.sk_hash[sk.bucket] - 1
+    m.sk_hash[sk.bucket] = i + 1
+    m.sk_live += 1
+    m.total.sockets_made += 1
+    return i
+
+
+def ready_add(m: Machine, i: int) -> None:
+    """Note that a socket has something to read and a reader that will come for it."""
+    sk = m.sk[i]
+    if sk.on_ready or sk.reader == READER_NEVER:
+        return
+    sk.on_ready = 1
+    sk.ready_next = NONE
+    sk.ready_prev = m.ready_tail
+    if m.ready_tail == NONE:
+        m.ready_head = i
+    else:
+        m.sk[m.ready_tail].ready_next = i
+    m.ready_tail = i
+    if sk.reader == READER_RATE and m.reader_tick_ns == NEVER_NS:
+        m.reader_tick_ns = m.now_ns + READER_TICK_NS
+
+
+def ready_del(m: Machine, i: int) -> None:
+    """The socket's queue is empty: nothing to come for."""
+    sk = m.sk[i]
+    if not sk.on_ready:
+        return
+    sk.on_ready = 0
+    if sk.ready_prev == NONE:
+        m.ready_head = sk.ready_next
+    else:
+        m.sk[sk.ready_prev].ready_next = sk.ready_next
+    if sk.ready_next == NONE:
+        m.ready_tail = sk.ready_prev
+    else:
+        m.sk[sk.ready_next].ready_prev = sk.ready_prev
+
+
+def sk_dequeue(m: Machine, i: int, packets: int) -> int:
+    """Read up to `packets` buffers off a socket's queue and free them; how many there were."""
+    sk = m.sk[i]
+    taken = 0
+    while taken < packets and sk.queue_head != NONE:
+        b = sk.queue_head
+        sk.queue_head = m.skb[b].next
+        sk.queue_len -= 1
+        sk.rmem_alloc -= m.skb[b].truesize
+        kfree_skb(m, b)
+        taken += 1
+    if sk.queue_head == NONE:
+        sk.queue_tail = NONE
+        ready_del(m, i)
+    if taken > 0:
+        m.quiet_rounds = 0
+        lru_place(m, i)
+    return taken
+
+
+def sk_close(m: Machine, i: int) -> None:
+    """The host has no such socket any more: what it held is freed, its row remembers that it is closed."""
+    sk = m.sk[i]
+    sk_dequeue(m, i, sk.queue_len)
+    if sk.memalloc:
+        sk.memalloc = 0
+        m.memalloc_socks -= 1
+    sk.state = SS_CLOSED
+    lru_place(m, i)
+
+
+def kfree_chain(m: Machine, b: int) -> None:
+    """Free a packet's skbs: one, or one per segment of an aggregated frame."""
+    while b != NONE:
+        following = m.skb[b].next
+        kfree_skb(m, b)
+        b = following
+
+
+def sk_accept(m: Machine, i: int, b: int, frame: int) -> None:
+    """A socket takes a packet's skbs: its reader gets them at once, or they are queued and charged."""
+    sk = m.sk[i]
+    if sk.reader == READER_IMMEDIATE:
+        kfree_chain(m, b)
+        lru_place(m, i)
+        return
+    while b != NONE:
+        skb = m.skb[b]
+        following = skb.next
+        skb.next = NONE
+        skb.sk = i
+        if sk.queue_tail == NONE:
+            sk.queue_head = b
+        else:
+            m.skb[sk.queue_tail].next = b
+        sk.queue_tail = b
+        sk.queue_len += 1
+        sk.rmem_alloc += skb.truesize
+        b = following
+    lru_unlink(m, i)
+    ready_add(m, i)
+    m.last_held_frame = frame
+
+
+def sk_filter_refuses(m: Machine, i: int, b: int) -> bool:
+    """Whether a tagged packet meets a socket that is not SOCK_MEMALLOC (sk_filter_trim_cap: -ENOMEM)."""
+    if m.policy.check_sk_filter == CHECK_TAG and m.skb[b].pfmemalloc and not m.sk[i].memalloc:
+        m.mib.TcpExtPFMemallocDrop += 1
+        return True
+    return False
+
+
+def gfp_kernel_would_wait(m: Machine) -> bool:
+    """Whether a task that asks for a page with GFP_KERNEL has to wait: the machine is in a crunch."""
+    for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
+        z = m.zone[zone]
+        if z.present_pages and zone_watermark_ok(z, 0, z.pages_min, ZONE_NORMAL, 0, 0):
+            return False
+    return True
+
+
+def readers_run(m: Machine) -> None:
+    """Readers that need memory read all that is there, if there is memory."""
+    if m.ready_head == NONE or gfp_kernel_would_wait(m):
+        return
+    i = m.ready_head
+    while i != NONE:
+        following = m.sk[i].ready_next
+        if m.sk[i].reader == READER_NEEDS_MEMORY:
+            sk_dequeue(m, i, m.sk[i].queue_len)
+        i = following
+
+
+def reader_tick(m: Machine) -> None:
+    """Every millisecond, readers with a rate take what their rate allows."""
+    i = m.ready_head
+    waiting = False
+    while i != NONE:
+        sk = m.sk[i]
+        following = sk.ready_next
+        if sk.reader == READER_RATE:
+            sk.owed_ns += READER_TICK_NS * sk.read_rate
+            packets = sk.owed_ns // 1_000_000_000
+            sk.owed_ns -= packets * 1_000_000_000
+            sk_dequeue(m, i, packets)
+            if sk.queue_len > 0:
+                waiting = True
+            else:
+                sk.owed_ns = 0
+        i = following
+    m.reader_tick_ns = m.now_ns + READER_TICK_NS if waiting else NEVER_NS

@@ -1,0 +1,359 @@
+"""One replay: a capture in, a verdict for every packet out.
+
+Windows of the capture become rows, rows become arrivals, the machine decides them, and what is decided goes to the
+annotated capture and to the log, in the order of the frames.  What still waits in a ring is carried into the next
+batch, so memory is bounded whatever the capture's size.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import emu
+from emu.capture.annotate import AnnotatedWriter
+from emu.capture.bpf import Program, compile_filter
+from emu.capture.output import OutputFile
+from emu.capture.reader import CaptureReader
+from emu.engine.loop import leave_in_flight, resolved, run, run_recorded
+from emu.engine.plain import Engine
+from emu.errors import CaptureError, EmuError, NothingToPlayError, UsageError
+from emu.interrupt import Interruption
+from emu.kernel.boot import start_clock
+from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
+from emu.kernel.machine import LIMITS, Event, Packet
+from emu.kernel.policy import RULES
+from emu.machine_of import JUMBO_MTU, machine_of, policy_rules
+from emu.scenario import Scenario
+from emu.traffic.arrivals import OFFLOADS, Feed, prepare
+from emu.traffic.events import EventReader, EventWriter
+from emu.traffic.host import Host, choose_host
+from emu.traffic.pace import PACE_CAPTURED
+from emu.verdicts.log import LogWriter
+from emu.wire.headers import CHECKSUMS
+
+BATCH = 4096
+HOST_FRAMES = 1024  # how many frames decide which end is the host
+EVENT_LOG = 1 << 16
+
+
+class Pace(NamedTuple):
+    """When frames arrive: PACE_* and its rate as a fraction."""
+
+    mode: int = PACE_CAPTURED
+    over: int = 1
+    under: int = 1
+
+
+class Outputs(NamedTuple):
+    """What a replay writes; None: not."""
+
+    write: str | None = None
+    annotate: str = "drops"
+    log: str | None = None
+    log_rows: str = "all"
+    record_events: str | None = None
+
+
+class Task(NamedTuple):
+    """What to replay and how."""
+
+    scenario: Scenario
+    name: str
+    host: str | None = None
+    pace: Pace = Pace()
+    limit: int | None = None
+    filter: str | None = None
+    events: str | None = None
+    outputs: Outputs = Outputs()
+    batch: int = BATCH
+
+
+class Outcome(NamedTuple):
+    """What is left when a replay has ended: the machine, and what was met on the way."""
+
+    task: Task
+    machine: Any
+    feed: Any
+    host: Host
+    engine: str
+    compression: str
+    interfaces: int
+    skipped_blocks: int
+    limited: bool
+    incomplete: str | None
+    damage: CaptureError | None
+    interrupted: bool
+    first_ns: int
+    wall_seconds: float
+    cpu_seconds: float
+    rss_peak_bytes: int
+
+
+def invariants_hold(engine: Engine, m: Any, check: Callable[[Any], int]) -> None:
+    """Raise AssertionError naming the frame when an invariant of the machine is broken: a bug of ours."""
+    broken = engine.function(check)(m)
+    if broken != HOLDS:
+        raise AssertionError(f"frame {int(m.total.frames)}: broken invariant: {SENTENCES[broken]}")
+
+
+class Replay:
+    """A replay in progress."""
+
+    def __init__(self, task: Task, engine: Engine, reader: CaptureReader, inputs: Sequence[str]) -> None:
+        """Set the machine up and open the outputs; `inputs` may not be overwritten."""
+        self.task = task
+        self.engine = engine
+        self.reader = reader
+        self.devices = [device.name for device in task.scenario.device]
+        program = compile_filter(task.filter) if task.filter else Program("", ())
+        self.program = program.load(engine)
+        self.machine = machine_of(engine, task.scenario)
+        self.feed = self._feed(len(program.instructions))
+        self.events = EventReader(task.events, engine) if task.events else None
+        self.event_log = engine.rows(Event, EVENT_LOG)
+        self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
+        self.room = 2 * max(task.batch, HOST_FRAMES)
+        self.kept = 0
+        self.at_event = 0
+        self.events_read = 0
+        self.host = Host(0, False, "")
+        self.first_ns = 0
+        self._open_outputs(inputs)
+
+    def _feed(self, filter_length: int) -> Any:
+        replay = self.task.scenario.replay
+        feed = self.engine.new(Feed)
+        self.engine.fill(
+            feed,
+            {
+                "checksums": CHECKSUMS.index(replay.checksums),
+                "offload": OFFLOADS.index(replay.offload),
+                "mtu": JUMBO_MTU if replay.offload == "jumbo" else self.task.scenario.device[0].mtu,
+                "filter_length": filter_length,
+                "pace": self.task.pace.mode,
+                "rate_over": self.task.pace.over,
+                "rate_under": self.task.pace.under,
+            },
+        )
+        return feed
+
+    def _open_outputs(self, inputs: Sequence[str]) -> None:
+        outputs, scenario = self.task.outputs, self.task.scenario
+        self.stack = ExitStack()
+        self.annotated: AnnotatedWriter | None = None
+        self.log: LogWriter | None = None
+        self.recorder: EventWriter | None = None
+        with self.stack:
+            if outputs.write is not None:
+                self.annotated_file = OutputFile(outputs.write, inputs)
+                self.stack.callback(self.annotated_file.abandon)
+            if outputs.log is not None:
+                self.log = LogWriter(
+                    outputs.log,
+                    engine_name=self.engine.name,
+                    devices=self.devices,
+                    rows=outputs.log_rows,
+                    inputs=inputs,
+                )
+                self.stack.callback(self.log.abandon)
+            if outputs.record_events is not None:
+                self.recorder_file = OutputFile(outputs.record_events, inputs)
+                self.stack.callback(self.recorder_file.abandon)
+                self.recorder = EventWriter(self.recorder_file, scenario.digest())
+                self.engine.fill(self.machine.config, {"recording": 1})
+            if outputs.write is not None:
+                self.annotated = AnnotatedWriter(
+                    self.annotated_file,
+                    self.engine,
+                    annotate=outputs.annotate,
+                    policy=scenario.policy.name,
+                    rules=RULES,
+                    devices=self.devices,
+                    comments=self._comments(),
+                )
+            self.stack = self.stack.pop_all()
+
+    def _comments(self) -> list[str]:
+        scenario = self.task.scenario
+        policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
+        return [f"emu {emu.__version__} replay of {self.task.name}: {policy}"]
+
+    def run(self, progress: Callable[[CaptureReader, Any], None] | None = None) -> Outcome:
+        """Play the whole capture; the outputs are complete and in place when this returns."""
+        started = time.perf_counter()
+        cpu_started = time.process_time()
+        limited = False
+        with self.stack, Interruption() as interruption:
+            while not interruption.happened:
+                wanted = self._wanted()
+                if wanted == 0:
+                    limited = True
+                    break
+                count = 0
+                with interruption.allowed():
+                    count = self._read(wanted)
+                if count == 0:
+                    break
+                self._play(count)
+                if progress is not None:
+                    progress(self.reader, self.machine)
+            interrupted = interruption.happened
+            incomplete = self._incomplete(interrupted)
+            self._finish(interrupted)
+            self._close_outputs(incomplete)
+        return Outcome(
+            task=self.task,
+            machine=self.machine,
+            feed=self.feed,
+            host=self.host,
+            engine=self.engine.name,
+            compression=self.reader.compression,
+            interfaces=len(self.reader.interfaces),
+            skipped_blocks=self.reader.skipped_blocks,
+            limited=limited,
+            incomplete=incomplete,
+            damage=self.reader.damage,
+            interrupted=interrupted,
+            first_ns=self.first_ns,
+            wall_seconds=time.perf_counter() - started,
+            cpu_seconds=time.process_time() - cpu_started,
+            rss_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )
+
+    def _wanted(self) -> int:
+        if self.task.limit is None:
+            return self.task.batch
+        return min(self.task.batch, self.task.limit - self.reader.frames)
+
+    def _read(self, wanted: int) -> int:
+        if self.kept + max(wanted, HOST_FRAMES) > self.room:
+            self.room *= 2
+            self.rows = self.engine.grown(self.rows, self.room)
+        count = self.reader.read(self.rows, self.kept, wanted)
+        if self.host.because or count == 0:
+            return count
+        enough = HOST_FRAMES if self.task.limit is None else min(HOST_FRAMES, self.task.limit)
+        while count < enough:
+            further = self.reader.read(self.rows, count, enough - count)
+            if further == 0:
+                break
+            count += further
+        self.host = choose_host(self.rows, count, self.reader.octets, self.task.host)
+        self.engine.fill(self.feed, {"host_mac": self.host.mac, "by_direction": self.host.by_direction})
+        return count
+
+    def _play(self, count: int) -> None:
+        first, last = self.kept, self.kept + count
+        function = self.engine.function
+        function(prepare)(self.feed, self.rows, first, last, self.reader.octets, self.program)
+        if int(self.machine.total.frames) == 0:
+            self.first_ns = int(self.rows[0].time_ns)
+            function(start_clock)(self.machine, self.first_ns)
+        self._advance(first, last)
+        self._hand_out(last)
+
+    def _advance(self, first: int, last: int, until_ns: int = 0) -> None:
+        m, rows, function = self.machine, self.rows, self.engine.function
+        if self.events is not None:
+            self._advance_recorded(first, last)
+        else:
+            while True:
+                first, logged = function(run)(m, rows, first, last, until_ns, self.event_log, EVENT_LOG)
+                if self.recorder is not None:
+                    self.recorder.write(self.event_log, logged)
+                if first == last and logged + 4 <= EVENT_LOG:
+                    break
+        if int(m.limit_hit):
+            raise UsageError(
+                f"{self.task.name}: frame {int(m.total.frames)}: the machine holds {LIMITS[int(m.limit_hit)]} and none "
+                "of them can go; play less at once (--limit, --filter) or let the sockets be read (readers.ordinary)"
+            )
+
+    def _advance_recorded(self, first: int, last: int) -> None:
+        assert self.events is not None
+        while True:
+            first, self.at_event = self.engine.function(run_recorded)(
+                self.machine,
+                self.rows,
+                first,
+                last,
+                self.events.events,
+                self.at_event,
+                self.events_read,
+                int(self.events.more),
+            )
+            if self.at_event == self.events_read and self.events.more:
+                self.events_read = self.events.chunk()
+                self.at_event = 0
+            elif first == last:
+                return
+
+    def _hand_out(self, last: int) -> None:
+        """Give what is decided to the outputs, keep the rest for the next batch."""
+        done = self.engine.function(resolved)(self.rows, 0, last)
+        self._write(done)
+        invariants_hold(self.engine, self.machine, check_conservation)
+        carry = last - done
+        needed = int(self.rows[done].offset) if carry else self.reader.position
+        self.engine.move(self.rows, done, carry)
+        self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + done})
+        shift = self.reader.discard(needed)
+        for i in range(carry if shift else 0):
+            self.rows[i].offset -= shift
+        self.kept = carry
+
+    def _write(self, done: int) -> None:
+        if self.annotated is not None:
+            self.annotated.write(self.rows, 0, done, self.reader.octets)
+        if self.log is not None:
+            self.log.write(self.rows, 0, done)
+
+    def _incomplete(self, interrupted: bool) -> str | None:
+        frames = int(self.machine.total.frames)
+        if interrupted:
+            return f"interrupted after frame {frames}"
+        if self.reader.damage is not None:
+            return f"after frame {frames}: {self.reader.damage}"
+        return None
+
+    def _finish(self, interrupted: bool) -> None:
+        """Let the machine run on, then say of the rest that it is in flight."""
+        total = self.machine.total
+        if int(total.frames) == 0:
+            if self.reader.damage is not None:
+                raise self.reader.damage
+            if not interrupted:
+                raise NothingToPlayError(f"{self.task.name}: no frame to play")
+        if int(total.frames) and not interrupted:
+            end_ns = int(self.feed.last_time_ns) + self.task.scenario.replay.drain_ns
+            self._advance(self.kept, self.kept, end_ns)
+        self.engine.function(leave_in_flight)(self.machine, self.rows, 0, self.kept)
+        self._write(self.kept)
+        invariants_hold(self.engine, self.machine, check_conservation)
+        invariants_hold(self.engine, self.machine, check_structures)
+
+    def _close_outputs(self, incomplete: str | None) -> None:
+        if self.annotated is not None:
+            self.annotated.close(incomplete)
+            self.annotated_file.finish()
+        if self.log is not None:
+            self.log.close(incomplete)
+        if self.recorder is not None:
+            self.recorder_file.finish()
+        self.stack.pop_all()
+
+
+def replay(
+    task: Task,
+    engine: Engine,
+    reader: CaptureReader,
+    inputs: Sequence[str] = (),
+    progress: Callable[[CaptureReader, Any], None] | None = None,
+) -> Outcome:
+    """Replay a capture.  Errors: UsageError, CaptureError, NothingToPlayError."""
+    return Replay(task, engine, reader, inputs).run(progress)
+
+
+__all__ = ["EmuError", "Outcome", "Outputs", "Pace", "Replay", "Task", "policy_rules", "replay"]

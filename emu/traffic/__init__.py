@@ -1,0 +1,1 @@
+"""Who puts frames on the wire, and when: captured frames become arrivals at the emulated NIC."""

@@ -1,0 +1,84 @@
+"""The recorded event stream as a file: what the machine did and what happened to it, between which frames.
+
+One JSON object a line: a header, then `[event, frames, time_ns, dev, number]`, where `frames` is how many frames had
+arrived before and `dev` is a device, socket or zone (see `kernel.machine.EVENTS`).
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from emu.capture.output import OutputFile
+from emu.engine.plain import Engine
+from emu.errors import UsageError
+from emu.kernel.machine import EVENTS, MAX_DEVICES, MAX_SOCKETS, MAX_ZONES, Event
+
+VERSION = 1
+CHUNK = 4096
+BOUNDS = {"read": MAX_SOCKETS, "pages": MAX_ZONES}
+
+
+class EventWriter:
+    """Writes a stream while it is recorded."""
+
+    def __init__(self, output: OutputFile, scenario_sha256: str) -> None:
+        """Write the header."""
+        self.output = output
+        header = {"emu_events": VERSION, "scenario_sha256": scenario_sha256}
+        output.write(json.dumps(header).encode() + b"\n")
+
+    def write(self, log: Any, length: int) -> None:
+        """Append log[0:length]."""
+        lines = []
+        for at in range(length):
+            e = log[at]
+            row = [EVENTS[int(e.event)], int(e.frames), int(e.time_ns), int(e.dev), int(e.number)]
+            lines.append(json.dumps(row))
+        if lines:
+            self.output.write(("\n".join(lines) + "\n").encode())
+
+
+class EventReader:
+    """Reads a stream in chunks; a line that is none is a UsageError that names it."""
+
+    def __init__(self, path: str, engine: Engine) -> None:
+        """Open the file and check its header."""
+        self.path = path
+        self.engine = engine
+        self.events = engine.rows(Event, CHUNK)
+        self.more = True
+        self._lines = self._read()
+        header = next(self._lines, None)
+        if not isinstance(header, dict) or header.get("emu_events") != VERSION:
+            raise UsageError(f"{path}: not an event stream of emu (version {VERSION}); see --record-events")
+
+    def _read(self) -> Iterator[Any]:
+        try:
+            with Path(self.path).open(encoding="utf-8") as file:
+                for number, line in enumerate(file, 1):
+                    try:
+                        yield json.loads(line)
+                    except ValueError:
+                        raise UsageError(f"{self.path}: line {number}: not JSON") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self.path}: cannot read the event stream: {error}") from None
+
+    def chunk(self) -> int:
+        """Read the next events into `events`; how many, and `more` is false after the last."""
+        count = 0
+        for count, row in enumerate(self._lines, 1):
+            self.engine.fill(self.events[count - 1], self._event(row))
+            if count == CHUNK:
+                return count
+        self.more = False
+        return count
+
+    def _event(self, row: Any) -> dict[str, int]:
+        good = isinstance(row, list) and len(row) == 5 and row[0] in EVENTS
+        if not good or not all(type(value) is int and abs(value) < 1 << 62 for value in row[1:]):
+            raise UsageError(f"{self.path}: not an event: {json.dumps(row)[:80]}")
+        event, frames, time_ns, dev, number = row
+        if not 0 <= dev < BOUNDS.get(event, MAX_DEVICES):
+            raise UsageError(f"{self.path}: {event}: {dev} is out of range")
+        return {"event": EVENTS.index(event), "frames": frames, "time_ns": time_ns, "dev": dev, "number": number}

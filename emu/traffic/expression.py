@@ -1,0 +1,66 @@
+"""The small grammar of flows: `tcp|udp [host A] [port N] [or ...]`, or the name of a storage protocol.
+
+`--memalloc` reads it from the remote end (the target's address and port), `--closed` from the local one.
+"""
+
+import ipaddress
+from typing import NamedTuple
+
+from emu.errors import UsageError
+from emu.wire.ipv4 import PROTO_TCP, PROTO_UDP
+
+PRESETS = {
+    "iscsi": "tcp port 3260",
+    "nbd": "tcp port 10809",
+    "nvme-tcp": "tcp port 4420",
+    "nfs": "tcp port 2049 or udp port 2049",
+    "none": "",
+}
+PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP}
+GRAMMAR = "tcp|udp [host A] [port N] [or ...], or " + ", ".join(PRESETS)
+
+
+class FlowTerm(NamedTuple):
+    """One alternative of an expression; 0 means any."""
+
+    protocol: int
+    addr: int
+    port: int
+
+
+def parse_flows(expression: str, what: str) -> tuple[FlowTerm, ...]:
+    """The alternatives of an expression; `what` names its origin in an error."""
+    text = PRESETS.get(expression.strip(), expression).strip()
+    if not text:
+        return ()
+    return tuple(_term(part.split(), expression, what) for part in f" {text} ".split(" or "))
+
+
+def _term(words: list[str], expression: str, what: str) -> FlowTerm:
+    if not words or words[0] not in PROTOCOLS:
+        found = f"'{words[0]}'" if words else "nothing"
+        raise UsageError(f"{what} '{expression}': expected tcp or udp, found {found}; the grammar is {GRAMMAR}")
+    addr = port = 0
+    rest = words[1:]
+    while rest:
+        if len(rest) < 2 or rest[0] not in ("host", "port"):
+            raise UsageError(f"{what} '{expression}': cannot read '{' '.join(rest)}'; the grammar is {GRAMMAR}")
+        if rest[0] == "host":
+            addr = _address(rest[1], expression, what)
+        else:
+            port = _port(rest[1], expression, what)
+        rest = rest[2:]
+    return FlowTerm(PROTOCOLS[words[0]], addr, port)
+
+
+def _address(word: str, expression: str, what: str) -> int:
+    try:
+        return int(ipaddress.IPv4Address(word))
+    except ValueError:
+        raise UsageError(f"{what} '{expression}': '{word}' is not an IPv4 address") from None
+
+
+def _port(word: str, expression: str, what: str) -> int:
+    if word.isascii() and word.isdigit() and 1 <= int(word) <= 65535:
+        return int(word)
+    raise UsageError(f"{what} '{expression}': '{word}' is not a port (1 to 65535)")

@@ -1,0 +1,98 @@
+"""Expectations: `PATH OP VALUE` over the summary, such as `memalloc.dropped == 0` or `drops_by_reason.PFMEMALLOC > 10`.
+
+A path that the summary lacks is an error, except under `drops_by_reason`, where a reason that did not occur is 0.
+"""
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from emu.errors import UsageError
+from emu.kernel.drop_reason import REASONS
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+FORM = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(==|!=|<=|>=|<|>)\s*(\S.*?)\s*")
+PATH = re.compile(r"[A-Za-z_][\w.-]*")
+
+
+class Expectation(NamedTuple):
+    """One expectation: a path, an operator, and a number, a word or another path."""
+
+    text: str
+    left: str
+    symbol: str
+    right: str
+
+
+class Judgement(NamedTuple):
+    """An expectation held against a summary."""
+
+    text: str
+    holds: bool
+    found: Any
+
+
+def parse_expectation(text: str) -> Expectation:
+    """Read an expectation; UsageError when it has another form."""
+    found = FORM.fullmatch(text)
+    if not found:
+        symbols = " ".join(OPERATORS)
+        raise UsageError(f"--expect '{text}': expected PATH OP VALUE, such as 'memalloc.dropped == 0' (OP: {symbols})")
+    return Expectation(text, found[1], found[2], found[3])
+
+
+def judge(expectation: Expectation, summary: dict[str, Any]) -> Judgement:
+    """Whether a summary fulfils an expectation; UsageError when a path leads nowhere."""
+    left = _lookup(expectation.left, summary, expectation.text)
+    right = _value(expectation.right, summary, expectation.text)
+    try:
+        holds = OPERATORS[expectation.symbol](left, right)
+    except TypeError:
+        raise UsageError(f"--expect '{expectation.text}': {left!r} and {right!r} cannot be compared so") from None
+    return Judgement(expectation.text, holds, left)
+
+
+def _value(text: str, summary: dict[str, Any], whole: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    if text in ("null", "true", "false"):
+        return {"null": None, "true": True, "false": False}[text]
+    if len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]:
+        return text[1:-1]
+    if PATH.fullmatch(text):
+        return _lookup(text, summary, whole)
+    raise UsageError(f"--expect '{whole}': '{text}' is not a number, a quoted word or a path of the summary")
+
+
+def _lookup(path: str, summary: dict[str, Any], whole: str) -> Any:
+    first, _, rest = path.partition(".")
+    if first == "drops_by_reason" and rest in {reason.name for reason in REASONS if reason.name}:
+        return summary["drops_by_reason"].get(rest, 0)
+    at: Any = summary
+    for word in path.split("."):
+        if not isinstance(at, dict) or word not in at:
+            near = difflib.get_close_matches(path, list(_paths(summary)), 3, 0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else "; `--json` shows the summary"
+            raise UsageError(f"--expect '{whole}': the summary has no '{path}'{hint}")
+        at = at[word]
+    return at
+
+
+def _paths(summary: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key

@@ -1,0 +1,187 @@
+"""The log's columns, declared once: what each means, in what unit, and from which field of a packet's row it comes.
+
+The log, `emu schema`, the explanations and the docs are made from `COLUMNS`.  A change of meaning, name or type
+raises SCHEMA_VERSION.  No value is ever missing: a name or text that does not apply is empty, a number is 0.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from emu.kernel.drop_reason import CAUSES, POINTS, REASONS, VERDICTS
+from emu.kernel.machine import NONE, ZONE_NORMAL, ZONES
+from emu.kernel.policy import RULES
+from emu.wire.headers import (
+    KIND_ARP,
+    KIND_ICMP,
+    KIND_IP_FRAGMENT,
+    KIND_IP_OTHER,
+    KIND_MALFORMED,
+    KIND_TCP,
+    KIND_UDP,
+    KINDS,
+)
+
+SCHEMA_VERSION = 1
+
+INT, UINT, FLAG, ENUM, TEXT = "int", "uint", "flag", "enum", "text"
+TYPES = {
+    INT: "signed 64-bit integer",
+    UINT: "unsigned 64-bit integer",
+    FLAG: "0 or 1",
+    ENUM: "one of a fixed list of names",
+    TEXT: "text",
+}
+UINT_MASK = (1 << 64) - 1
+
+
+class Column(NamedTuple):
+    """One column: `field` is the field of Packet that it comes from, `names` what its numbers stand for.
+
+    `field` is empty for a constant; of flow and socket it is the field that says whether there is one.
+    """
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+    field: str
+    names: tuple[str, ...] = ()
+
+
+COLUMNS = (
+    Column("frame", INT, "", "Number of the frame, from 1, as in the capture.", "frame"),
+    Column("packet_id", UINT, "", "epb_packetid of the capture, else the frame number.", "packet_id"),
+    Column("time_ns", INT, "ns", "When the frame arrived at the NIC; since 1970 if the capture says so.", "time_ns"),
+    Column("decided_ns", INT, "ns", "When its verdict fell, on the same clock.", "decided_ns"),
+    Column("device", TEXT, "", "The device that it arrived on.", "dev"),
+    Column("length", INT, "B", "Length on the wire, without FCS.", "length"),
+    Column("class", ENUM, "", "What kind of packet it is.", "kind", KINDS),
+    Column("flow", TEXT, "", "Protocol and addresses, `tcp a:port > b:port`; empty if malformed.", "kind"),
+    Column("socket", TEXT, "", "The local end of the socket that was found; a UDP socket is its port.", "sk"),
+    Column("memalloc", FLAG, "", "1: that socket is SOCK_MEMALLOC, block I/O depends on it.", "memalloc"),
+    Column("verdict", ENUM, "", "What became of the packet.", "verdict", VERDICTS),
+    Column("reason", ENUM, "", "Why it was dropped, in the kernel's own word.", "reason", tuple(r.name for r in REASONS)),
+    Column("cause", ENUM, "", "RX_MISSED only: why the ring was dry.", "cause", tuple(c.name for c in CAUSES)),
+    Column("point", ENUM, "", "The kernel function in which the verdict fell.", "point", POINTS),
+    Column("policy_rule", ENUM, "", "The rule of the policy that decided.", "rule", RULES),
+    Column("from_reserve", FLAG, "", "1: its buffer was allocated with __GFP_MEMALLOC.", "from_reserve"),
+    Column("pfmemalloc", FLAG, "", "1: its skb is tagged as reserve memory (policies that tag).", "pfmemalloc"),
+    Column(
+        "reserve_used_before",
+        INT,
+        "skbs",
+        "Reserve buffers that the device had out before the decision (rx_reserve_used).",
+        "reserve_used_before",
+    ),
+    Column("reserve_used_after", INT, "skbs", "The same after the decision.", "reserve_used_after"),
+    Column("cap_skbs", INT, "skbs", "The device's cap on reserve buffers (rx_reserve).", "cap_skbs"),
+    Column("zone", ENUM, "", "The memory zone whose pages this row shows.", "", ZONES),
+    Column("free_pages", INT, "pages", "Free pages of the zone at the decision.", "free_pages"),
+    Column("floor_pages", INT, "pages", "GFP_ATOMIC gets a page of the zone only above this.", "floor_pages"),
+    Column("ring_free", INT, "descriptors", "Descriptors that the NIC could still fill.", "ring_free"),
+    Column("backlog_len", INT, "packets", "Packets that waited for the CPU.", "backlog_len"),
+    Column(
+        "culprit_frame",
+        INT,
+        "",
+        "The frame that last took what this one lacked: a buffer or a page; 0: none.",
+        "culprit_frame",
+    ),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+
+# The texts of a flow and of a socket are built once: most packets belong to few flows.  A spoofed flood has a new
+# flow in every packet, so what is remembered is bounded.
+TEXTS = 65_536
+_OCTET = tuple(map(str, range(256)))
+
+
+def columns() -> tuple[Column, ...]:
+    """The columns of the log, in order."""
+    return COLUMNS
+
+
+def describe() -> list[dict[str, Any]]:
+    """The schema as rows for a table or JSON: name, type, unit, meaning, and the names of an enum."""
+    return [
+        {"name": c.name, "type": c.type, "unit": c.unit, "meaning": c.meaning, "names": list(c.names)} for c in COLUMNS
+    ]
+
+
+def row_values(packet: Any, devices: Sequence[str]) -> dict[str, int | str]:
+    """One packet's row, of either engine, as the log has it; `devices` names devices by `Packet.dev`."""
+    names = device_names(devices)
+    row: dict[str, int | str] = {}
+    for column in COLUMNS:
+        if column.name == "flow":
+            row["flow"] = flow_text(*flow_key(*(value_of(packet, field) for field in FLOW_FIELDS)))
+        elif column.name == "socket":
+            row["socket"] = socket_text(*socket_key(*(value_of(packet, field) for field in SOCKET_FIELDS)))
+            if value_of(packet, "sk") < 0:
+                row["socket"] = ""
+        else:
+            value = value_of(packet, column.field) if column.field else ZONE_NORMAL
+            if column.type == UINT:
+                value &= UINT_MASK  # the compiled engine's integers are signed
+            if column.name == "device":
+                row["device"] = names[value + 1]
+            else:
+                row[column.name] = column.names[value] if column.names else value
+    return row
+
+
+def value_of(packet: Any, field: str) -> int:
+    """A field of a packet's row, of either engine."""
+    # A row of a numpy array is a void with items; its fields are attributes in compiled code only.
+    return int(packet[field] if hasattr(packet, "dtype") else getattr(packet, field))
+
+
+def device_names(devices: Sequence[str]) -> list[str]:
+    """Names by `Packet.dev` + 1: a frame that no device took has none."""
+    assert NONE == -1
+    return ["", *devices]
+
+
+FLOW_FIELDS = ("kind", "ethertype", "ip_protocol", "saddr", "daddr", "sport", "dport")
+SOCKET_FIELDS = ("kind", "daddr", "dport")
+
+
+def flow_key(kind: Any, ethertype: Any, protocol: Any, saddr: Any, daddr: Any, sport: Any, dport: Any) -> Any:
+    """What `flow_text` needs, in two integers (or, from arrays, two arrays)."""
+    return saddr << 32 | daddr, kind << 56 | ethertype << 40 | protocol << 32 | sport << 16 | dport
+
+
+@lru_cache(maxsize=TEXTS)
+def flow_text(addresses: int, rest: int) -> str:
+    """A flow for a person, from its key."""
+    kind = rest >> 56
+    if kind == KIND_MALFORMED:
+        return ""
+    source, destination = _address(addresses >> 32 & 0xFFFFFFFF), _address(addresses & 0xFFFFFFFF)
+    if kind == KIND_TCP or kind == KIND_UDP:
+        return f"{KINDS[kind]} {source}:{rest >> 16 & 0xFFFF} > {destination}:{rest & 0xFFFF}"
+    if kind == KIND_ICMP or kind == KIND_ARP:
+        return f"{KINDS[kind]} {source} > {destination}"
+    if kind == KIND_IP_FRAGMENT or kind == KIND_IP_OTHER:
+        return f"ip-proto-{rest >> 32 & 0xFF} {source} > {destination}"
+    return f"ethertype 0x{rest >> 40 & 0xFFFF:04x}"
+
+
+def socket_key(kind: Any, daddr: Any, dport: Any) -> Any:
+    """What `socket_text` needs, in two integers (or, from arrays, two arrays)."""
+    return daddr, kind << 16 | dport
+
+
+@lru_cache(maxsize=TEXTS)
+def socket_text(address: int, rest: int) -> str:
+    """The local end of a socket, from its key: the destination of the packet that found it."""
+    if rest >> 16 == KIND_TCP:
+        return f"tcp {_address(address)}:{rest & 0xFFFF}"
+    # The kernel finds a UDP socket by its port alone, as far as the machine is modelled.
+    return f"udp :{rest & 0xFFFF}" if rest >> 16 == KIND_UDP else ""
+
+
+@lru_cache(maxsize=TEXTS)
+def _address(address: int) -> str:
+    return f"{_OCTET[address >> 24]}.{_OCTET[address >> 16 & 255]}.{_OCTET[address >> 8 & 255]}.{_OCTET[address & 255]}"

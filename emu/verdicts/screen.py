@@ -1,0 +1,160 @@
+"""The summary as tables to read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from emu.kernel.drop_reason import REASONS
+from emu.verdicts.expect import Judgement
+
+
+def figure(value: int) -> str:
+    """A count with thin groups, easy to read."""
+    return f"{value:,}".replace(",", " ")
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage, or a dash of nothing."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def plain_table(title: str, *columns: str) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
+    return table
+
+
+def show_summary(console: Console, summary: dict[str, Any]) -> None:
+    """Print one replay's summary."""
+    console.print(
+        f"[bold]{summary['capture']}[/] under [bold]{summary['policy']}[/]: {figure(summary['frames'])} frames, "
+        f"{figure(summary['received'])} received, {figure(summary['delivered'])} delivered, "
+        f"{figure(summary['dropped'])} dropped, {summary['duration_ns'] / 1e9:.3f} s",
+        highlight=False,
+    )
+    console.print(_fates(summary))
+    if summary["drops_by_reason"]:
+        console.print(_reasons(summary))
+    console.print(_devices(summary))
+    _say(console, summary)
+
+
+def _fates(summary: dict[str, Any]) -> Table:
+    table = plain_table("Packets", "flows", "received", "delivered", "dropped", "lost")
+    for key, name in (("memalloc", "memalloc (block I/O)"), ("other", "all others")):
+        fates = summary[key]
+        table.add_row(
+            name,
+            figure(fates["received"]),
+            figure(fates["delivered"]),
+            figure(fates["dropped"]),
+            share(fates["dropped"], fates["received"]),
+        )
+    return table
+
+
+def _reasons(summary: dict[str, Any]) -> Table:
+    table = Table(title="Drops", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("reason", no_wrap=True)
+    table.add_column("packets", justify="right")
+    table.add_column("what it means")
+    sentences = {reason.name: reason.sentence for reason in REASONS}
+    for name, count in sorted(summary["drops_by_reason"].items(), key=lambda item: -item[1]):
+        table.add_row(name, figure(count), sentences[name])
+    return table
+
+
+def _devices(summary: dict[str, Any]) -> Table:
+    table = plain_table(
+        "Reserve and ring",
+        "device",
+        "from reserve",
+        "used, most",
+        "cap",
+        "missed",
+        "ring dry",
+        "refills failed",
+        "free pages, least",
+    )
+    for name, device in summary["devices"].items():
+        table.add_row(
+            name,
+            figure(device["reserve_allocations"]),
+            figure(device["rx_reserve_used_max"]),
+            figure(device["rx_reserve_cap"]) if device["rx_reserve_cap"] else "none",
+            figure(device["rx_missed"]),
+            figure(device["rx_missed_ring_dry"]),
+            figure(device["alloc_rx_buff_failed"]),
+            figure(summary["memory"]["free_pages_min"]),
+        )
+    return table
+
+
+def _say(console: Console, summary: dict[str, Any]) -> None:
+    for finding in summary["findings"]:
+        console.print(f"[yellow]note:[/] {finding}", highlight=False)
+    for assumption in summary["assumptions"]:
+        console.print(f"[dim]assumed: {assumption}[/]", highlight=False)
+    run = summary["run"]
+    console.print(
+        f"[dim]{run['engine']} engine, {figure(run['packets_per_second'])} packets/s, "
+        f"{run['rss_peak_bytes'] / (1 << 20):.0f} MiB[/]",
+        highlight=False,
+    )
+
+
+def show_judgements(console: Console, judgements: Sequence[Judgement]) -> None:
+    """Print what was expected and what was found."""
+    for judgement in judgements:
+        word = "[green]held[/]" if judgement.holds else "[red]FAILED[/]"
+        console.print(f"expected {judgement.text}: {word} (found {judgement.found})", highlight=False)
+
+
+def show_comparison(console: Console, capture: str, summaries: Sequence[dict[str, Any]]) -> None:
+    """Print who survives under which policy."""
+    table = plain_table(
+        f"{capture}: who survives",
+        "policy",
+        "memalloc delivered",
+        "lost",
+        "others delivered",
+        "lost",
+        "from reserve",
+        "used, most",
+        "missed",
+        "least free",
+    )
+    for summary in summaries:
+        memalloc, other = summary["memalloc"], summary["other"]
+        devices = summary["devices"].values()
+        table.add_row(
+            summary["policy"],
+            f"{figure(memalloc['delivered'])}/{figure(memalloc['received'])}",
+            share(memalloc["dropped"], memalloc["received"]),
+            f"{figure(other['delivered'])}/{figure(other['received'])}",
+            share(other["dropped"], other["received"]),
+            figure(sum(device["reserve_allocations"] for device in devices)),
+            figure(max(device["rx_reserve_used_max"] for device in devices)),
+            figure(sum(device["rx_missed"] for device in devices)),
+            figure(summary["memory"]["free_pages_min"]),
+        )
+    console.print(table)
+    console.print(_reasons_by_policy(summaries))
+    for summary in summaries:
+        for finding in summary["findings"]:
+            console.print(f"[yellow]note:[/] {summary['policy']}: {finding}", highlight=False)
+
+
+def _reasons_by_policy(summaries: Sequence[dict[str, Any]]) -> Table:
+    names = [
+        reason.name for reason in REASONS if any(reason.name in summary["drops_by_reason"] for summary in summaries)
+    ]
+    table = plain_table("Drops by reason", "reason", *(summary["policy"] for summary in summaries))
+    for name in names:
+        table.add_row(name, *(figure(summary["drops_by_reason"].get(name, 0)) for summary in summaries))
+    return table

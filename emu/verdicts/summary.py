@@ -1,0 +1,206 @@
+"""The summary of a run: one object for `--json`, for expectations and for the screen."""
+
+from typing import Any
+
+from emu.kernel.drop_reason import REASONS
+from emu.kernel.machine import ZONES, Counters
+from emu.kernel.policy import RX_NEVER
+from emu.kernel.record import fields_of
+from emu.replay import Outcome
+from emu.scenario import Scenario, background_skbs, memory_pages
+from emu.traffic.host import mac_text
+from emu.traffic.pace import PACE_CAPTURED
+
+SUMMARY_VERSION = 1
+
+OPEN_LOOP = (
+    "replay is open loop: packets come whatever happens, windows are not obeyed, and a hole that a drop of ours leaves "
+    "counts as filled"
+)
+
+# How the host's own tools spell the counters whose name here carries a prefix.
+TOOL_NAMES = {"TcpExtPFMemallocDrop": "PFMemallocDrop"}
+
+
+def summarise(outcome: Outcome) -> dict[str, Any]:
+    """The summary of a replay; everything but `run` depends on the input, the scenario and the version alone."""
+    m, scenario = outcome.machine, outcome.task.scenario
+    total = m.total
+    return {
+        "emu_summary": SUMMARY_VERSION,
+        "capture": outcome.task.name,
+        "policy": scenario.policy.name,
+        "scenario_sha256": scenario.digest(),
+        "frames": int(total.frames),
+        "filtered": int(total.filtered),
+        "received": int(total.received),
+        "not_received": int(total.not_received),
+        "not_played": 0,
+        "delivered": int(total.delivered),
+        "dropped": int(total.dropped),
+        "in_flight": int(total.in_flight),
+        "oops": 0,
+        "drops_by_reason": _drops(total),
+        "memalloc": _fates(total.memalloc),
+        "other": _fates(total.other),
+        "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
+        "memory": _memory(m),
+        "sockets": _sockets(m),
+        "counters": _counters(m),
+        "duration_ns": int(m.now_ns) - outcome.first_ns if int(total.frames) else 0,
+        "host": {"mac": mac_text(outcome.host.mac), "because": outcome.host.because},
+        "input": _input(outcome),
+        "findings": findings(outcome),
+        "assumptions": assumptions(outcome),
+        "incomplete": outcome.incomplete,
+        "run": _run(outcome),
+    }
+
+
+def _drops(total: Any) -> dict[str, int]:
+    counts = {reason.name: int(total.drops_by_reason[reason.number]) for reason in REASONS if reason.name}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _fates(fates: Any) -> dict[str, int]:
+    return {name: int(getattr(fates, name)) for name in ("received", "delivered", "dropped")}
+
+
+def _device(m: Any, d: int) -> dict[str, int]:
+    dev = m.dev[d]
+    return {
+        "rx_packets": int(dev.rx_packets),
+        "rx_bytes": int(dev.rx_bytes),
+        "rx_missed": int(dev.rx_missed),
+        "rx_missed_ring_dry": int(dev.rx_missed_frames_dry),
+        "rx_missed_errors": int(dev.rx_missed),
+        "rx_length_errors": int(dev.rx_length_errors),
+        "rx_dropped": int(m.mib.dev_rx_dropped),
+        "alloc_rx_buff_failed": int(dev.alloc_rx_buff_failed),
+        "reserve_allocations": int(dev.reserve_allocations),
+        "rx_reserve_cap": int(dev.rx_reserve) if m.policy.caps_reserve else 0,
+        "rx_reserve_used": int(dev.rx_reserve_used),
+        "rx_reserve_used_max": int(dev.rx_reserve_used_max),
+        "memalloc_pages": int(dev.memalloc_pages),
+        "ring_size": int(dev.ring_size),
+        "ring_free_min": int(dev.ring_free_min),
+        "polls": int(dev.polls),
+    }
+
+
+def _memory(m: Any) -> dict[str, Any]:
+    zones = {ZONES[zone]: _zone(m.zone[zone]) for zone in range(int(m.zones))}
+    return {
+        "min_free_kbytes": int(m.min_free_kbytes) + int(m.var_free_kbytes),
+        "free_pages": sum(zone["free_pages"] for zone in zones.values()),
+        "free_pages_min": sum(zone["free_pages_min"] for zone in zones.values()),
+        "writer_pages": sum(zone["writer_pages"] for zone in zones.values()),
+        "skbs_max": int(m.total.skbs_max),
+        "zones": zones,
+    }
+
+
+def _zone(zone: Any) -> dict[str, int]:
+    names = ("present_pages", "pages_min", "pages_low", "pages_high", "free_pages", "free_pages_min")
+    values = {name: int(getattr(zone, name)) for name in names}
+    return values | {
+        "per_cpu_pages": int(zone.pcp_count),
+        "slab_pages": int(zone.slab_pages),
+        "writer_pages": int(zone.writer_pages),
+    }
+
+
+def _sockets(m: Any) -> dict[str, int]:
+    return {
+        "made": int(m.total.sockets_made),
+        "live": int(m.sk_live),
+        "memalloc": int(m.memalloc_socks),
+        "evicted": int(m.total.sockets_evicted),
+        "holes_filled": int(m.total.holes_filled),
+    }
+
+
+def _counters(m: Any) -> dict[str, int]:
+    names = [field.name for field in fields_of(Counters)]
+    return {TOOL_NAMES.get(name, name): int(getattr(m.mib, name)) for name in names}
+
+
+def _input(outcome: Outcome) -> dict[str, Any]:
+    feed = outcome.feed
+    return {
+        "compression": outcome.compression,
+        "interfaces": outcome.interfaces,
+        "skipped_blocks": outcome.skipped_blocks,
+        "truncated_frames": int(feed.truncated),
+        "aggregated_frames": int(feed.aggregated),
+        "partial_checksums": int(feed.csum_partial),
+        "unverifiable_checksums": int(feed.csum_unknown),
+        "reversed_timestamps": int(feed.time_reversed),
+        "limited": outcome.limited,
+        "damage": str(outcome.damage) if outcome.damage else None,
+    }
+
+
+def _run(outcome: Outcome) -> dict[str, Any]:
+    seconds = max(outcome.wall_seconds, 1e-9)
+    return {
+        "engine": outcome.engine,
+        "packets_per_second": round(int(outcome.machine.total.frames) / seconds),
+        "wall_seconds": round(outcome.wall_seconds, 6),
+        "cpu_seconds": round(outcome.cpu_seconds, 6),
+        "rss_peak_bytes": outcome.rss_peak_bytes,
+    }
+
+
+def findings(outcome: Outcome) -> list[str]:
+    """What a reader must know to read the figures right."""
+    m = outcome.machine
+    said = []
+    allocations = sum(int(m.dev[d].reserve_allocations) for d in range(int(m.devices)))
+    if int(m.policy.rx_memalloc) != RX_NEVER and allocations == 0:
+        said.append("the reserve was never touched, so this result proves nothing about it")
+    if int(m.total.memalloc.received) == 0:
+        said.append("no packet belongs to a memalloc flow: nothing here is what the reserve is for (see --memalloc)")
+    if int(m.total.sockets_evicted):
+        said.append(f"{int(m.total.sockets_evicted)} sockets were forgotten to make room; they are made anew when seen")
+    return said
+
+
+def assumptions(outcome: Outcome) -> list[str]:
+    """What was assumed and not measured, in sentences."""
+    scenario, feed = outcome.task.scenario, outcome.feed
+    machine, readers = scenario.machine, scenario.readers
+    per_byte = f"{machine.cpu_ps_per_byte / 1000:g} ns per byte (an assumption, not a measurement)"
+    flows = f"memalloc flows ({scenario.replay.memalloc or 'none'}): {readers.memalloc}"
+    said = [
+        OPEN_LOOP,
+        f"the CPU needs {machine.cpu_ns_per_packet} ns per packet and {per_byte}",
+        _pressure(scenario),
+        f"sockets are inferred from the frames; readers: {readers.ordinary}, {flows}",
+        f"the host is {mac_text(outcome.host.mac)}: {outcome.host.because}",
+    ]
+    if outcome.task.pace.mode != PACE_CAPTURED:
+        said.append("frames arrive at the asked rate, not as captured")
+    for count, sentence in (
+        (feed.csum_partial, "frames carry an unfinished checksum (offloaded); it counts as valid"),
+        (feed.csum_unknown, "frames are cut off, so their checksum counts as valid"),
+        (feed.aggregated, "frames are longer than the MTU and are charged as the segments that they stand for"),
+        (feed.time_reversed, "timestamps run backwards; the machine's clock does not"),
+    ):
+        if int(count):
+            said.append(f"{int(count)} {sentence}")
+    return said
+
+
+def _pressure(scenario: Scenario) -> str:
+    pages = memory_pages(scenario)
+    machine = f"{scenario.machine.geometry}, {pages} pages ({pages // 256} MiB)"
+    if scenario.pressure.start == "quiet":
+        return f"play starts quiet: {machine}, all memory free"
+    held = background_skbs(scenario, scenario.device[0])
+    return (
+        f"play starts mid-crunch: {machine}, every zone at its GFP_ATOMIC floor"
+        + (f" plus {scenario.pressure.free_pages_above_floor}" if scenario.pressure.free_pages_above_floor else "")
+        + f", no free slab object, {held} of {scenario.device[0].ring} ring buffers held by sockets outside the "
+        f"capture, writers {scenario.pressure.writers}"
+    )

@@ -1,0 +1,50 @@
+"""What dissection says of a frame: its kind, its checksums, and what is malformed in its headers."""
+
+from typing import Protocol
+
+# What a packet is, for a person: the column `class`.
+(
+    KIND_MALFORMED,
+    KIND_ARP,
+    KIND_TCP,
+    KIND_UDP,
+    KIND_ICMP,
+    KIND_IP_FRAGMENT,
+    KIND_IP_OTHER,
+    KIND_IPV6,
+    KIND_OTHER,
+) = range(9)
+KINDS = ("malformed", "arp", "tcp", "udp", "icmp", "ip-fragment", "ip-other", "ipv6", "ethertype-other")
+
+# PARTIAL: only the pseudo header is summed, the sender's NIC would have done the rest.  UNKNOWN: cut off.
+CSUM_GOOD, CSUM_BAD, CSUM_PARTIAL, CSUM_UNKNOWN = range(4)
+
+# What to do about checksums: believe what a NIC would have finished, verify strictly, or believe everything.
+CHECKSUMS_AUTO, CHECKSUMS_VERIFY, CHECKSUMS_TRUST = range(3)
+CHECKSUMS = ("auto", "verify", "trust")
+
+NO_ERROR, IP_HEADER_BAD, IP_TOO_SHORT, TOO_SHORT = range(4)
+
+
+class Headers(Protocol):
+    """The fields that dissection reads (where the frame lies) and writes (all the others)."""
+
+    offset: int
+    caplen: int
+    length: int
+    kind: int
+    header_error: int
+    ethertype: int
+    ip_protocol: int
+    saddr: int
+    daddr: int
+    sport: int
+    dport: int
+    l4_length: int
+    payload_length: int
+    tcp_flags: int
+    tcp_seq: int
+    icmp_type: int
+    quoted_port: int
+    ip_csum: int
+    l4_csum: int

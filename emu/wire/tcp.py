@@ -1,0 +1,9 @@
+"""TCP header (RFC 9293 section 3.1): offsets from its start."""
+
+SPORT = 0
+DPORT = 2
+SEQ = 4
+DATA_OFFSET = 12
+FLAGS = 13
+CHECKSUM = 16
+HEADER_LEN = 20

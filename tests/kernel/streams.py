@@ -1,0 +1,91 @@
+"""Random arrivals from a seed: every kind of frame that the machine tells apart."""
+
+import random
+
+from machines import (
+    ACK,
+    CLOSED,
+    FIN,
+    ISCSI,
+    OPEN,
+    RST,
+    SYN,
+    arp,
+    ethertype,
+    fragment,
+    frame,
+    icmp,
+    ip_other,
+    runt,
+    sent,
+    tcp,
+    udp,
+)
+
+from emu.kernel.machine import PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST
+from emu.wire.headers import (
+    CSUM_BAD,
+    CSUM_PARTIAL,
+    CSUM_UNKNOWN,
+    IP_HEADER_BAD,
+    IP_TOO_SHORT,
+    KIND_TCP,
+    TOO_SHORT,
+)
+
+PORTS = (OPEN, OPEN, OPEN, CLOSED, ISCSI, 80)
+SPORTS = (40_000, 40_001, ISCSI, ISCSI)
+
+
+def one(dice: random.Random, devices: int) -> dict[str, int]:
+    """One frame of any kind."""
+    kind = dice.randrange(24)
+    payload = dice.choice((0, 1, 18, 60, 512, 1000, 1460))
+    flow = {"sport": dice.choice(SPORTS), "dport": dice.choice(PORTS), "saddr": 0x0A000001 + dice.randrange(4)}
+    if kind < 9:
+        columns = tcp(flow["dport"], payload, flags=dice.choice((ACK, ACK, ACK, SYN, FIN | ACK, RST)))
+        columns |= flow
+    elif kind < 14:
+        columns = udp(flow["dport"], payload) | flow
+    else:
+        columns = (
+            icmp(dice.choice((0, 3, 8))),
+            arp(),
+            ip_other(dice.choice((2, 47, 132))),
+            fragment(),
+            ethertype(dice.choice((0x86DD, 0x8100, 0x88CC))),
+            runt(),
+            frame(KIND_TCP, 42 + 4 * payload, sport=1, dport=OPEN, ip_protocol=6, tcp_flags=ACK, segments=4)
+            | {"payload_length": 4 * payload, "l4_length": 4 * payload + 20},
+            tcp(OPEN, 2000) | flow,  # too long for MTU 1500
+            sent(tcp(flow["dport"], 10, flags=dice.choice((ACK, ACK, RST))) | flow),
+            sent(icmp(3, quoted_port=flow["dport"])),
+        )[kind - 14]
+    columns["dev"] = dice.randrange(devices)
+    twist = dice.randrange(12)
+    if twist == 0:
+        columns["l4_csum"] = dice.choice((CSUM_BAD, CSUM_BAD, CSUM_PARTIAL, CSUM_UNKNOWN))
+    elif twist == 1:
+        columns["header_error"] = dice.choice((TOO_SHORT, IP_TOO_SHORT, IP_HEADER_BAD))
+    elif twist == 2:
+        columns["pkt_type"] = dice.choice((PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST))
+    elif twist == 3 and dice.randrange(3) == 0:
+        columns["ip_csum"] = CSUM_BAD
+    return columns
+
+
+def stream(seed: int, count: int, devices: int = 1) -> list[dict[str, int]]:
+    """`count` frames in bursts, with pauses up to some rounds of every timer."""
+    dice = random.Random(seed)
+    now_ns = dice.randrange(1 << 40)
+    frames = []
+    for _ in range(count):
+        pace = dice.randrange(100)
+        if pace < 70:
+            now_ns += dice.randrange(3_000)
+        elif pace < 99:
+            now_ns += dice.randrange(200_000)
+        else:
+            now_ns += dice.choice((5_000_000, 2_100_000_000, 9_000_000_000, 60_000_000_000))
+        frames.append(one(dice, devices) | {"time_ns": now_ns})
+    return frames

@@ -1,0 +1,84 @@
+"""One source, two speeds: the compiled engine and the plain one agree in every field of every row and of the machine.
+
+The compiled half costs its compilation once; the cache folder keeps it for the next run.
+"""
+
+from typing import Any
+
+import pytest
+from machines import PLAIN, USUAL_RULES, Nic, Play, Setup, compiled, flat, play, plenty, rule, whole
+from streams import stream
+
+from emu.engine.loop import run_recorded
+from emu.engine.plain import Engine
+from emu.kernel.machine import Event, Packet
+from emu.kernel.policy import POLICIES
+from emu.kernel.sock import READER_NEVER, READER_RATE
+
+pytest.importorskip("numba")
+
+SETUPS: dict[str, dict[str, Any]] = {
+    "the default crunch": {},
+    "plenty of memory": {"config": plenty()},
+    "two devices, small rings, small caps": {
+        "nics": (Nic(ring=32, weight=8, reserve=5, background=14), Nic(ring=80, reserve=50, background=60)),
+        "config": {"netdev_max_backlog": 10, "l1_bytes": 32, "free_pages_above_floor": 3},
+    },
+    "jumbo frames on 16 MB, readers with a rate": {
+        "nics": (Nic(mtu=9000, ring=128, background=100),),
+        "config": {"memory_pages": 4096, "ordinary_reader": READER_RATE, "read_rate": 2000},
+    },
+    "highmem, slow CPU, nobody reads": {
+        "config": {
+            "memory_pages": 262_144,
+            "cpu_ns_per_packet": 30_000,
+            "ordinary_reader": READER_NEVER,
+            "l1_bytes": 64,
+            "udp_rcvbuf": 8000,
+            "tcp_rcvbuf": 8000,
+        },
+        "rules": (*USUAL_RULES, rule(6, local_port=80, memalloc=1, reader=READER_RATE, read_rate=100, rcvbuf=5000)),
+    },
+}
+
+
+def rows_flat(played: Play) -> list[dict[str, int]]:
+    """Every field of every row."""
+    return [flat(played.rows[at], Packet) for at in range(played.count)]
+
+
+def both(setup: Setup, frames: list[dict[str, int]], until_ns: int = 0) -> tuple[Play, Play]:
+    """The same play on both engines."""
+    return play(setup, frames, until_ns=until_ns), play(setup, frames, until_ns=until_ns, engine=compiled())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("name", SETUPS)
+def test_both_engines_play_a_random_stream_to_the_same_rows_and_the_same_machine(policy: str, name: str) -> None:
+    """Whatever arrives, whatever the policy, every integer of the outcome is the same on both engines."""
+    setup = Setup(policy, **SETUPS[name])
+    for seed in range(3):
+        frames = stream(seed, 400, len(setup.nics))
+        plain, fast = both(setup, frames, until_ns=frames[-1]["time_ns"] + 5_000_000_000)
+        assert rows_flat(plain) == rows_flat(fast)
+        assert whole(plain.m) == whole(fast.m)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_both_engines_record_the_same_stream_of_events_and_play_it_back_alike(policy: str) -> None:
+    """The recorded stream is part of the outcome, and so is what a playback of it does."""
+    setup = Setup(policy, config={"recording": 1}, nics=(Nic(ring=64, background=40),))
+    frames = stream(7, 500)
+
+    def recorded(engine: Engine) -> tuple[list[dict[str, int]], dict[str, int]]:
+        played = play(setup, frames, engine=engine, log_size=4096)
+        again = play(setup, [], engine=engine)
+        rows = engine.rows(Packet, len(frames))
+        for at in range(len(frames)):
+            rows[at] = played.rows[at]
+        engine.function(run_recorded)(again.m, rows, 0, len(frames), played.log, 0, played.events, 0)
+        return [flat(played.log[at], Event) for at in range(played.events)], whole(again.m)
+
+    plain, fast = recorded(PLAIN), recorded(compiled())
+    assert len(plain[0]) > 100
+    assert plain == fast
