@@ -7,7 +7,7 @@ from emu.engine.plain import Engine
 from emu.engine.setup import build_machine
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
-from emu.scenario import GEOMETRIES, Scenario, SocketTable, background_skbs, memory_pages
+from emu.scenario import GEOMETRIES, Scenario, SocketTable, background_skbs, memory_pages, writers
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
@@ -52,7 +52,7 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "netdev_max_backlog": machine.netdev_max_backlog,
         "crunch": pressure.start == "crunch",
         "free_pages_above_floor": pressure.free_pages_above_floor,
-        "writers": pressure.writers == "blocked",
+        "writers": writers(scenario) == "blocked",
         "udp_rcvbuf": readers.udp_rcvbuf or geometry.udp_rcvbuf,
         "tcp_rcvbuf": readers.tcp_rcvbuf or geometry.tcp_rcvbuf,
         "ordinary_reader": READERS.index(readers.ordinary),

@@ -343,6 +343,7 @@ class Replay:
         if self.recorder is not None:
             self.recorder_file.finish()
         self.stack.pop_all()
+        self.engine.finished()
 
 
 def replay(

@@ -82,12 +82,12 @@ class DeviceTable(Part, frozen=True):
 
 
 class PressureTable(Part, frozen=True):
-    """Who else wants memory when play starts."""
+    """Who else wants memory when play starts; writers are blocked in a crunch, and there are none in a quiet."""
 
     start: Literal["crunch", "quiet"] = "crunch"
     free_pages_above_floor: Count = 0
     background_skbs: Count | None = None
-    writers: Literal["blocked", "none"] = "blocked"
+    writers: Literal["blocked", "none"] | None = None
 
 
 class ReadersTable(Part, frozen=True):
@@ -192,6 +192,11 @@ def background_skbs(scenario: Scenario, device: DeviceTable) -> int:
     """How many of a device's ring buffers sockets outside the capture hold when play starts."""
     asked = scenario.pressure.background_skbs
     return device.ring - RING_BUFFERS_LEFT if asked is None else asked
+
+
+def writers(scenario: Scenario) -> str:
+    """Whether blocked writers take what appears above pages_min."""
+    return scenario.pressure.writers or ("blocked" if scenario.pressure.start == "crunch" else "none")
 
 
 def _read_toml(path: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from emu.kernel.drop_reason import (
     CAUSES,
     DELIVERED,
     DROPPED,
+    FILTERED,
     NO_REASON,
     NOT_PLAYED,
     NOT_RECEIVED,
@@ -187,14 +188,16 @@ def encode(
 ) -> tuple[int, int]:
     """Encode packets from `rows[first]` on into `out[at:]`; returns the next row and the end of the blocks.
 
-    Stops before `last` when `out` holds `sheet.stop_at` bytes, and at a row that cannot be written.
+    Stops before `last` when `out` holds `sheet.stop_at` bytes, and at a row that cannot be written.  Frames that
+    the user's filter refused are left out: they never were on the emulated wire.
     """
     row = first
     while row < last and at < sheet.stop_at:
         packet = rows[row]
-        if not is_sound(packet, sheet, len(octets)):
-            break
-        at = put_packet(packet, octets, out, at, sheet, words)
+        if packet.verdict != FILTERED:
+            if not is_sound(packet, sheet, len(octets)):
+                break
+            at = put_packet(packet, octets, out, at, sheet, words)
         row += 1
     return row, at
 

@@ -1,5 +1,6 @@
 """The command line: verbs, exit codes, and nothing imported before its verb is used."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -242,9 +243,9 @@ def explain(
     json: Json = False,
 ) -> None:
     """Say what a drop reason means, where the kernel decides it, and which policies produce it."""
-    from emu.cli import explain as verb
+    from emu.cli.explain import explain as run_explain
 
-    _leave(verb.explain(word, json))
+    _leave(run_explain(word, json))
 
 
 @app.command("schema")
@@ -263,9 +264,9 @@ def check(
     json: Json = False,
 ) -> None:
     """Hold the mainline policy against a real kernel's packet-by-packet trace."""
-    from emu.cli import check as verb
+    from emu.cli.check import check as run_check
 
-    _leave(verb.check(directory, json))
+    _leave(run_check(directory, json))
 
 
 def _leave(code: int) -> Any:
@@ -289,6 +290,17 @@ def main() -> None:
         _quit(Exit.INTERRUPTED)
     except BrokenPipeError:
         _quit(Exit.EXPECTATION_FAILED)
+    except MemoryError:
+        _say("out of memory")
+        _quit(Exit.USAGE)
+    except OSError as error:
+        _say(str(error))
+        _quit(Exit.USAGE)
+    except Exception as error:
+        if os.environ.get("EMU_DEBUG"):
+            raise
+        _say(f"this is a bug of emu, please report it: {type(error).__name__}: {error} (EMU_DEBUG=1 shows where)")
+        _quit(Exit.EXPECTATION_FAILED)
 
 
 def _quit(code: int) -> None:
@@ -296,7 +308,5 @@ def _quit(code: int) -> None:
         sys.stdout.flush()
     except OSError:
         # Nobody reads standard output any more; what is left in its buffer must not raise again at exit.
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(code))

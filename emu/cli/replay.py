@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,6 @@ from emu.capture.compression import Source, open_source
 from emu.capture.output import STDOUT
 from emu.capture.reader import CaptureReader
 from emu.engine.choose import ENGINES, WORTH_LOADING_BYTES, choose_engine
-from emu.engine.plain import Engine
 from emu.errors import Exit, UsageError
 from emu.replay import Outcome, Outputs, Pace, Task, replay
 from emu.scenario import Scenario, load_scenario, parse_setting
@@ -41,8 +40,8 @@ class ReplayCommand(NamedTuple):
     json: bool = False
     policy: str | None = None
     scenario: Path | None = None
-    settings: list[str] = []
-    expect: list[str] = []
+    settings: Sequence[str] = ()
+    expect: Sequence[str] = ()
     host: str | None = None
     memalloc: str | None = None
     closed: str | None = None

@@ -59,6 +59,9 @@ SOURCES = (
 )
 
 
+WARM = "warm"  # a file in the cache folder
+
+
 def dtype_of(row: type) -> np.dtype[Any]:
     """The numpy dtype of a record class; every integer is 64 bits wide."""
     columns: list[tuple[Any, ...]] = []
@@ -134,8 +137,12 @@ class CompiledEngine:
         return namespace
 
     def is_warm(self) -> bool:
-        """Whether an earlier run left compiled code for these very sources."""
-        return any(self.cache.glob("**/*.nbi"))
+        """Whether an earlier run compiled all that it needed, from these very sources."""
+        return (self.cache / WARM).exists()
+
+    def finished(self) -> None:
+        """A run has ended: what it compiled is in the cache."""
+        (self.cache / WARM).touch()
 
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""

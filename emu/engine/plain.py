@@ -41,6 +41,10 @@ class Engine(Protocol):
         """The rows in an array of `length` records."""
         ...
 
+    def finished(self) -> None:
+        """A run has ended well."""
+        ...
+
 
 class PlainEngine:
     """Runs every function as it is: at once, and steppable in a debugger."""
@@ -78,3 +82,6 @@ class PlainEngine:
         grown = Rows(rows.row, length)
         grown.update(rows)
         return grown
+
+    def finished(self) -> None:
+        """Nothing is kept."""

@@ -102,7 +102,7 @@ def poll_end(m: Machine, d: int) -> None:
     dev.polling = 0
     m.softirq_budget -= dev.poll_work
     dev.quota -= dev.poll_work
-    idle = dev.poll_work == 0 and dev.poll_tx == 0
+    idle = dev.poll_limit > 0 and dev.poll_work == 0 and dev.poll_tx == 0  # without a quota it only waits its turn
     dev.poll_tx = 0
     m.poll_head = (m.poll_head + 1) % m.devices
     m.poll_len -= 1

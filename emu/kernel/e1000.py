@@ -123,8 +123,10 @@ def e1000_alloc_rx_buffers(m: Machine, d: int) -> None:
     dev.refill_cause = 0
     slot = dev.next_to_use
     while dev.ring_skb[slot] == NONE:
+        quiet_rounds = m.quiet_rounds
         b = dev_memalloc_skb(m, d)
         if b == NONE:
+            m.quiet_rounds = quiet_rounds  # what a failure took it gave back: the machine stands as it stood
             dev.alloc_rx_buff_failed += 1
             dev.refill_cause = m.alloc_cause
             break

@@ -288,7 +288,6 @@ def cache_reap(m: Machine) -> None:
     for cache in range(m.caches):
         c = m.cache[cache]
         if c.touched:
-            m.quiet_rounds = 0
             c.touched = 0
         elif c.avail:
             stale = (c.limit + 4) // 5
@@ -299,7 +298,6 @@ def cache_reap(m: Machine) -> None:
             continue
         c.next_reap_ns = m.now_ns + REAPTIMEOUT_LIST3_NS
         if c.free_touched:
-            m.quiet_rounds = 0
             c.free_touched = 0
             continue
         spare = (c.free_limit + 5 * c.num - 1) // (5 * c.num)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu.engine.plain import PlainEngine
+from emu.engine.setup import build_machine
 from emu.errors import CaptureError
-from emu.kernel.boot import boot
 from emu.kernel.dev import netif_receive_skb, skips_taps
 from emu.kernel.drop_reason import DELIVERED, REASONS, UNHANDLED_PROTO
 from emu.kernel.flows import TCP_ACK, flow_received
 from emu.kernel.icmp import ICMP_ECHO
-from emu.kernel.machine import MAX_ORDER, NONE, PACKET_HOST, ZONE_NORMAL, Machine, Packet, Zone
+from emu.kernel.machine import MAX_ORDER, NONE, PACKET_HOST, ZONE_NORMAL, Packet, Zone
 from emu.kernel.netdevice import dev_memalloc_skb
 from emu.kernel.page_alloc import floor_of, zone_watermark_ok
 from emu.kernel.policy import POLICIES, RULE_CORE, RULE_FILTER
@@ -154,6 +154,17 @@ def traffic_of(name: str) -> Traffic | None:
 # --- the emulated kernel's answer ---------------------------------------------------------------------------------
 
 PORT_ORDINARY, PORT_MEMALLOC, PORT_CLOSED = 1, 2, 3
+QUIET = {
+    "memory_pages": 16_384,
+    "sk_buff_bytes": 168,
+    "l1_bytes": 128,
+    "netdev_max_backlog": 300,
+    "udp_rcvbuf": 1 << 30,
+    "tcp_rcvbuf": 1 << 30,
+    "ordinary_reader": READER_IMMEDIATE,
+    "memalloc_reader": READER_IMMEDIATE,
+}
+_UNSAID = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
 
 
 class Prediction(NamedTuple):
@@ -173,39 +184,21 @@ class QuietHost:
 
     def __init__(self, memalloc_socks: bool) -> None:
         """Boot it; `memalloc_socks`: it has a SOCK_MEMALLOC socket, so mainline's static key is on."""
-        m = self.m = PlainEngine().new(Machine)
         self._frame = 0
-        for rule, value in POLICIES[POLICY].rules.items():
-            setattr(m.policy, rule, value)
-        config = m.config
-        config.memory_pages = 16_384
-        config.sk_buff_bytes = 168
-        config.l1_bytes = 128
-        config.netdev_max_backlog = 300
-        config.udp_rcvbuf = 1 << 30
-        config.tcp_rcvbuf = 1 << 30
-        config.ordinary_reader = READER_IMMEDIATE
-        config.memalloc_reader = READER_IMMEDIATE
-        m.devices = 1
-        m.dev[0].mtu = 1500
-        m.dev[0].weight = 64
-        m.dev[0].ring_size = 16
-        for protocol in (IPPROTO_TCP, IPPROTO_UDP):
-            self._rule(protocol, PORT_MEMALLOC, memalloc=1)
-            self._rule(protocol, PORT_CLOSED, closed=1)
-        boot(m)
-        if memalloc_socks:
-            flow_received(m, self._packet(Traffic(KIND_TCP), 1))
         self._known: dict[tuple[Traffic, int, int], Prediction] = {}
-
-    def _rule(self, protocol: int, port: int, memalloc: int = -1, closed: int = 0) -> None:
-        rule = self.m.sock_rule[self.m.sock_rules]
-        self.m.sock_rules += 1
-        rule.protocol = protocol
-        rule.local_port = port
-        rule.memalloc = memalloc
-        rule.closed = closed
-        rule.reader = rule.read_rate = rule.rcvbuf = -1
+        self.m = build_machine(
+            PlainEngine(),
+            config=QUIET,
+            policy=POLICIES[POLICY].rules,
+            devices=[{"mtu": 1500, "weight": 64, "ring_size": 16}],
+            sock_rules=[
+                _UNSAID | {"protocol": protocol, "local_port": port} | said
+                for protocol in (IPPROTO_TCP, IPPROTO_UDP)
+                for port, said in ((PORT_MEMALLOC, {"memalloc": 1}), (PORT_CLOSED, {"closed": 1}))
+            ],
+        )
+        if memalloc_socks:
+            flow_received(self.m, self._packet(Traffic(KIND_TCP), 1))
 
     def _packet(self, traffic: Traffic, memalloc: int) -> Any:
         p: Any = PlainEngine().new(Packet)

@@ -5,9 +5,11 @@ names and texts are put in when it becomes a polars frame, by the same code for 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from emu.kernel.drop_reason import DROPPED, NOT_PLAYED, NOT_RECEIVED, PENDING
+from emu.kernel.drop_reason import DELIVERED, DROPPED, IN_FLIGHT, OOPS, PENDING, VERDICTS
 from emu.kernel.machine import ZONE_NORMAL
 from emu.verdicts.schema import (
     COLUMNS,
@@ -19,8 +21,10 @@ from emu.verdicts.schema import (
     UINT,
     UINT_MASK,
     device_names,
+    flow_head,
     flow_key,
     flow_text,
+    socket_head,
     socket_key,
     socket_text,
 )
@@ -30,17 +34,20 @@ if TYPE_CHECKING:
 
 CHUNK = 65_536  # rows
 BLOCK = 4_096  # rows that are gathered at once: their 344 bytes each stay in the CPU's cache
-SLOTS = 1 << 16  # of the table that knows a chunk's texts again
-NO_TEXT = (-1, -1)  # a key that no packet has
+SLOT_BITS = 16  # of the table that knows a chunk's flows again
+NO_KEY = -1  # both parts of the key of nothing: no packet has it, and its text is empty
+RECEIVED = (DELIVERED, DROPPED, IN_FLIGHT, OOPS)  # the sum that the conservation law speaks of
 # Columns that are copied as they are; texts are built from several fields, the zone is a constant.
 COPIED = tuple(column for column in COLUMNS if column.field and column.name not in ("flow", "socket"))
+FIELDS = tuple(dict.fromkeys((*(column.field for column in COPIED), "sk", *FLOW_FIELDS, *SOCKET_FIELDS)))
+_values = attrgetter(*FIELDS)
 
 
 class Chunk(NamedTuple):
-    """Up to CHUNK packets: by column a list or an array of integers, and what the integers of text columns mean."""
+    """Up to CHUNK packets: by column a list or an array of integers; `texts` makes what text columns' integers mean."""
 
     columns: dict[str, Any]
-    texts: dict[str, list[str]]
+    texts: dict[str, Callable[[], Any]]
     rows: int
 
     def frame(self) -> "polars.DataFrame":
@@ -50,12 +57,16 @@ class Chunk(NamedTuple):
         types = polars_schema()
         series = []
         for column in COLUMNS:
-            values: Any = self.columns[column.name] if column.field else [ZONE_NORMAL] * self.rows
+            values = self.columns.get(column.name)
             if column.type in (INT, UINT, FLAG):
                 series.append(polars.Series(column.name, values, dtype=types[column.name]))
+                continue
+            # Gathering works in every version; casts from integers to an Enum do not.
+            texts = column.names or self.texts[column.name]()
+            names = polars.Series(column.name, texts, dtype=types[column.name])
+            if values is None:
+                series.append(names.new_from_index(ZONE_NORMAL, self.rows))
             else:
-                # Gathering works in every version; casts from integers to an Enum do not.
-                names = polars.Series(column.name, column.names or self.texts[column.name], dtype=types[column.name])
                 series.append(names.gather(polars.Series(values, dtype=polars.UInt32)))
         return polars.DataFrame(series)
 
@@ -80,11 +91,10 @@ def polars_schema() -> dict[str, Any]:
     return {c.name: polars.Enum(c.names) if c.type == ENUM else plain.get(c.type, polars.String) for c in COLUMNS}
 
 
-def is_logged(verdict: int, drops_only: bool) -> bool:
-    """Whether a packet with this verdict belongs into the log: it was received."""
-    if drops_only:
-        return verdict == DROPPED
-    return verdict != NOT_RECEIVED and verdict != NOT_PLAYED
+def logged_verdicts(drops_only: bool) -> list[bool]:
+    """By verdict: whether the log has its packets."""
+    wanted = (DROPPED,) if drops_only else RECEIVED
+    return [verdict in wanted for verdict in range(len(VERDICTS))]
 
 
 class PlainChunks:
@@ -93,43 +103,37 @@ class PlainChunks:
     def __init__(self, devices: Sequence[str], drops_only: bool) -> None:
         """Gather all received packets, or only drops."""
         self._devices = device_names(devices)
-        self._drops_only = drops_only
-        self._packets: list[Any] = []
-        self._renew()
-
-    def _renew(self) -> None:
-        self._columns: dict[str, list[int]] = {column.name: [] for column in COLUMNS if column.field}
-        self._codes: dict[str, dict[str, int]] = {"flow": {}, "socket": {}}
-        self._rows = 0
+        self._logged = logged_verdicts(drops_only)
+        self._rows: list[tuple[int, ...]] = []
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
         """Gather what belongs into the log of rows[first:last]; yields every chunk that gets full."""
         for at in range(first, last):
             packet = rows[at]
             assert packet.verdict != PENDING, f"frame {packet.frame}: no final verdict"
-            if is_logged(packet.verdict, self._drops_only):
-                self._add(packet)
-                if self._rows == CHUNK:
+            if self._logged[packet.verdict]:
+                # The values, not the packet: its row will be another packet's.
+                self._rows.append(_values(packet))
+                if len(self._rows) == CHUNK:
                     yield self._made()
 
-    def _add(self, packet: Any) -> None:
-        for column in COPIED:
-            self._columns[column.name].append(getattr(packet, column.field))
-        self._columns["device"][-1] += 1
-        self._columns["packet_id"][-1] &= UINT_MASK
-        flow = flow_text(*flow_key(*(getattr(packet, field) for field in FLOW_FIELDS)))
-        socket = ""
-        if packet.sk >= 0:
-            socket = socket_text(*socket_key(*(getattr(packet, field) for field in SOCKET_FIELDS)))
-        for name, text in (("flow", flow), ("socket", socket)):
-            codes = self._codes[name]
-            self._columns[name].append(codes.setdefault(text, len(codes)))
-        self._rows += 1
-
     def _made(self) -> Chunk:
-        texts = {name: list(codes) for name, codes in self._codes.items()}
-        made = Chunk(self._columns, texts | {"device": self._devices}, self._rows)
-        self._renew()
+        values = dict(zip(FIELDS, map(list, zip(*self._rows, strict=True)), strict=True))
+        columns: dict[str, list[int]] = {column.name: values[column.field] for column in COPIED}
+        columns["device"] = [device + 1 for device in values["dev"]]
+        columns["packet_id"] = [number & UINT_MASK for number in values["packet_id"]]
+        flows, sockets = {"": 0}, {"": 0}
+        flow_fields, socket_fields = ([values[field] for field in fields] for fields in (FLOW_FIELDS, SOCKET_FIELDS))
+        columns["flow"] = [
+            flows.setdefault(flow_text(*flow_key(*key)), len(flows)) for key in zip(*flow_fields, strict=True)
+        ]
+        columns["socket"] = [
+            sockets.setdefault(socket_text(*socket_key(*key)) if sk >= 0 else "", len(sockets))
+            for sk, *key in zip(values["sk"], *socket_fields, strict=True)
+        ]
+        texts = {"flow": lambda: list(flows), "socket": lambda: list(sockets), "device": lambda: self._devices}
+        made = Chunk(columns, texts, len(self._rows))
+        self._rows = []
         return made
 
     def rest(self) -> Chunk | None:
@@ -145,10 +149,8 @@ class ArrayChunks:
         import numpy as np
 
         self._devices = device_names(devices)
-        self._drops_only = drops_only
+        self._wanted = np.array(logged_verdicts(drops_only))
         self._types = {INT: np.int64, UINT: np.int64, FLAG: np.int8}
-        self._flows = _Codes(flow_text)
-        self._sockets = _Codes(socket_text)
         self._renew()
 
     def _renew(self) -> None:
@@ -156,12 +158,14 @@ class ArrayChunks:
 
         # New arrays each time: a frame may hold on to the old ones.
         self._columns = {c.name: np.empty(CHUNK, self._types.get(c.type, np.uint32)) for c in COLUMNS if c.field}
-        self._flows.renew()
-        self._sockets.renew()
+        self._flows, self._sockets = _Codes(), _Codes()
         self._rows = 0
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
         """Gather what belongs into the log of rows[first:last]; yields every chunk that gets full."""
+        import numpy as np
+
+        rows = np.asarray(rows)  # a recarray would look every field up as an attribute first
         for start in range(first, last, BLOCK):
             block = self._logged(rows[start : min(start + BLOCK, last)])
             while len(block):
@@ -175,10 +179,7 @@ class ArrayChunks:
         verdicts = block["verdict"]
         pending = verdicts == PENDING
         assert not pending.any(), f"frame {block['frame'][pending][0]}: no final verdict"
-        if self._drops_only:
-            logged = verdicts == DROPPED
-        else:
-            logged = (verdicts != NOT_RECEIVED) & (verdicts != NOT_PLAYED)
+        logged = self._wanted[verdicts]
         return block if logged.all() else block[logged]
 
     def _add(self, block: Any) -> None:
@@ -191,8 +192,8 @@ class ArrayChunks:
         self._columns["flow"][place] = self._flows.of(*flow_key(*(block[field] for field in FLOW_FIELDS)))
         addresses, rest = socket_key(*(block[field] for field in SOCKET_FIELDS))
         found = block["sk"] >= 0
-        keys = np.where(found, addresses, NO_TEXT[0]), np.where(found, rest, NO_TEXT[1])
-        self._columns["socket"][place] = self._sockets.of(*keys)
+        addresses, rest = np.where(found, addresses, NO_KEY), np.where(found, rest, NO_KEY)
+        self._columns["socket"][place] = self._sockets.of(addresses, rest)
         self._rows += len(block)
 
     def _made(self) -> Chunk:
@@ -200,7 +201,12 @@ class ArrayChunks:
 
         columns = {name: values[: self._rows] for name, values in self._columns.items()}
         columns["packet_id"] = columns["packet_id"].view(np.uint64)
-        texts = {"flow": self._flows.texts, "socket": self._sockets.texts, "device": self._devices}
+        flows, sockets = self._flows, self._sockets
+        texts = {
+            "flow": lambda: _flow_texts(*flows.keys()),
+            "socket": lambda: _socket_texts(*sockets.keys()),
+            "device": lambda: self._devices,
+        }
         made = Chunk(columns, texts, self._rows)
         self._renew()
         return made
@@ -211,26 +217,19 @@ class ArrayChunks:
 
 
 class _Codes:
-    """Numbers a chunk's distinct keys, a whole block at a time.
+    """Numbers a chunk's keys, a whole block at a time; equal keys may get several codes, but mostly get one.
 
-    A table of SLOTS knows most keys again; which slot a key has is no more than a guess, and the dict decides
-    about the others.  So what a block costs in Python is its distinct new keys.
+    A table knows the last key of each slot again; what it does not know gets a new code.  So the texts that are made
+    are few when flows are few, and never more than the chunk has rows.
     """
 
-    def __init__(self, text: Callable[[int, int], str]) -> None:
+    def __init__(self) -> None:
         import numpy as np
 
-        self._text = text
-        self._slots = np.zeros(SLOTS, np.uint32)
+        self._slots = np.zeros(1 << SLOT_BITS, np.uint32)
         self._first, self._second = np.empty(CHUNK + 1, np.int64), np.empty(CHUNK + 1, np.int64)
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin a new chunk; code 0 is NO_TEXT."""
-        self._slots.fill(0)
-        self._first[0], self._second[0] = NO_TEXT
-        self._codes = {NO_TEXT: 0}
-        self.texts = [""]
+        self._first[0] = self._second[0] = NO_KEY
+        self._size = 1
 
     def of(self, first: Any, second: Any) -> Any:
         """The codes of these keys."""
@@ -238,17 +237,76 @@ class _Codes:
 
         # Multiplicative hashing (Knuth): the high bits are the well mixed ones.
         mixed = (first ^ second * 0x2545F4914F6CDD1D) * -0x61C8864680B583EB
-        slots = mixed.view(np.uint64) >> np.uint64(64 - 16)
+        slots = mixed.view(np.uint64) >> np.uint64(64 - SLOT_BITS)
         codes = self._slots[slots]
         missed = np.flatnonzero((self._first[codes] != first) | (self._second[codes] != second))
         if len(missed):
-            pairs = zip(first[missed].tolist(), second[missed].tolist(), strict=True)
-            codes[missed] = [self._codes[pair] if pair in self._codes else self._new(pair) for pair in pairs]
+            known, self._size = self._size, self._size + len(missed)
+            self._first[known : self._size], self._second[known : self._size] = first[missed], second[missed]
+            codes[missed] = np.arange(known, self._size, dtype=np.uint32)
             self._slots[slots[missed]] = codes[missed]
         return codes
 
-    def _new(self, pair: tuple[int, int]) -> int:
-        code = self._codes[pair] = len(self.texts)
-        self._first[code], self._second[code] = pair
-        self.texts.append(self._text(*pair))
-        return code
+    def keys(self) -> tuple[Any, Any]:
+        """The keys by their codes."""
+        return self._first[: self._size], self._second[: self._size]
+
+
+def _flow_texts(addresses: Any, rest: Any) -> Any:
+    """`schema.flow_text` of whole arrays of keys."""
+    head, addressed, ported = _heads(flow_head, rest >> 32)
+    source, destination = addresses >> 32, addresses
+    return _joined(
+        head,
+        _picked("{}.{}.", source >> 16, addressed),
+        _picked("{}.{}", source, addressed),
+        _picked(":{}", rest >> 16, ported),
+        _picked(" > {}.{}.", destination >> 16, addressed),
+        _picked("{}.{}", destination, addressed),
+        _picked(":{}", rest, ported),
+    )
+
+
+def _socket_texts(address: Any, rest: Any) -> Any:
+    """`schema.socket_text` of whole arrays of keys."""
+    head, addressed, ported = _heads(socket_head, rest >> 16)
+    return _joined(
+        head,
+        _picked("{}.{}.", address >> 16, addressed),
+        _picked("{}.{}", address, addressed),
+        _picked(":{}", rest, ported),
+    )
+
+
+def _heads(head: Callable[[int], tuple[str, bool, bool]], values: Any) -> tuple[Any, Any, Any]:
+    import numpy as np
+    import polars
+
+    distinct, places = np.unique(values, return_inverse=True)
+    texts, addressed, ported = zip(*map(head, distinct.tolist()), strict=True)
+    return polars.Series(texts).gather(places), np.array(addressed)[places], np.array(ported)[places]
+
+
+def _picked(shape: str, values: Any, present: Any) -> Any:
+    """The low 16 bits of `values` in this shape, as one number or two octets; nothing where not `present`."""
+    import numpy as np
+
+    return _sixteen_bits(shape).gather(np.where(present, values & 0xFFFF, 1 << 16))
+
+
+@lru_cache
+def _sixteen_bits(shape: str) -> Any:
+    """All 16-bit numbers in this shape, and behind them the empty text."""
+    import polars
+
+    numbers = polars.DataFrame({"n": polars.int_range(1 << 16, eager=True)})
+    parts = [polars.col("n")] if shape.count("{}") == 1 else [polars.col("n") // 256, polars.col("n") % 256]
+    texts = numbers.select(polars.format(shape, *parts)).to_series()
+    return texts.append(polars.Series([""])).rechunk()
+
+
+def _joined(*parts: Any) -> Any:
+    import polars
+
+    columns = {str(number): part for number, part in enumerate(parts)}
+    return polars.DataFrame(columns).select(polars.concat_str(list(columns))).to_series()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROWS = ("all", "drops")
 SUFFIXES = (".parquet", ".arrow", ".csv", ".jsonl")
 VERSION_KEY, ROWS_KEY, INCOMPLETE_KEY = "emu.schema_version", "emu.rows", "emu.incomplete"
-WAITING = 2  # chunks in the queue
+WAITING = 1  # chunks in the queue: one is gathered, one waits, one is written
 PIECE = 8_192  # rows that become text at once
 PATIENCE_S = 0.05  # how soon a writer that waits for the queue notices that the sink has failed
 LAST_WORDS_S = 10.0  # for how long a crash waits for the sink to let go

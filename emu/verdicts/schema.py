@@ -61,7 +61,9 @@ COLUMNS = (
     Column("socket", TEXT, "", "The local end of the socket that was found; a UDP socket is its port.", "sk"),
     Column("memalloc", FLAG, "", "1: that socket is SOCK_MEMALLOC, block I/O depends on it.", "memalloc"),
     Column("verdict", ENUM, "", "What became of the packet.", "verdict", VERDICTS),
-    Column("reason", ENUM, "", "Why it was dropped, in the kernel's own word.", "reason", tuple(r.name for r in REASONS)),
+    Column(
+        "reason", ENUM, "", "Why it was dropped, in the kernel's own word.", "reason", tuple(r.name for r in REASONS)
+    ),
     Column("cause", ENUM, "", "RX_MISSED only: why the ring was dry.", "cause", tuple(c.name for c in CAUSES)),
     Column("point", ENUM, "", "The kernel function in which the verdict fell.", "point", POINTS),
     Column("policy_rule", ENUM, "", "The rule of the policy that decided.", "rule", RULES),
@@ -91,8 +93,7 @@ COLUMNS = (
 )
 NAMES = tuple(column.name for column in COLUMNS)
 
-# The texts of a flow and of a socket are built once: most packets belong to few flows.  A spoofed flood has a new
-# flow in every packet, so what is remembered is bounded.
+# Most packets belong to few flows, whose texts are remembered; a spoofed flood has a new one in every packet.
 TEXTS = 65_536
 _OCTET = tuple(map(str, range(256)))
 
@@ -152,20 +153,30 @@ def flow_key(kind: Any, ethertype: Any, protocol: Any, saddr: Any, daddr: Any, s
     return saddr << 32 | daddr, kind << 56 | ethertype << 40 | protocol << 32 | sport << 16 | dport
 
 
+def flow_head(protocol: int) -> tuple[str, bool, bool]:
+    """How a flow's text begins, and whether addresses and ports follow; from the high half of its key's second part."""
+    kind = protocol >> 24
+    if kind in (KIND_TCP, KIND_UDP):
+        return f"{KINDS[kind]} ", True, True
+    if kind in (KIND_ICMP, KIND_ARP):
+        return f"{KINDS[kind]} ", True, False
+    if kind in (KIND_IP_FRAGMENT, KIND_IP_OTHER):
+        return f"ip-proto-{protocol & 0xFF} ", True, False
+    if kind <= KIND_MALFORMED:
+        return "", False, False
+    return f"ethertype 0x{protocol >> 8 & 0xFFFF:04x}", False, False
+
+
 @lru_cache(maxsize=TEXTS)
 def flow_text(addresses: int, rest: int) -> str:
     """A flow for a person, from its key."""
-    kind = rest >> 56
-    if kind == KIND_MALFORMED:
-        return ""
-    source, destination = _address(addresses >> 32 & 0xFFFFFFFF), _address(addresses & 0xFFFFFFFF)
-    if kind == KIND_TCP or kind == KIND_UDP:
-        return f"{KINDS[kind]} {source}:{rest >> 16 & 0xFFFF} > {destination}:{rest & 0xFFFF}"
-    if kind == KIND_ICMP or kind == KIND_ARP:
-        return f"{KINDS[kind]} {source} > {destination}"
-    if kind == KIND_IP_FRAGMENT or kind == KIND_IP_OTHER:
-        return f"ip-proto-{rest >> 32 & 0xFF} {source} > {destination}"
-    return f"ethertype 0x{rest >> 40 & 0xFFFF:04x}"
+    head, has_addresses, has_ports = flow_head(rest >> 32)
+    if not has_addresses:
+        return head
+    ends = _address(addresses >> 32 & 0xFFFFFFFF), _address(addresses & 0xFFFFFFFF)
+    if not has_ports:
+        return f"{head}{ends[0]} > {ends[1]}"
+    return f"{head}{ends[0]}:{rest >> 16 & 0xFFFF} > {ends[1]}:{rest & 0xFFFF}"
 
 
 def socket_key(kind: Any, daddr: Any, dport: Any) -> Any:
@@ -173,13 +184,19 @@ def socket_key(kind: Any, daddr: Any, dport: Any) -> Any:
     return daddr, kind << 16 | dport
 
 
+def socket_head(kind: int) -> tuple[str, bool, bool]:
+    """How a socket's text begins, and whether its address and port follow."""
+    if kind == KIND_TCP:
+        return "tcp ", True, True
+    # The kernel finds a UDP socket by its port alone, as far as the machine is modelled.
+    return ("udp ", False, True) if kind == KIND_UDP else ("", False, False)
+
+
 @lru_cache(maxsize=TEXTS)
 def socket_text(address: int, rest: int) -> str:
     """The local end of a socket, from its key: the destination of the packet that found it."""
-    if rest >> 16 == KIND_TCP:
-        return f"tcp {_address(address)}:{rest & 0xFFFF}"
-    # The kernel finds a UDP socket by its port alone, as far as the machine is modelled.
-    return f"udp :{rest & 0xFFFF}" if rest >> 16 == KIND_UDP else ""
+    head, has_address, has_port = socket_head(rest >> 16)
+    return f"{head}{_address(address) if has_address else ''}{f':{rest & 0xFFFF}' if has_port else ''}"
 
 
 @lru_cache(maxsize=TEXTS)

@@ -7,7 +7,7 @@ from emu.kernel.machine import ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
 from emu.replay import Outcome
-from emu.scenario import Scenario, background_skbs, memory_pages
+from emu.scenario import Scenario, background_skbs, memory_pages, writers
 from emu.traffic.host import mac_text
 from emu.traffic.pace import PACE_CAPTURED
 
@@ -202,5 +202,5 @@ def _pressure(scenario: Scenario) -> str:
         f"play starts mid-crunch: {machine}, every zone at its GFP_ATOMIC floor"
         + (f" plus {scenario.pressure.free_pages_above_floor}" if scenario.pressure.free_pages_above_floor else "")
         + f", no free slab object, {held} of {scenario.device[0].ring} ring buffers held by sockets outside the "
-        f"capture, writers {scenario.pressure.writers}"
+        f"capture, writers {writers(scenario)}"
     )

@@ -1,6 +1,7 @@
 """Random arrivals from a seed: every kind of frame that the machine tells apart."""
 
 import random
+from typing import Any
 
 from machines import (
     ACK,
@@ -37,13 +38,13 @@ PORTS = (OPEN, OPEN, OPEN, CLOSED, ISCSI, 80)
 SPORTS = (40_000, 40_001, ISCSI, ISCSI)
 
 
-def one(dice: random.Random, devices: int) -> dict[str, int]:
+def one(dice: random.Random, devices: int) -> Any:
     """One frame of any kind."""
     kind = dice.randrange(24)
     payload = dice.choice((0, 1, 18, 60, 512, 1000, 1460))
     flow = {"sport": dice.choice(SPORTS), "dport": dice.choice(PORTS), "saddr": 0x0A000001 + dice.randrange(4)}
     if kind < 9:
-        columns = tcp(flow["dport"], payload, flags=dice.choice((ACK, ACK, ACK, SYN, FIN | ACK, RST)))
+        columns = tcp(flow["dport"], payload, flags=dice.choice((ACK,) * 12 + (SYN, SYN, FIN | ACK, RST)))
         columns |= flow
     elif kind < 14:
         columns = udp(flow["dport"], payload) | flow
@@ -58,8 +59,8 @@ def one(dice: random.Random, devices: int) -> dict[str, int]:
             frame(KIND_TCP, 42 + 4 * payload, sport=1, dport=OPEN, ip_protocol=6, tcp_flags=ACK, segments=4)
             | {"payload_length": 4 * payload, "l4_length": 4 * payload + 20},
             tcp(OPEN, 2000) | flow,  # too long for MTU 1500
-            sent(tcp(flow["dport"], 10, flags=dice.choice((ACK, ACK, RST))) | flow),
-            sent(icmp(3, quoted_port=flow["dport"])),
+            sent(tcp(flow["dport"], 10, flags=dice.choice((ACK,) * 9 + (RST,))) | flow),
+            sent(icmp(3, quoted_port=dice.choice((CLOSED, CLOSED, 80, 81)))),
         )[kind - 14]
     columns["dev"] = dice.randrange(devices)
     twist = dice.randrange(12)

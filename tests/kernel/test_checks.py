@@ -3,8 +3,29 @@
 from typing import Any
 
 import pytest
-from machines import CLOSED, FIN, ISCSI, OPEN, SYN, Nic, Play, Setup, arp, booted, ethertype, fragment, icmp, ip_other
-from machines import iscsi, paced, play, plenty, runt, tcp, udp
+from machines import (
+    CLOSED,
+    FIN,
+    ISCSI,
+    OPEN,
+    SYN,
+    Nic,
+    Play,
+    Setup,
+    arp,
+    booted,
+    ethertype,
+    fragment,
+    icmp,
+    ip_other,
+    iscsi,
+    paced,
+    play,
+    plenty,
+    runt,
+    tcp,
+    udp,
+)
 
 from emu.kernel.drop_reason import POINTS
 from emu.kernel.machine import PACKET_BROADCAST, PACKET_MULTICAST
@@ -168,7 +189,13 @@ def test_mainline_the_core_asks_for_the_key_and_sk_filter_does_not() -> None:
 def test_the_sockets_counters_are_those_of_nstat() -> None:
     """Each verdict moves the counters that the kernel's own function moves."""
     frames = [udp(), udp(CLOSED), udp(CLOSED, l4_csum=CSUM_BAD), tcp(CLOSED), tcp(CLOSED, flags=4), icmp(8), icmp(0)]
-    frames += [tcp(payload=1, l4_csum=CSUM_BAD), ip_other(132), fragment(), tcp(ip_csum=CSUM_BAD), icmp(l4_csum=CSUM_BAD)]
+    frames += [
+        tcp(payload=1, l4_csum=CSUM_BAD),
+        ip_other(132),
+        fragment(),
+        tcp(ip_csum=CSUM_BAD),
+        icmp(l4_csum=CSUM_BAD),
+    ]
     mib = last_of(V5, frames).m.mib
     assert (mib.IpInReceives, mib.IpInDelivers, mib.IpInHdrErrors, mib.IpInUnknownProtos) == (12, 10, 1, 1)
     assert (mib.UdpInDatagrams, mib.UdpNoPorts, mib.UdpInErrors) == (1, 1, 1)

@@ -3,8 +3,27 @@
 from typing import Any
 
 import pytest
-from machines import CLOSED, PLAIN, Nic, Play, Setup, arp, booted, ethertype, icmp, ip_other, iscsi, paced, play, plenty
-from machines import rows_of, runt, sent, tcp, udp
+from machines import (
+    CLOSED,
+    PLAIN,
+    Nic,
+    Play,
+    Setup,
+    arp,
+    booted,
+    ethertype,
+    icmp,
+    ip_other,
+    iscsi,
+    paced,
+    play,
+    plenty,
+    rows_of,
+    runt,
+    sent,
+    tcp,
+    udp,
+)
 
 from emu.engine.loop import run
 from emu.kernel.drop_reason import (
@@ -78,7 +97,7 @@ def test_reason_RX_LENGTH() -> None:  # noqa: N802
 
 def test_reason_PFMEMALLOC() -> None:  # noqa: N802
     """In the default crunch the ordinary datagrams after the ring's turn are dropped for block I/O's sake."""
-    setup = Setup("phillips-v5", nics=(Nic(ring=32, background=16),))
+    setup = Setup("phillips-v5", nics=(Nic(ring=32, background=0),))
     played = play(setup, paced([udp(), *[udp(), iscsi()] * 40], 100_000), until_ns=SECOND_NS)
     ordinary = played.reasons()[1::2]
     assert "PFMEMALLOC" in ordinary
@@ -206,7 +225,10 @@ def test_cause_CPU_BUSY() -> None:  # noqa: N802
 def test_only_missed_frames_have_a_cause() -> None:
     """The cause says why a ring was dry, and nothing else has one."""
     played = play(QUIET, [udp(time_ns=0)] * 40)
-    assert all((cause == NO_CAUSE) == (reason != "RX_MISSED") for cause, reason in zip(played.column("cause"), played.reasons(), strict=True))
+    assert all(
+        (cause == NO_CAUSE) == (reason != "RX_MISSED")
+        for cause, reason in zip(played.column("cause"), played.reasons(), strict=True)
+    )
 
 
 def test_verdict_pending() -> None:

@@ -219,7 +219,7 @@ def test_a_cap_of_nothing_is_a_policy_without_the_reserve() -> None:
 
 @pytest.mark.parametrize(("policy", "buffers"), [("linux-2.6.12", 0), ("reserve-only", 92)])
 def test_without_a_cap_the_reserve_is_taken_to_the_last_page(policy: str, buffers: int) -> None:
-    """2.6.12 gets nothing; a reserve without a cap gives 100 pages away: 92 buffers, 7 of heads, 1 of descriptors; no count is kept."""
+    """2.6.12 gets nothing; without a cap 100 pages go: 92 for buffers, 7 for heads, 1 for descriptors, none counted."""
     m = starved(100, policy)
     got = 0
     while dev_memalloc_skb(m, 0) != NONE:

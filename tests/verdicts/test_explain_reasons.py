@@ -1,0 +1,126 @@
+"""`emu explain` and `emu policies` say what the tables say."""
+
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from emu.cli.explain import explain, show_explanation
+from emu.cli.policies import policies, show_policies
+from emu.errors import UsageError
+from emu.kernel import drop_reason as dr
+from emu.kernel.machine import Packet
+from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS, answer
+from emu.verdicts.explain import explain_reason, explain_row
+from emu.verdicts.schema import row_values
+
+REASONS = [reason for reason in dr.REASONS if reason.number != dr.NO_REASON]
+
+
+def shown(show: Callable[[Console], None], width: int) -> str:
+    screen = Console(file=io.StringIO(), width=width)
+    show(screen)
+    assert isinstance(screen.file, io.StringIO)
+    lines = [line.rstrip() for line in screen.file.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.name)
+def test_every_reason_is_explained(reason: dr.Reason, capsys: pytest.CaptureFixture[str]) -> None:
+    explanation = explain_reason(f"skb_drop_reason_{reason.name.lower()}")
+    assert explanation.name == reason.name and explanation.policies
+    text = shown(lambda console: show_explanation(console, explanation), 400)
+    for said in (reason.sentence, reason.point, reason.source, reason.predicate):
+        assert said in text
+    assert explain(reason.name, True) == 0
+    assert json.loads(capsys.readouterr().out)["sentence"] == reason.sentence
+    assert explain(reason.name, False) == 0
+    assert reason.name in capsys.readouterr().out
+
+
+def test_policies_come_from_the_rules() -> None:
+    for row in POLICIES.values():
+        checks = [rule for rule, value in row.rules.items() if rule.startswith("check_") and value]
+        said = {producer.name: producer for producer in explain_reason("PFMEMALLOC").policies}
+        assert (row.name in said) == bool(checks)
+        if checks:
+            assert [rule.field for rule in said[row.name].rules] == checks
+    missed = explain_reason("RX_MISSED")
+    assert [producer.name for producer in missed.policies] == list(POLICIES)
+    assert [cause.name for cause in missed.causes] == ["DEVICE_CAP", "NOMEM", "CPU_BUSY"]
+    capped = [name for name, row in POLICIES.items() if row.rules["caps_reserve"]]
+    assert [producer.name for producer in missed.causes[0].policies] == capped
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("PFMEMALOC", "did you mean PFMEMALLOC?"),
+        ("socket-rcvbuf", "did you mean SOCKET_RCVBUFF"),
+        ("NOMEM", "is a cause, not a reason; try: emu explain RX_MISSED"),
+        ("", "expected one of RX_MISSED, "),
+        ("[/red]", "expected one of RX_MISSED, "),
+    ],
+)
+def test_unknown_word_gets_a_hint(word: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        explain_reason(word)
+    assert hint in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.name)
+def test_row_is_explained_by_its_numbers(reason: dr.Reason) -> None:
+    packet = Packet()
+    packet.verdict, packet.reason = dr.DROPPED, reason.number
+    packet.free_pages, packet.floor_pages, packet.cap_skbs = 197, 256, 50
+    said = explain_row(row_values(packet, ["eth0"]))
+    assert "{" not in said
+    for name, number in (("free_pages", "197"), ("floor_pages", "256"), ("cap_skbs", "50")):
+        assert (f"{{{name}}}" in reason.predicate) == (number in said)
+
+
+def test_row_that_was_not_dropped() -> None:
+    packet = Packet()
+    packet.verdict, packet.point = dr.DELIVERED, dr.AT_TCP_DATA_QUEUE
+    assert explain_row(row_values(packet, ["eth0"])) == "delivered at tcp_data_queue, not dropped"
+    packet.verdict, packet.point = dr.IN_FLIGHT, dr.AT_NOWHERE
+    assert explain_row(row_values(packet, ["eth0"])) == "in_flight, not dropped"
+
+
+@pytest.mark.parametrize("name", ["PFMEMALLOC", "RX_MISSED"])
+def test_explanation_on_screen(name: str, snapshot: SnapshotAssertion) -> None:
+    assert shown(lambda console: show_explanation(console, explain_reason(name)), 100) == snapshot
+
+
+@pytest.mark.parametrize("width", [100, 160])
+def test_policies_on_screen(width: int, snapshot: SnapshotAssertion) -> None:
+    assert shown(show_policies, width) == snapshot
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 120, 160])
+def test_nothing_is_cut_off(width: int) -> None:
+    words = shown(show_policies, width).split()
+    for row in POLICIES.values():
+        for question in QUESTIONS:
+            assert set(answer(question, row.rules[question.field]).split()) <= set(words)
+            assert set(question.asks.split()) <= set(words)
+
+
+def test_policies_on_a_narrow_screen_get_tables_of_their_own() -> None:
+    text = shown(show_policies, 60)
+    assert text.count(QUESTIONS[0].asks.split()[0] + " a receive buffer") > 1
+
+
+def test_policies_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert policies(True) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["default"] == DEFAULT_POLICY
+    assert {row["name"]: {rule["field"]: rule["value"] for rule in row["rules"]} for row in said["policies"]} == {
+        name: row.rules for name, row in POLICIES.items()
+    }
+    assert policies(False) == 0
+    assert DEFAULT_POLICY in capsys.readouterr().out

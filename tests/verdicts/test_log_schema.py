@@ -1,0 +1,90 @@
+"""The schema: what is in it, and how a row of it is made."""
+
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from emu.cli.schema import schema, show_schema
+from emu.kernel.drop_reason import REASONS
+from emu.kernel.machine import MAX_SOCKETS, Packet
+from emu.kernel.record import fields_of
+from emu.verdicts.schema import COLUMNS, ENUM, NAMES, SCHEMA_VERSION, TYPES, columns, describe, row_values
+from emu.wire import headers
+
+
+def packet(**values: int) -> Packet:
+    made = Packet()
+    for field, value in values.items():
+        setattr(made, field, value)
+    return made
+
+
+def shown(show: Callable[[Console], None], width: int) -> str:
+    screen = Console(file=io.StringIO(), width=width)
+    show(screen)
+    assert isinstance(screen.file, io.StringIO)
+    lines = [line.rstrip() for line in screen.file.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    return "\n".join(lines)
+
+
+def test_schema_is_what_it_was(snapshot: SnapshotAssertion) -> None:
+    assert {"schema_version": SCHEMA_VERSION, "columns": describe()} == snapshot
+
+
+def test_schema_on_screen(snapshot: SnapshotAssertion) -> None:
+    assert shown(show_schema, 100) == snapshot
+
+
+def test_schema_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert schema(True) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [column["name"] for column in said["columns"]] == list(NAMES)
+
+
+def test_columns_are_sound() -> None:
+    fields = {field.name for field in fields_of(Packet)}
+    assert columns() is COLUMNS and len(set(NAMES)) == len(COLUMNS)
+    for column in COLUMNS:
+        assert column.type in TYPES and column.meaning.endswith(".")
+        assert column.field in fields or column.name == "zone"
+        assert (column.type == ENUM) == bool(column.names)
+        assert len(set(column.names)) == len(column.names)
+
+
+def test_predicates_speak_of_columns_only() -> None:
+    row = row_values(packet(), ["eth0"])
+    for reason in REASONS:
+        reason.predicate.format_map(row)
+
+
+ENDS = {"saddr": 0x0A420001, "daddr": 0x0A420002, "sport": 3260, "dport": 48122}
+
+
+@pytest.mark.parametrize(
+    ("values", "flow", "socket"),
+    [
+        ({"kind": headers.KIND_TCP}, "tcp 10.66.0.1:3260 > 10.66.0.2:48122", "tcp 10.66.0.2:48122"),
+        ({"kind": headers.KIND_UDP}, "udp 10.66.0.1:3260 > 10.66.0.2:48122", "udp :48122"),
+        ({"kind": headers.KIND_ICMP}, "icmp 10.66.0.1 > 10.66.0.2", ""),
+        ({"kind": headers.KIND_ARP}, "arp 10.66.0.1 > 10.66.0.2", ""),
+        ({"kind": headers.KIND_IP_OTHER, "ip_protocol": 47}, "ip-proto-47 10.66.0.1 > 10.66.0.2", ""),
+        ({"kind": headers.KIND_IP_FRAGMENT, "ip_protocol": 17}, "ip-proto-17 10.66.0.1 > 10.66.0.2", ""),
+        ({"kind": headers.KIND_IPV6, "ethertype": 0x86DD}, "ethertype 0x86dd", ""),
+        ({"kind": headers.KIND_OTHER, "ethertype": 0x88B5}, "ethertype 0x88b5", ""),
+        ({"kind": headers.KIND_MALFORMED}, "", ""),
+    ],
+)
+def test_flows_and_sockets(values: dict[str, int], flow: str, socket: str) -> None:
+    for sk in (-1, 0, MAX_SOCKETS - 1):
+        row = row_values(packet(sk=sk, **(ENDS | values)), ["eth0"])
+        assert row["flow"] == flow and row["socket"] == (socket if sk >= 0 else "")
+
+
+def test_no_device_has_no_name() -> None:
+    assert row_values(packet(dev=-1), ["eth0"])["device"] == ""
+    assert row_values(packet(dev=0), ["eth0"])["device"] == "eth0"
