@@ -2,8 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -20,6 +19,7 @@ class Interruption:
     def __init__(self) -> None:
         """Nothing has happened."""
         self.happened = False
+        self.input_ended = False  # the input was cut off at once: reading what there is waits for nothing
         self._waiting = False
         self._before: list[tuple[signal.Signals, Any]] = []
 
@@ -30,16 +30,20 @@ class Interruption:
         if self._waiting:
             raise _StopWaitingError
 
-    @contextmanager
-    def allowed(self) -> Iterator[None]:
-        """While this is open, a signal ends the waiting at once."""
-        self._waiting = True
+    def wait_for(self, read: Callable[[], int]) -> int:
+        """What `read` returns; 0 once a signal has come, which ends its waiting."""
+        count = 0
         try:
-            yield
-        except _StopWaitingError:
-            pass
-        finally:
+            self._waiting = True
+            if not self.happened or self.input_ended:
+                count = read()
             self._waiting = False
+        except _StopWaitingError:
+            self._waiting = False
+        except BaseException:
+            self._waiting = False
+            raise
+        return count
 
     def __enter__(self) -> "Interruption":
         """Take the signals over; only the main thread may."""

@@ -5,16 +5,18 @@ annotated capture and to the log, in the order of the frames.  What still waits 
 batch, so memory is bounded whatever the capture's size.
 """
 
+import os
 import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import emu
 from emu.capture.annotate import AnnotatedWriter
 from emu.capture.bpf import Program, compile_filter
-from emu.capture.output import OutputFile
+from emu.capture.output import PARTIAL, STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.loop import leave_in_flight, resolved, run, run_recorded
 from emu.engine.plain import Engine
@@ -101,11 +103,19 @@ def invariants_hold(engine: Engine, m: Any, check: Callable[[Any], int]) -> None
 class Replay:
     """A replay in progress."""
 
-    def __init__(self, task: Task, engine: Engine, reader: CaptureReader, inputs: Sequence[str]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        engine: Engine,
+        reader: CaptureReader,
+        inputs: Sequence[str],
+        interruption: Interruption | None = None,
+    ) -> None:
         """Set the machine up and open the outputs; `inputs` may not be overwritten."""
         self.task = task
         self.engine = engine
         self.reader = reader
+        self.interruption = interruption or Interruption()
         self.devices = [device.name for device in task.scenario.device]
         program = compile_filter(task.filter) if task.filter else Program("", ())
         self.program = program.load(engine)
@@ -141,6 +151,7 @@ class Replay:
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         outputs, scenario = self.task.outputs, self.task.scenario
+        _refuse_doubles(outputs)
         self.stack = ExitStack()
         self.annotated: AnnotatedWriter | None = None
         self.log: LogWriter | None = None
@@ -185,21 +196,19 @@ class Replay:
         started = time.perf_counter()
         cpu_started = time.process_time()
         limited = False
-        with self.stack, Interruption() as interruption:
-            while not interruption.happened:
+        with self.stack, self.interruption:
+            while True:
                 wanted = self._wanted()
                 if wanted == 0:
                     limited = True
                     break
-                count = 0
-                with interruption.allowed():
-                    count = self._read(wanted)
+                count = self._read(wanted)
                 if count == 0:
                     break
                 self._play(count)
                 if progress is not None:
                     progress(self.reader, self.machine)
-            interrupted = interruption.happened
+            interrupted = self.interruption.happened
             incomplete = self._incomplete(interrupted)
             self._finish(interrupted)
             self._close_outputs(incomplete)
@@ -231,18 +240,21 @@ class Replay:
         if self.kept + max(wanted, HOST_FRAMES) > self.room:
             self.room *= 2
             self.rows = self.engine.grown(self.rows, self.room)
-        count = self.reader.read(self.rows, self.kept, wanted)
+        count = self._next(self.kept, wanted)
         if self.host.because or count == 0:
             return count
         enough = HOST_FRAMES if self.task.limit is None else min(HOST_FRAMES, self.task.limit)
         while count < enough:
-            further = self.reader.read(self.rows, count, enough - count)
+            further = self._next(count, enough - count)
             if further == 0:
                 break
             count += further
         self.host = choose_host(self.rows, count, self.reader.octets, self.task.host)
         self.engine.fill(self.feed, {"host_mac": self.host.mac, "by_direction": self.host.by_direction})
         return count
+
+    def _next(self, first: int, wanted: int) -> int:
+        return self.interruption.wait_for(lambda: self.reader.read(self.rows, first, wanted))
 
     def _play(self, count: int) -> None:
         first, last = self.kept, self.kept + count
@@ -321,11 +333,9 @@ class Replay:
     def _finish(self, interrupted: bool) -> None:
         """Let the machine run on, then say of the rest that it is in flight."""
         total = self.machine.total
-        if int(total.frames) == 0:
-            if self.reader.damage is not None:
-                raise self.reader.damage
-            if not interrupted:
-                raise NothingToPlayError(f"{self.task.name}: no frame to play")
+        if int(total.frames) == 0 and not interrupted:
+            self._forget_outputs()
+            raise self.reader.damage or NothingToPlayError(f"{self.task.name}: no frame to play")
         if int(total.frames) and not interrupted:
             end_ns = int(self.feed.last_time_ns) + self.task.scenario.replay.drain_ns
             self._advance(self.kept, self.kept, end_ns)
@@ -333,6 +343,12 @@ class Replay:
         self._write(self.kept)
         invariants_hold(self.engine, self.machine, check_conservation)
         invariants_hold(self.engine, self.machine, check_structures)
+
+    def _forget_outputs(self) -> None:
+        """Nothing was played: leave no unfinished file behind."""
+        self.stack.close()
+        for name in _named(self.task.outputs):
+            Path(os.path.realpath(name) + PARTIAL).unlink(missing_ok=True)
 
     def _close_outputs(self, incomplete: str | None) -> None:
         if self.annotated is not None:
@@ -346,15 +362,29 @@ class Replay:
         self.engine.finished()
 
 
+def _named(outputs: Outputs) -> list[str]:
+    """The outputs that are files of their own."""
+    names = (outputs.write, outputs.log, outputs.record_events)
+    return [name for name in names if name not in (None, STDOUT) and (Path(name).is_file() or not Path(name).exists())]
+
+
+def _refuse_doubles(outputs: Outputs) -> None:
+    places = [os.path.realpath(name) for name in _named(outputs)]
+    for place, name in zip(places, _named(outputs), strict=True):
+        if places.count(place) > 1:
+            raise UsageError(f"{name}: is asked for twice; name another output")
+
+
 def replay(
     task: Task,
     engine: Engine,
     reader: CaptureReader,
     inputs: Sequence[str] = (),
     progress: Callable[[CaptureReader, Any], None] | None = None,
+    interruption: Interruption | None = None,
 ) -> Outcome:
     """Replay a capture.  Errors: UsageError, CaptureError, NothingToPlayError."""
-    return Replay(task, engine, reader, inputs).run(progress)
+    return Replay(task, engine, reader, inputs, interruption).run(progress)
 
 
 __all__ = ["EmuError", "Outcome", "Outputs", "Pace", "Replay", "Task", "policy_rules", "replay"]

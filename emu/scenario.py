@@ -22,7 +22,7 @@ from emu.traffic.expression import parse_flows
 from emu.wire.headers import CHECKSUMS
 
 SCHEMA = 1
-RING_BUFFERS_LEFT = 32  # what the background leaves in the ring, unless the scenario says otherwise
+RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver shows the NIC one step of 16 of them
 
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Reader = Literal["immediate", "rate", "needs-memory", "never"]
@@ -239,8 +239,20 @@ def _readable(message: str) -> str:
     place = re.sub(r"\[(\d+)\]", r".\1", found[2] or "").strip(".")
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", found[1])
     if unknown:
-        return f"unknown key '{f'{place}.' if place else ''}{unknown[1]}'; `emu schema --scenario` lists the keys"
+        table = f"{place}." if place else ""
+        return f"unknown key '{table}{unknown[1]}'; expected one of {', '.join(_keys(place))}"
     return f"{place or 'top level'}: {found[1]}"
+
+
+def _keys(place: str) -> list[str]:
+    """The keys of the table at a dotted place."""
+    part: Any = Scenario
+    for word in filter(None, place.split(".")):
+        if word.isdigit():
+            continue
+        kind = next(field.type for field in msgspec.structs.fields(part) if field.name == word)
+        part = next((table for table in Part.__subclasses__() if table.__name__ in repr(kind)), part)
+    return list(part.__struct_fields__)
 
 
 def _check(scenario: Scenario, origin: str) -> None:
@@ -266,10 +278,10 @@ def _check(scenario: Scenario, origin: str) -> None:
         raise UsageError(f"{origin}: device: two devices have the same name")
     for device in scenario.device:
         held = background_skbs(scenario, device)
-        if held > device.ring - 16:
+        if held > device.ring - RING_BUFFERS_LEFT:
             raise UsageError(
-                f"{origin}: pressure.background_skbs: {held} is more than the {device.ring - 16} buffers that "
-                f"the NIC sees of {device.name}'s ring of {device.ring}"
+                f"{origin}: pressure.background_skbs: {held} leaves the NIC no buffer of {device.name}'s ring of "
+                f"{device.ring}: at most {device.ring - RING_BUFFERS_LEFT}"
             )
     parse_flows(scenario.replay.memalloc, f"{origin}: replay.memalloc")
     parse_flows(scenario.replay.closed, f"{origin}: replay.closed")

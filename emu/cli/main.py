@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,36 +149,33 @@ def replay(
     """Take a capture through the emulated receive path and say of every packet whether it survives, and why."""
     from emu.cli.replay import ReplayCommand, run_replay
 
-    _leave(
-        run_replay(
-            ReplayCommand(
-                capture=capture,
-                write=write,
-                annotate=annotate,
-                log=log,
-                log_rows=log_rows,
-                json=json,
-                policy=policy,
-                scenario=scenario,
-                settings=set_ or [],
-                expect=expect or [],
-                host=host,
-                memalloc=memalloc,
-                closed=closed,
-                speed=speed,
-                pps=pps,
-                mbps=mbps,
-                limit=limit,
-                filter=filter_,
-                offload=offload,
-                checksums=checksums,
-                events=events,
-                record_events=record_events,
-                engine=engine,
-                progress=progress,
-            )
-        )
+    command = ReplayCommand(
+        capture=capture,
+        write=write,
+        annotate=annotate,
+        log=log,
+        log_rows=log_rows,
+        json=json,
+        policy=policy,
+        scenario=scenario,
+        settings=set_ or [],
+        expect=expect or [],
+        host=host,
+        memalloc=memalloc,
+        closed=closed,
+        speed=speed,
+        pps=pps,
+        mbps=mbps,
+        limit=limit,
+        filter=filter_,
+        offload=offload,
+        checksums=checksums,
+        events=events,
+        record_events=record_events,
+        engine=engine,
+        progress=progress,
     )
+    _leave(run_replay, command)
 
 
 @app.command(epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline")
@@ -226,7 +224,7 @@ def compare(
         engine=engine,
         progress=progress,
     )
-    _leave(run_compare(command, policies))
+    _leave(run_compare, command, policies)
 
 
 @app.command("policies")
@@ -234,7 +232,7 @@ def list_policies(json: Json = False) -> None:
     """Show the table of policies, rule by rule."""
     from emu.cli.policies import policies
 
-    _leave(policies(json))
+    _leave(policies, json)
 
 
 @app.command(epilog="Example:  emu explain PFMEMALLOC")
@@ -245,7 +243,7 @@ def explain(
     """Say what a drop reason means, where the kernel decides it, and which policies produce it."""
     from emu.cli.explain import explain as run_explain
 
-    _leave(run_explain(word, json))
+    _leave(run_explain, word, json)
 
 
 @app.command("schema")
@@ -253,7 +251,7 @@ def show_schema(json: Json = False) -> None:
     """Print the columns of the log."""
     from emu.cli.schema import schema
 
-    _leave(schema(json))
+    _leave(schema, json)
 
 
 @app.command(epilog="Example:  emu check traces/e1000e_61")
@@ -266,10 +264,18 @@ def check(
     """Hold the mainline policy against a real kernel's packet-by-packet trace."""
     from emu.cli.check import check as run_check
 
-    _leave(run_check(directory, json))
+    _leave(run_check, directory, json)
 
 
-def _leave(code: int) -> Any:
+class _Interrupted(EmuError):  # noqa: N818 - typer would turn a KeyboardInterrupt into an exit without a word
+    exit_code = Exit.INTERRUPTED
+
+
+def _leave(verb: Callable[..., int], *arguments: Any) -> None:
+    try:
+        code = verb(*arguments)
+    except KeyboardInterrupt:
+        raise _Interrupted("interrupted") from None
     raise typer.Exit(code)
 
 
@@ -277,12 +283,22 @@ def _say(line: str) -> None:
     print(f"emu: {line}", file=sys.stderr)
 
 
+def _misused(error: Any) -> None:
+    """Say what the command line's own parser found; click's exceptions, whichever package brings them."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        _say(f"{' '.join(error.format_message().split())} (emu --help)")
+
+
 def main() -> None:
     """Run the command line; whatever goes wrong is one line and an exit code."""
     try:
-        app(prog_name="emu", standalone_mode=True)
+        _quit(app(prog_name="emu", standalone_mode=False) or Exit.DONE)
     except EmuError as error:
-        if str(error):
+        from emu.capture.output import ClosedPipe
+
+        if not isinstance(error, ClosedPipe):
             _say(str(error))
         _quit(error.exit_code)
     except KeyboardInterrupt:
@@ -297,6 +313,9 @@ def main() -> None:
         _say(str(error))
         _quit(Exit.USAGE)
     except Exception as error:
+        if hasattr(error, "format_message"):
+            _misused(error)
+            _quit(Exit.USAGE)
         if os.environ.get("EMU_DEBUG"):
             raise
         _say(f"this is a bug of emu, please report it: {type(error).__name__}: {error} (EMU_DEBUG=1 shows where)")

@@ -4,7 +4,7 @@ from emu.engine.plain import Engine, PlainEngine
 from emu.errors import UsageError
 
 ENGINES = ("auto", "compiled", "plain")
-WORTH_COMPILING_BYTES = 8 << 20  # plain plays some 20 000 frames a second, compiling takes 20 to 30 seconds
+WORTH_COMPILING_BYTES = 8 << 20  # plain plays some 20 000 frames a second, compiling takes a minute
 WORTH_LOADING_BYTES = 1 << 20  # with a warm cache numba is up in a second
 
 
@@ -24,4 +24,4 @@ def choose_engine(asked: str, capture_bytes: int | None) -> tuple[Engine, str]:
         return compiled, ""
     if asked == "auto" and capture_bytes is not None and capture_bytes < WORTH_COMPILING_BYTES:
         return PlainEngine(), ""
-    return compiled, "compiling the engine, once for this version and CPU: some 30 s"
+    return compiled, "compiling the engine, once for this version and CPU: a minute or two"

@@ -59,6 +59,7 @@ SOURCES = (
 )
 
 
+CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
 WARM = "warm"  # a file in the cache folder
 
 
@@ -133,7 +134,7 @@ class CompiledEngine:
                 source = getattr(value, "compiled_twin", value)
                 copy = FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
                 self.copies[value] = copy
-                self.compiled[value] = numba.njit(nogil=True)(copy)
+                self.compiled[value] = numba.njit(nogil=True, **CALLEE)(copy)
         return namespace
 
     def is_warm(self) -> bool:

@@ -78,7 +78,7 @@ REASONS = (
     Reason(
         RX_MISSED,
         "RX_MISSED",
-        "e1000_clean_rx_irq",
+        "nic",
         "The NIC had no receive buffer for the frame; no skb ever existed. `cause` says why the ring was dry.",
         "ring_free {ring_free} == 0 when the frame arrived; cause {cause}: reserve_used {reserve_used_before} of "
         "cap {cap_skbs}, {zone} free_pages {free_pages}, GFP_ATOMIC floor {floor_pages}",
@@ -88,7 +88,7 @@ REASONS = (
     Reason(
         RX_LENGTH,
         "RX_LENGTH",
-        "e1000_clean_rx_irq",
+        "nic",
         "The frame is longer than the device's largest receive buffer allows; the NIC discards it.",
         "length {length} > MTU + header",
         "2.6.12 drivers/net/e1000/e1000_main.c (long packets are not enabled at MTU 1500); ethtool rx_length_errors",

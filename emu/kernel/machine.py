@@ -10,7 +10,7 @@ from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.record import record
 
 NONE = -1
-NEVER_NS = 1 << 62
+NEVER_NS = (1 << 63) - 1
 PAGE_SIZE = 4096
 
 # Fixed maxima: they are part of the compiled type.

@@ -18,7 +18,7 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.record import record
-from emu.traffic.pace import gap_ns
+from emu.traffic.pace import PACE_CAPTURED, PACE_SPEED, gap_ns
 from emu.wire import ethernet
 from emu.wire.dissect import dissect
 from emu.wire.headers import CSUM_PARTIAL, CSUM_UNKNOWN, KIND_TCP, KIND_UDP
@@ -30,6 +30,7 @@ OFFLOADS = ("split", "drop", "jumbo")
 BROADCAST_MAC = 0xFFFFFFFFFFFF
 VLAN_TAG_BYTES = 4
 MAX_SEGMENTS = 64
+END_OF_TIME_NS = 1 << 62  # the year 2116: no clock of ours goes beyond it
 
 
 @record
@@ -62,8 +63,8 @@ def mac_at(octets: Octets, at: int) -> int:
     return be16(octets, at) << 32 | be32(octets, at + 2)
 
 
-def set_time(feed: Feed, p: Packet) -> None:
-    """The arrival's time: never before the previous one's, paced as asked."""
+def set_time(feed: Feed, p: Packet, filtered: bool) -> None:
+    """The arrival's time: never before the previous one's, paced as asked; a filtered frame takes none of a rate."""
     file_ns = p.file_time_ns
     if feed.started == 0:
         feed.started = 1
@@ -73,9 +74,12 @@ def set_time(feed: Feed, p: Packet) -> None:
         if file_ns < feed.last_file_ns:
             feed.time_reversed += 1
             file_ns = feed.last_file_ns
-        feed.last_time_ns += gap_ns(feed, file_ns - feed.last_file_ns, feed.last_length)
+        if not filtered or feed.pace in (PACE_CAPTURED, PACE_SPEED):
+            feed.last_time_ns += gap_ns(feed, file_ns - feed.last_file_ns, feed.last_length)
         feed.last_file_ns = file_ns
-    feed.last_length = p.length
+    feed.last_time_ns = min(feed.last_time_ns, END_OF_TIME_NS)
+    if not filtered:
+        feed.last_length = p.length
     p.time_ns = feed.last_time_ns
 
 
@@ -93,7 +97,7 @@ def packet_type(feed: Feed, p: Packet, octets: Octets) -> int:
         return PACKET_BROADCAST
     if destination >> 40 & 1:
         return PACKET_MULTICAST
-    if inbound or destination == feed.host_mac:
+    if destination == feed.host_mac or (inbound and feed.host_mac == 0):
         return PACKET_HOST
     return PACKET_OTHERHOST
 
@@ -113,10 +117,11 @@ def prepare(feed: Feed, rows: Any, first: int, last: int, octets: Octets, progra
     """Make arrivals of rows[first:last]; a frame that the filter refuses is marked PACKET_FILTERED."""
     for i in range(first, last):
         p = rows[i]
-        set_time(feed, p)
+        filtered = feed.filter_length > 0 and bpf_run(program, octets, p.offset, p.caplen, p.length) == 0
+        set_time(feed, p, filtered)
         p.dev = 0
         p.segments = 1
-        if feed.filter_length and bpf_run(program, octets, p.offset, p.caplen, p.length) == 0:
+        if filtered:
             p.pkt_type = PACKET_FILTERED
             continue
         dissect(p, octets, feed.checksums)

@@ -78,12 +78,10 @@ def _by_direction(frames: list[Packet], octets: Octets) -> Host | None:
     known = [p for p in frames if p.direction in (DIR_INBOUND, DIR_OUTBOUND)]
     if 2 * len(known) <= len(frames):
         return None
-    macs: Counter[int] = Counter()
-    for p in known:
-        source, destination = _ends(p, octets)
-        mac = source if p.direction == DIR_OUTBOUND else destination
-        if _is_unicast(mac):
-            macs[mac] += 1
+    # What the host sends comes from its MAC; what it receives may be for others, in promiscuous mode.
+    sent = [_ends(p, octets)[0] for p in known if p.direction == DIR_OUTBOUND]
+    received = [_ends(p, octets)[1] for p in known if p.direction == DIR_INBOUND]
+    macs = Counter(filter(_is_unicast, sent)) or Counter(filter(_is_unicast, received))
     mac = macs.most_common(1)[0][0] if macs else 0
     return Host(mac, True, "the capture's link-layer direction")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from emu.kernel.drop_reason import REASONS
@@ -32,7 +33,7 @@ def plain_table(title: str, *columns: str) -> Table:
 def show_summary(console: Console, summary: dict[str, Any]) -> None:
     """Print one replay's summary."""
     console.print(
-        f"[bold]{summary['capture']}[/] under [bold]{summary['policy']}[/]: {figure(summary['frames'])} frames, "
+        f"[bold]{escape(summary['capture'])}[/] under [bold]{summary['policy']}[/]: {figure(summary['frames'])} frames, "
         f"{figure(summary['received'])} received, {figure(summary['delivered'])} delivered, "
         f"{figure(summary['dropped'])} dropped, {summary['duration_ns'] / 1e9:.3f} s",
         highlight=False,
@@ -97,9 +98,9 @@ def _devices(summary: dict[str, Any]) -> Table:
 
 def _say(console: Console, summary: dict[str, Any]) -> None:
     for finding in summary["findings"]:
-        console.print(f"[yellow]note:[/] {finding}", highlight=False)
+        console.print(f"[yellow]note:[/] {escape(finding)}", highlight=False)
     for assumption in summary["assumptions"]:
-        console.print(f"[dim]assumed: {assumption}[/]", highlight=False)
+        console.print(f"[dim]assumed: {escape(assumption)}[/]", highlight=False)
     run = summary["run"]
     console.print(
         f"[dim]{run['engine']} engine, {figure(run['packets_per_second'])} packets/s, "
@@ -112,13 +113,13 @@ def show_judgements(console: Console, judgements: Sequence[Judgement]) -> None:
     """Print what was expected and what was found."""
     for judgement in judgements:
         word = "[green]held[/]" if judgement.holds else "[red]FAILED[/]"
-        console.print(f"expected {judgement.text}: {word} (found {judgement.found})", highlight=False)
+        console.print(f"expected {escape(judgement.text)}: {word} (found {escape(str(judgement.found))})", highlight=False)
 
 
 def show_comparison(console: Console, capture: str, summaries: Sequence[dict[str, Any]]) -> None:
     """Print who survives under which policy."""
     table = plain_table(
-        f"{capture}: who survives",
+        f"{escape(capture)}: who survives",
         "policy",
         "memalloc delivered",
         "lost",
@@ -147,7 +148,7 @@ def show_comparison(console: Console, capture: str, summaries: Sequence[dict[str
     console.print(_reasons_by_policy(summaries))
     for summary in summaries:
         for finding in summary["findings"]:
-            console.print(f"[yellow]note:[/] {summary['policy']}: {finding}", highlight=False)
+            console.print(f"[yellow]note:[/] {summary['policy']}: {escape(finding)}", highlight=False)
 
 
 def _reasons_by_policy(summaries: Sequence[dict[str, Any]]) -> Table:

@@ -47,7 +47,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "memory": _memory(m),
         "sockets": _sockets(m),
         "counters": _counters(m),
-        "duration_ns": int(m.now_ns) - outcome.first_ns if int(total.frames) else 0,
+        "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
         "host": {"mac": mac_text(outcome.host.mac), "because": outcome.host.because},
         "input": _input(outcome),
         "findings": findings(outcome),

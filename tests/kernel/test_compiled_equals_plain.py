@@ -16,6 +16,7 @@ from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READER_NEVER, READER_RATE
 
 pytest.importorskip("numba")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SETUPS: dict[str, dict[str, Any]] = {
     "the default crunch": {},

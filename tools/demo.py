@@ -1,0 +1,52 @@
+"""`make demo`: the main job on a real capture, then what to do next."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CAPTURE = "pcaps/mixed.pcap"
+OUT = Path("demo")
+
+STEPS = (
+    ("Who survives under which kernel?", ("compare", CAPTURE)),
+    (
+        "Phillips' patch of August 2005, packet by packet",
+        (
+            *("replay", CAPTURE, "--policy", "phillips-v5"),
+            *("-w", str(OUT / "phillips-v5.pcapng"), "--log", str(OUT / "phillips-v5.parquet")),
+        ),
+    ),
+    (
+        "Today's mainline",
+        (
+            *("replay", CAPTURE, "--policy", "mainline", "--expect", "memalloc.dropped <= 1"),
+            *("-w", str(OUT / "mainline.pcapng"), "--log", str(OUT / "mainline.parquet")),
+        ),
+    ),
+)
+
+NEXT = f"""
+Written: {", ".join(f"{OUT}/{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet"))}
+
+Next:
+  wireshark {OUT}/mainline.pcapng        filter: frame.comment contains "reason=PFMEMALLOC"
+  .venv/bin/emu explain PFMEMALLOC      what the reason means, and where the kernel decides it
+  .venv/bin/emu policies                the kernels' rules, side by side
+  .venv/bin/emu replay YOUR.pcapng -w verdicts.pcapng
+"""
+
+
+def main() -> int:
+    (ROOT / OUT).mkdir(exist_ok=True)
+    for title, arguments in STEPS:
+        print(f"\n== {title}\n$ emu {' '.join(arguments)}\n", flush=True)
+        code = subprocess.run([sys.executable, "-m", "emu", *arguments], cwd=ROOT, check=False).returncode
+        if code:
+            return code
+    print(NEXT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
