@@ -47,11 +47,12 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         """Take the signals over; only the main thread may."""
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and not self._before:
             self._before = [(number, signal.signal(number, self._handle)) for number in SIGNALS]
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the signals back."""
+        """Give the signals back; an inner `with` of the same interruption has done so already."""
         for number, handler in self._before:
             signal.signal(number, handler)
+        self._before = []

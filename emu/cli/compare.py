@@ -1,13 +1,13 @@
 """`emu compare`: one capture, several policies, one table."""
 
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from emu.cli.replay import ReplayCommand, exit_code, play, print_json, screen, task_of, tell
+from emu.cli.replay import ReplayCommand, capture_name, exit_code, play, print_json, screen, task_of, tell
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
 from emu.verdicts.expect import judge, parse_expectation
@@ -24,7 +24,7 @@ def run_compare(command: ReplayCommand, names: str) -> int:
     codes = []
     with rereadable(command) as again:
         for name in policies:
-            outcome = play(again, task_of(again, name)._replace(name=shown(command)))
+            outcome = play(again, task_of(again, name)._replace(name=capture_name(command)))
             summary = summarise(outcome)
             found = [judge(expectation, summary) for expectation in expectations]
             summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})
@@ -33,18 +33,15 @@ def run_compare(command: ReplayCommand, names: str) -> int:
             if outcome.interrupted:
                 break
     if command.json:
-        print_json({"capture": shown(command), "policies": {summary["policy"]: summary for summary in summaries}})
+        print_json(
+            {"capture": capture_name(command), "policies": {summary["policy"]: summary for summary in summaries}}
+        )
     else:
         console = screen(sys.stdout)
-        show_comparison(console, shown(command), summaries)
+        show_comparison(console, capture_name(command), summaries)
         show_judgements(console, judgements)
     tell(outcome)
     return max(codes)
-
-
-def shown(command: ReplayCommand) -> str:
-    """What the capture is called."""
-    return "stdin" if command.capture == "-" else command.capture
 
 
 def policies_of(names: str) -> list[str]:
@@ -63,11 +60,11 @@ def policies_of(names: str) -> list[str]:
 @contextmanager
 def rereadable(command: ReplayCommand) -> Iterator[ReplayCommand]:
     """The command with a capture that can be read more than once: a pipe is kept in a temporary file."""
-    if command.capture != "-":
+    if command.capture != "-" and not Path(command.capture).is_fifo():
         yield command
         return
     with tempfile.NamedTemporaryFile(prefix="emu-stdin-") as kept:
-        with os.fdopen(0, "rb", closefd=False) as stdin:
-            shutil.copyfileobj(stdin, kept)
+        with open(0 if command.capture == "-" else command.capture, "rb", closefd=command.capture != "-") as pipe:
+            shutil.copyfileobj(pipe, kept)
         kept.flush()
         yield command._replace(capture=kept.name)

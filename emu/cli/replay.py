@@ -1,9 +1,10 @@
 """`emu replay`: options become a task, the task is played, the summary is shown."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from emu.capture.compression import Source, open_source
 from emu.capture.output import STDOUT
 from emu.capture.reader import CaptureReader
 from emu.engine.choose import ENGINES, WORTH_LOADING_BYTES, choose_engine
-from emu.errors import Exit, UsageError
+from emu.errors import CaptureError, Exit, UsageError
+from emu.interrupt import Interruption
 from emu.replay import Outcome, Outputs, Pace, Task, replay
 from emu.scenario import Scenario, load_scenario, parse_setting
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
@@ -83,7 +85,7 @@ def task_of(command: ReplayCommand, policy: str | None) -> Task:
     """The command's options as a task under one policy."""
     return Task(
         scenario=scenario_of(command, policy),
-        name="stdin" if command.capture == "-" else command.capture,
+        name=capture_name(command),
         host=command.host,
         pace=pace_of(command),
         limit=command.limit,
@@ -91,6 +93,11 @@ def task_of(command: ReplayCommand, policy: str | None) -> Task:
         events=command.events,
         outputs=Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events),
     )
+
+
+def capture_name(command: ReplayCommand) -> str:
+    """What the capture is called; a file's name need not be UTF-8, what we write is."""
+    return "stdin" if command.capture == "-" else os.fsencode(command.capture).decode(errors="replace")
 
 
 def scenario_of(command: ReplayCommand, policy: str | None) -> Scenario:
@@ -133,21 +140,40 @@ def pace_of(command: ReplayCommand) -> Pace:
 def play(command: ReplayCommand, task: Task) -> Outcome:
     """Open the capture, choose the engine, replay."""
     _check_choice("--engine", command.engine, ENGINES)
-    source = open_source(command.capture)
-    engine, said = choose_engine(command.engine, capture_bytes(source))
-    if said:
-        print(f"emu: {said}", file=sys.stderr)
-    inputs = [] if command.capture == "-" else [command.capture]
-    with CaptureReader(source, task.name, engine) as reader, progress_bar(command.progress, task) as advance:
-        return replay(task, engine, reader, inputs, advance)
+    inputs = [str(name) for name in (command.capture, command.scenario, command.events) if name is not None]
+    interruption = Interruption()
+    with closing(open_source(command.capture)) as source:
+        size = capture_bytes(source, interruption) if command.engine == "auto" else None
+        if interruption.happened and command.capture == "-":
+            end_stdin(interruption)
+        engine, said = choose_engine(command.engine, size)
+        if said:
+            print(f"emu: {said}", file=sys.stderr)
+        try:
+            reader = CaptureReader(source, task.name, engine)
+        except CaptureError:
+            if interruption.happened:  # before there was a capture
+                raise KeyboardInterrupt from None
+            raise
+        with progress_bar(command.progress, task) as advance:
+            return replay(task, engine, reader, inputs, advance, interruption)
 
 
-def capture_bytes(source: Source) -> int | None:
+def capture_bytes(source: Source, interruption: Interruption) -> int | None:
     """About how many bytes of capture there are; None when a pipe holds more than a window."""
     if source.size is None:
-        waiting = source.peek(WORTH_LOADING_BYTES)
+        with interruption:
+            waiting = interruption.wait_for(lambda: source.peek(WORTH_LOADING_BYTES))
         return None if waiting >= WORTH_LOADING_BYTES else waiting
     return source.size * (COMPRESSED_RATIO if source.compression else 1)
+
+
+def end_stdin(interruption: Interruption) -> None:
+    """Ctrl-C before the first frame: what standard input has given so far is played, no more is waited for."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, sys.stdin.fileno())
+    os.close(nothing)
+    interruption.input_ended = True
 
 
 @contextmanager

@@ -17,7 +17,7 @@ PRESETS = {
     "none": "",
 }
 PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP}
-GRAMMAR = "tcp|udp [host A] [port N] [or ...], or " + ", ".join(PRESETS)
+GRAMMAR = "tcp|udp [host A] [port N], or " + ", ".join(PRESETS) + ", joined by or"
 
 
 class FlowTerm(NamedTuple):
@@ -33,7 +33,13 @@ def parse_flows(expression: str, what: str) -> tuple[FlowTerm, ...]:
     text = PRESETS.get(expression.strip(), expression).strip()
     if not text:
         return ()
-    return tuple(_term(part.split(), expression, what) for part in f" {text} ".split(" or "))
+    terms: list[FlowTerm] = []
+    for part in f" {text} ".split(" or "):
+        if part.strip() in PRESETS and part.strip() != expression.strip():
+            terms += parse_flows(part, what)
+        else:
+            terms.append(_term(part.split(), expression, what))
+    return tuple(terms)
 
 
 def _term(words: list[str], expression: str, what: str) -> FlowTerm:

@@ -33,9 +33,10 @@ def plain_table(title: str, *columns: str) -> Table:
 def show_summary(console: Console, summary: dict[str, Any]) -> None:
     """Print one replay's summary."""
     console.print(
-        f"[bold]{escape(summary['capture'])}[/] under [bold]{summary['policy']}[/]: {figure(summary['frames'])} frames, "
-        f"{figure(summary['received'])} received, {figure(summary['delivered'])} delivered, "
-        f"{figure(summary['dropped'])} dropped, {summary['duration_ns'] / 1e9:.3f} s",
+        f"[bold]{escape(summary['capture'])}[/] under [bold]{summary['policy']}[/]: "
+        f"{figure(summary['frames'])} frames, {figure(summary['received'])} received, "
+        f"{figure(summary['delivered'])} delivered, {figure(summary['dropped'])} dropped, "
+        f"{summary['duration_ns'] / 1e9:.3f} s",
         highlight=False,
     )
     console.print(_fates(summary))
@@ -113,7 +114,9 @@ def show_judgements(console: Console, judgements: Sequence[Judgement]) -> None:
     """Print what was expected and what was found."""
     for judgement in judgements:
         word = "[green]held[/]" if judgement.holds else "[red]FAILED[/]"
-        console.print(f"expected {escape(judgement.text)}: {word} (found {escape(str(judgement.found))})", highlight=False)
+        console.print(
+            f"expected {escape(judgement.text)}: {word} (found {escape(str(judgement.found))})", highlight=False
+        )
 
 
 def show_comparison(console: Console, capture: str, summaries: Sequence[dict[str, Any]]) -> None:
