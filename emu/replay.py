@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import emu
 from emu.capture.annotate import AnnotatedWriter
@@ -20,77 +20,22 @@ from emu.capture.output import PARTIAL, STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.loop import leave_in_flight, resolved, run, run_recorded
 from emu.engine.plain import Engine
-from emu.errors import CaptureError, EmuError, NothingToPlayError, UsageError
+from emu.errors import NothingToPlayError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.boot import start_clock
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.machine import LIMITS, Event, Packet
 from emu.kernel.policy import RULES
-from emu.machine_of import JUMBO_MTU, machine_of, policy_rules
-from emu.scenario import Scenario
+from emu.machine_of import JUMBO_MTU, machine_of
+from emu.task import Outcome, Outputs, Pace, Task
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.events import EventReader, EventWriter
 from emu.traffic.host import Host, choose_host
-from emu.traffic.pace import PACE_CAPTURED
 from emu.verdicts.log import LogWriter
 from emu.wire.headers import CHECKSUMS
 
-BATCH = 4096
 HOST_FRAMES = 1024  # how many frames decide which end is the host
 EVENT_LOG = 1 << 16
-
-
-class Pace(NamedTuple):
-    """When frames arrive: PACE_* and its rate as a fraction."""
-
-    mode: int = PACE_CAPTURED
-    over: int = 1
-    under: int = 1
-
-
-class Outputs(NamedTuple):
-    """What a replay writes; None: not."""
-
-    write: str | None = None
-    annotate: str = "drops"
-    log: str | None = None
-    log_rows: str = "all"
-    record_events: str | None = None
-
-
-class Task(NamedTuple):
-    """What to replay and how."""
-
-    scenario: Scenario
-    name: str
-    host: str | None = None
-    pace: Pace = Pace()
-    limit: int | None = None
-    filter: str | None = None
-    events: str | None = None
-    outputs: Outputs = Outputs()
-    batch: int = BATCH
-
-
-class Outcome(NamedTuple):
-    """What is left when a replay has ended: the machine, and what was met on the way."""
-
-    task: Task
-    machine: Any
-    feed: Any
-    host: Host
-    engine: str
-    compression: str
-    interfaces: int
-    skipped_blocks: int
-    limited: bool
-    incomplete: str | None
-    damage: CaptureError | None
-    interrupted: bool
-    first_ns: int
-    wall_seconds: float
-    cpu_seconds: float
-    rss_peak_bytes: int
 
 
 def invariants_hold(engine: Engine, m: Any, check: Callable[[Any], int]) -> None:
@@ -387,4 +332,4 @@ def replay(
     return Replay(task, engine, reader, inputs, interruption).run(progress)
 
 
-__all__ = ["EmuError", "Outcome", "Outputs", "Pace", "Replay", "Task", "policy_rules", "replay"]
+__all__ = ["Outcome", "Outputs", "Pace", "Replay", "Task", "replay"]

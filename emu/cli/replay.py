@@ -18,8 +18,9 @@ from emu.capture.reader import CaptureReader
 from emu.engine.choose import ENGINES, WORTH_LOADING_BYTES, choose_engine
 from emu.errors import CaptureError, Exit, UsageError
 from emu.interrupt import Interruption
-from emu.replay import Outcome, Outputs, Pace, Task, replay
+from emu.replay import replay
 from emu.scenario import Scenario, load_scenario, parse_setting
+from emu.task import Outcome, Outputs, Pace, Task
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
 from emu.verdicts.expect import Judgement, judge, parse_expectation
 from emu.verdicts.screen import show_judgements, show_summary

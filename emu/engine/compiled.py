@@ -60,7 +60,19 @@ SOURCES = (
 
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
+TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers")
 WARM = "warm"  # a file in the cache folder
+
+
+def without_literals(dispatcher: Any) -> Any:
+    """A callee that is compiled once for integers, not once more for every constant that it is called with."""
+    template_of = dispatcher.get_call_template
+
+    def template(arguments: Any, keywords: Any) -> Any:
+        return template_of([numba.types.unliteral(argument) for argument in arguments], keywords)
+
+    dispatcher.get_call_template = template
+    return dispatcher
 
 
 def dtype_of(row: type) -> np.dtype[Any]:
@@ -77,12 +89,12 @@ def dtype_of(row: type) -> np.dtype[Any]:
 def cache_key(modules: list[ModuleType]) -> str:
     """A hash of all that the compiled code depends on: sources, numba's version, Python's and the CPU."""
     digest = hashlib.sha256()
-    for module in modules:
+    others = [importlib.import_module(name) for name in (*TABLES, __name__)]
+    for module in [*modules, *others]:
         assert module.__file__ is not None
-        digest.update(Path(module.__file__).read_bytes())
-    root = Path(__file__).parent.parent / "kernel"
-    for name in ("machine.py", "policy.py", "drop_reason.py", "record.py"):
-        digest.update((root / name).read_bytes())
+        source = Path(module.__file__)
+        # numba looks an entry up by its file's path and time, so another copy of these sources has its own folder.
+        digest.update(repr((str(source), source.stat().st_mtime_ns)).encode() + source.read_bytes())
     facts = (numba.__version__, np.__version__, platform.python_version(), numba.core.config.CPU_NAME or "")
     digest.update(repr((facts, _cpu_name())).encode())
     return digest.hexdigest()[:24]
@@ -134,7 +146,7 @@ class CompiledEngine:
                 source = getattr(value, "compiled_twin", value)
                 copy = FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
                 self.copies[value] = copy
-                self.compiled[value] = numba.njit(nogil=True, **CALLEE)(copy)
+                self.compiled[value] = without_literals(numba.njit(nogil=True, **CALLEE)(copy))
         return namespace
 
     def is_warm(self) -> bool:

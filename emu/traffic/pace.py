@@ -7,6 +7,7 @@ from typing import Protocol
 
 PACE_CAPTURED, PACE_SPEED, PACE_PPS, PACE_MBPS = range(4)
 
+LONGEST_GAP_NS = 1 << 61  # 73 years: slower than that, the clock's end is reached anyway
 FRAMING_BYTES = 24  # preamble 8, FCS 4, gap 12: what a frame takes on an Ethernet besides its own bytes
 
 
@@ -30,6 +31,8 @@ def gap_ns(feed: Pacing, captured_gap_ns: int, previous_length: int) -> int:
     over = feed.rate_over
     under = feed.rate_under
     if feed.pace == PACE_SPEED:
+        if captured_gap_ns // over >= LONGEST_GAP_NS // under:
+            return LONGEST_GAP_NS
         whole = captured_gap_ns // over * under
         left = captured_gap_ns % over * under
     elif feed.pace == PACE_PPS:

@@ -6,8 +6,8 @@ from emu.kernel.drop_reason import REASONS
 from emu.kernel.machine import ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
-from emu.replay import Outcome
 from emu.scenario import Scenario, background_skbs, memory_pages, writers
+from emu.task import Outcome
 from emu.traffic.host import mac_text
 from emu.traffic.pace import PACE_CAPTURED
 

@@ -17,9 +17,11 @@ from scapy.packet import Raw
 from emu.capture.compression import Source
 from emu.capture.reader import CaptureReader
 from emu.engine.plain import Engine, PlainEngine
+from emu.kernel.machine import Packet as Packet
 from emu.kernel.policy import POLICIES
-from emu.replay import Outcome, Outputs, Task, replay
+from emu.replay import replay
 from emu.scenario import load_scenario
+from emu.task import Outcome, Outputs, Task
 from emu.verdicts.summary import summarise
 
 # The judges of the capture tests are ours too; pytest puts only a test's own folder on the path.

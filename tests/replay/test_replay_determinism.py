@@ -26,7 +26,7 @@ from replay_kit import (
     wild_frames,
 )
 
-from emu.replay import Outputs
+from emu.task import Outputs
 
 if sys.version_info >= (3, 14):
     from compression import zstd

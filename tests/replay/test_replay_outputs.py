@@ -28,7 +28,7 @@ from replay_kit import (
 )
 from scapy.utils import RawPcapNgReader, RawPcapReader
 
-from emu.replay import Outputs
+from emu.task import Outputs
 
 MIXED = PCAPS / "mixed.pcap"
 

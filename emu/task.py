@@ -1,0 +1,63 @@
+"""What is to be replayed, and what is left when the replay has ended."""
+
+from typing import Any, NamedTuple
+
+from emu.errors import CaptureError
+from emu.scenario import Scenario
+from emu.traffic.host import Host
+from emu.traffic.pace import PACE_CAPTURED
+
+BATCH = 4096
+
+
+class Pace(NamedTuple):
+    """When frames arrive: PACE_* and its rate as a fraction."""
+
+    mode: int = PACE_CAPTURED
+    over: int = 1
+    under: int = 1
+
+
+class Outputs(NamedTuple):
+    """What a replay writes; None: not."""
+
+    write: str | None = None
+    annotate: str = "drops"
+    log: str | None = None
+    log_rows: str = "all"
+    record_events: str | None = None
+
+
+class Task(NamedTuple):
+    """What to replay and how."""
+
+    scenario: Scenario
+    name: str
+    host: str | None = None
+    pace: Pace = Pace()
+    limit: int | None = None
+    filter: str | None = None
+    events: str | None = None
+    outputs: Outputs = Outputs()
+    batch: int = BATCH
+
+
+class Outcome(NamedTuple):
+    """What is left when a replay has ended: the machine, and what was met on the way."""
+
+    task: Task
+    machine: Any
+    feed: Any
+    host: Host
+    engine: str
+    compression: str
+    interfaces: int
+    skipped_blocks: int
+    limited: bool
+    incomplete: str | None
+    damage: CaptureError | None
+    interrupted: bool
+    first_ns: int
+    wall_seconds: float
+    cpu_seconds: float
+    rss_peak_bytes: int
