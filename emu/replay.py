@@ -194,7 +194,7 @@ class Replay:
             if further == 0:
                 break
             count += further
-        self.host = choose_host(self.rows, count, self.reader.octets, self.task.host)
+        self.host = choose_host(self.rows, min(count, enough), self.reader.octets, self.task.host)
         self.engine.fill(self.feed, {"host_mac": self.host.mac, "by_direction": self.host.by_direction})
         return count
 

@@ -26,9 +26,10 @@ from emu.verdicts.expect import Judgement, judge, parse_expectation
 from emu.verdicts.screen import show_judgements, show_summary
 from emu.verdicts.summary import summarise
 
-RATE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([kMG]?)")
+RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 RATE_LIMIT = 1_000_000_000
+NUMERATOR_LIMIT = 1_000_000_000_000  # pacing counts in 64 bits
 COMPRESSED_RATIO = 4  # how much larger a compressed capture is taken to be, for the choice of an engine
 
 
@@ -133,7 +134,7 @@ def pace_of(command: ReplayCommand) -> Pace:
     mode, option, text = asked[0]
     found = RATE.fullmatch(text.removesuffix("x") if mode == PACE_SPEED else text)
     rate = Fraction(found[1]) * UNITS[found[2]] if found else Fraction(0)
-    if not 0 < rate <= RATE_LIMIT:
+    if not 0 < rate <= RATE_LIMIT or rate.numerator > NUMERATOR_LIMIT:
         raise UsageError(f"{option} {text}: expected a number above 0 up to 1G, such as 2, 0.5, 200k or 1.5M")
     return Pace(mode, rate.numerator, rate.denominator)
 

@@ -12,6 +12,7 @@ GFP_WAIT = 0x10
 GFP_HIGH = 0x20
 GFP_NOMEMALLOC = 0x10000
 GFP_MEMALLOC = 0x20000
+PF_MEMALLOC = 1 << 30  # the calling task's flag (include/linux/sched.h), handed over beside the gfp flags
 GFP_ATOMIC = GFP_HIGH
 GFP_KERNEL = GFP_WAIT | 0x40 | 0x80
 
@@ -74,7 +75,7 @@ def alloc_pages(m: Machine, gfp: int, order: int) -> int:
 
     Sets `grant_tagged` when only the pass without watermarks could grant it, which is when mainline tags a page.
     Order of attempts (__alloc_pages): every zone at pages_low; every zone at pages_min with the caller's discounts;
-    for __GFP_MEMALLOC every zone without a watermark.
+    for __GFP_MEMALLOC, and for a task with PF_MEMALLOC, every zone without a watermark.
     """
     m.grant_tagged = 0
     for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
@@ -91,7 +92,7 @@ def alloc_pages(m: Machine, gfp: int, order: int) -> int:
         if z.present_pages and zone_watermark_ok(z, order, z.pages_min, ZONE_NORMAL, high, harder):
             if buffered_rmqueue(z, order):
                 return zone
-    if gfp & GFP_MEMALLOC and not gfp & GFP_NOMEMALLOC:
+    if gfp & (GFP_MEMALLOC | PF_MEMALLOC) and not gfp & GFP_NOMEMALLOC:
         for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
             z = m.zone[zone]
             if z.present_pages and buffered_rmqueue(z, order):

@@ -13,6 +13,7 @@ from emu.kernel.page_alloc import (
     GFP_KERNEL,
     GFP_MEMALLOC,
     GFP_NOMEMALLOC,
+    PF_MEMALLOC,
     alloc_pages,
     atomic_floor,
     buffered_rmqueue,
@@ -224,6 +225,8 @@ def pinned(policy: str = "phillips-v5", **free: int) -> Any:
         ("both at 3/8: GFP_ATOMIC fails", GFP_ATOMIC, 0, 130, 119, NONE),
         ("both at 3/8: MEMALLOC takes NORMAL", GFP_ATOMIC | GFP_MEMALLOC, 0, 130, 119, ZONE_NORMAL),
         ("NORMAL empty: MEMALLOC takes DMA", GFP_ATOMIC | GFP_MEMALLOC, 0, 1, 0, ZONE_DMA),
+        ("a PF_MEMALLOC task gets what MEMALLOC gets", GFP_KERNEL | PF_MEMALLOC, 0, 130, 119, ZONE_NORMAL),
+        ("a PF_MEMALLOC task asks for no reserve", GFP_KERNEL | PF_MEMALLOC | GFP_NOMEMALLOC, 0, 130, 119, NONE),
         ("nothing left for MEMALLOC", GFP_ATOMIC | GFP_MEMALLOC, 0, 0, 0, NONE),
         ("NOMEMALLOC beats MEMALLOC", GFP_ATOMIC | GFP_MEMALLOC | GFP_NOMEMALLOC, 0, 130, 119, NONE),
         (

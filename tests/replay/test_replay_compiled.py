@@ -18,6 +18,7 @@ from replay_kit import (
     icmp,
     iscsi,
     outputs_in,
+    paced,
     pcap,
     played,
     sent,
@@ -135,17 +136,15 @@ def test_engines_agree_on_compressed_and_cut_input(tmp_path: Path, compiled: Eng
 @pytest.mark.parametrize("engine", ["compiled", "plain"])
 def test_memory_is_bounded_whatever_the_size(tmp_path: Path, engine: str) -> None:
     """60 MB of capture, compiled, and the first of them, plain, need no more memory than a small capture."""
-    block = b"".join(
-        pcap([Frame(octets, NS)])[24:] for octets in (iscsi(1000), udp(payload=1400), tcp(), icmp(), arp(), sent())
-    )
+    kinds = [iscsi(1400), udp(payload=1400), tcp(payload=1400), icmp(1400), arp(), sent()]
     path = tmp_path / "large.pcap"
     with path.open("wb") as stream:
         stream.write(pcap([]))
-        for _ in range(60_000_000 // (len(block) * 500)):
-            stream.write(block * 500)
+        for second in range(30):
+            stream.write(pcap(paced(kinds * 330, gap_ns=100_000, start_ns=second * NS))[24:])
     size = path.stat().st_size
-    assert size > 58_000_000
-    limit = ["--limit", "40000"] if engine == "plain" else []
+    assert size > 55_000_000
+    limit = ["--limit", "20000"] if engine == "plain" else []
     source = (
         "import resource, sys; from emu.cli.main import app\n"
         "code = app(sys.argv[1:], standalone_mode=False)\n"
@@ -163,5 +162,5 @@ def test_memory_is_bounded_whatever_the_size(tmp_path: Path, engine: str) -> Non
     )
     peak_mib = int(done.stderr.split()[-1])
     # numba with its compiler is some 200 MiB, polars 100, the machine's record 30, three chunks of the log 100.
-    assert peak_mib < (700 if engine == "compiled" else 400)
+    assert peak_mib < (700 if engine == "compiled" else 300)
     assert (tmp_path / "out.pcapng").stat().st_size > (size if engine == "compiled" else 10_000_000)
