@@ -1,8 +1,8 @@
 """The softirq: devices are polled in turn, each packet goes to its protocol, the ring is refilled after the poll.
 
 Source: Linux 2.6.12 net/core/dev.c net_rx_action, netif_receive_skb; e1000_main.c e1000_clean.
-One call of `net_rx_step` is the smallest thing that the CPU does: the start of a poll, one packet, or a poll's end;
-between two of them frames arrive.  Differs: what a packet costs the CPU is one number per packet and one per byte;
+What the CPU does comes in small steps, the start of a poll, one packet, a poll's end, and frames arrive between them
+(`engine.loop`).  Differs: what a packet costs the CPU is one number per packet and one per byte;
 polls themselves cost nothing; after a time squeeze the softirq goes on at once.
 """
 
@@ -23,7 +23,6 @@ from emu.wire.headers import KIND_ARP, KIND_IPV6, KIND_MALFORMED, KIND_OTHER
 JIFFY_NS = 1_000_000  # HZ is 1000 on i386
 ETH_P_8021Q = 0x8100
 ETH_P_8021AD = 0x88A8
-IPV4_KINDS_FIRST = 2  # KIND_TCP
 
 
 def skb_pfmemalloc_protocol(p: Packet) -> bool:
