@@ -26,8 +26,9 @@ STEPS = (
     ),
 )
 
+WRITTEN = [OUT / f"{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet")]
 NEXT = f"""
-Written: {", ".join(f"{OUT}/{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet"))}
+Written: {", ".join(map(str, WRITTEN))}
 
 Next:
   wireshark {OUT}/mainline.pcapng        filter: frame.comment contains "reason=PFMEMALLOC"

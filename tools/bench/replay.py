@@ -19,7 +19,12 @@ from rich.table import Table
 
 ROOT = Path(__file__).parent.parent.parent
 EMU = (sys.executable, "-m", "emu")
-SCAPY = "import sys\nfrom scapy.utils import PcapReader\nfor _, p in zip(range(int(sys.argv[2])), PcapReader(sys.argv[1])): pass"
+SCAPY = """
+import sys
+from scapy.utils import PcapReader
+for _, packet in zip(range(int(sys.argv[2])), PcapReader(sys.argv[1])):
+    pass
+"""
 
 
 def records(capture: bytes) -> list[bytes]:
