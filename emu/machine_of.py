@@ -52,6 +52,7 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "netdev_max_backlog": machine.netdev_max_backlog,
         "crunch": pressure.start == "crunch",
         "free_pages_above_floor": pressure.free_pages_above_floor,
+        "memalloc_socket": pressure.memalloc_socket,
         "writers": writers(scenario) == "blocked",
         "udp_rcvbuf": readers.udp_rcvbuf or geometry.udp_rcvbuf,
         "tcp_rcvbuf": readers.tcp_rcvbuf or geometry.tcp_rcvbuf,

@@ -82,12 +82,16 @@ class DeviceTable(Part, frozen=True):
 
 
 class PressureTable(Part, frozen=True):
-    """Who else wants memory when play starts; writers are blocked in a crunch, and there are none in a quiet."""
+    """Who else wants memory when play starts; writers are blocked in a crunch, and there are none in a quiet.
+
+    `memalloc_socket`: a SOCK_MEMALLOC socket that the capture does not show is open already (mainline's static key).
+    """
 
     start: Literal["crunch", "quiet"] = "crunch"
     free_pages_above_floor: Count = 0
     background_skbs: Count | None = None
     writers: Literal["blocked", "none"] | None = None
+    memalloc_socket: bool = False
 
 
 class ReadersTable(Part, frozen=True):

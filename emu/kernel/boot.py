@@ -194,6 +194,7 @@ def boot(m: Machine) -> None:
     for which in range(2):
         m.lru_head[which] = NONE
         m.lru_tail[which] = NONE
+    m.memalloc_socks = m.config.memalloc_socket
     init_zones(m)
     init_caches(m)
     for d in range(m.devices):

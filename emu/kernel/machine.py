@@ -354,6 +354,7 @@ class Config:
     netdev_max_backlog: int
     crunch: int  # 1: play starts with every zone at its floor
     free_pages_above_floor: int
+    memalloc_socket: int  # 1: a SOCK_MEMALLOC socket outside the capture holds mainline's static key on
     writers: int  # 1: blocked writers take every page above pages_min
     udp_rcvbuf: int
     tcp_rcvbuf: int

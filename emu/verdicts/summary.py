@@ -176,7 +176,7 @@ def assumptions(outcome: Outcome) -> list[str]:
         OPEN_LOOP,
         f"the CPU needs {machine.cpu_ns_per_packet} ns per packet and {per_byte}",
         _pressure(scenario),
-        f"sockets are inferred from the frames; readers: {readers.ordinary}, {flows}",
+        f"sockets are inferred from the frames{_open_already(scenario)}; readers: {readers.ordinary}, {flows}",
         f"the host is {mac_text(outcome.host.mac)}: {outcome.host.because}",
     ]
     if outcome.task.pace.mode != PACE_CAPTURED:
@@ -190,6 +190,10 @@ def assumptions(outcome: Outcome) -> list[str]:
         if int(count):
             said.append(f"{int(count)} {sentence}")
     return said
+
+
+def _open_already(scenario: Scenario) -> str:
+    return ", and a SOCK_MEMALLOC one is open already" if scenario.pressure.memalloc_socket else ""
 
 
 def _pressure(scenario: Scenario) -> str:
