@@ -36,6 +36,7 @@ from emu.wire.headers import CHECKSUMS
 
 HOST_FRAMES = 1024  # how many frames decide which end is the host
 EVENT_LOG = 1 << 16
+MAX_WAITING = 1 << 18  # frames kept behind one that waits in the ring: some 120 MB of rows when compiled
 
 
 def invariants_hold(engine: Engine, m: Any, check: Callable[[Any], int]) -> None:
@@ -74,7 +75,7 @@ class Replay:
         self.program = program.load(engine)
         self.machine = machine_of(engine, task.scenario)
         self.feed = self._feed(len(program.instructions))
-        self.events = EventReader(task.events, engine) if task.events else None
+        self.events = EventReader(task.events, engine, len(self.devices)) if task.events else None
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
         self.room = 2 * max(task.batch, HOST_FRAMES)
@@ -261,6 +262,11 @@ class Replay:
         self._write(done)
         invariants_hold(self.engine, self.machine, check_conservation)
         carry = last - done
+        if carry > MAX_WAITING:
+            raise UsageError(
+                f"{self.task.name}: frame {int(self.rows[done].frame)}: more than {MAX_WAITING} frames arrive before "
+                "the CPU has taken this one; the clock stands still or runs too fast: give it a pace (--pps 100k)"
+            )
         needed = int(self.rows[done].offset) if carry else self.reader.position
         self.engine.move(self.rows, done, carry)
         self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + done})
@@ -286,9 +292,12 @@ class Replay:
     def _finish(self, interrupted: bool) -> None:
         """Let the machine run on, then say of the rest that it is in flight."""
         total = self.machine.total
-        if int(total.frames) == 0 and not interrupted:
+        if int(total.frames) == int(total.filtered) and not interrupted:
             self._forget_outputs()
-            raise self.reader.damage or NothingToPlayError(f"{self.task.name}: no frame to play")
+            nothing = (
+                f"none of {int(total.frames)} frames matches --filter" if int(total.frames) else "no frame to play"
+            )
+            raise self.reader.damage or NothingToPlayError(f"{self.task.name}: {nothing}")
         if int(total.frames) and not interrupted:
             end_ns = int(self.feed.last_time_ns) + self.task.scenario.replay.drain_ns
             self._advance(self.kept, self.kept, end_ns)

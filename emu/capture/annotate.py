@@ -30,7 +30,7 @@ from emu.kernel.drop_reason import (
     RX_MISSED,
     VERDICTS,
 )
-from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OUTGOING
+from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
 from emu.kernel.record import record
 from emu.wire.octets import Octets, put_le16, put_le32
 
@@ -46,7 +46,7 @@ SHB_USERAPPL = 4
 IF_NAME, IF_DESCRIPTION, IF_TSRESOL = 2, 3, 9
 EPB_FLAGS, EPB_PACKETID, EPB_QUEUE = 2, 5, 6
 ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
-FLAG_INBOUND, FLAG_OUTBOUND = 1, 2
+FLAG_NO_DIRECTION, FLAG_INBOUND, FLAG_OUTBOUND = range(3)
 NANOSECONDS = b"\x09"
 MAX_OPTION = 65_535  # bytes in one option
 
@@ -303,6 +303,8 @@ def put_identity(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets
     end = put_word(out, at, sheet, words, IDENTITY_WORD)
     if packet.pkt_type == PACKET_OUTGOING:
         out[at + 4] = FLAG_OUTBOUND
+    elif packet.pkt_type == PACKET_OTHERHOST:
+        out[at + 4] = FLAG_NO_DIRECTION  # overheard: neither to the host nor from it
     put_le32(out, at + 12, packet.packet_id)
     put_le32(out, at + 16, packet.packet_id >> 32)
     return end

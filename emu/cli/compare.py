@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from emu.cli.replay import ReplayCommand, capture_name, exit_code, play, print_json, screen, task_of, tell
+from emu.cli.replay import ReplayCommand, capture_name, exit_code, play, print_json, scenario_of, screen, task_of, tell
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
 from emu.verdicts.expect import judge, parse_expectation
@@ -18,7 +18,8 @@ from emu.verdicts.summary import summarise
 def run_compare(command: ReplayCommand, names: str) -> int:
     """Replay under each policy; the worst exit code."""
     policies = policies_of(names)
-    expectations = [parse_expectation(text) for text in command.expect]
+    scenario = scenario_of(command, None)
+    expectations = [parse_expectation(text) for text in [*scenario.expect, *command.expect]]
     summaries = []
     judgements = []
     codes = []

@@ -41,7 +41,7 @@ from emu.kernel.machine import (
 from emu.kernel.page_alloc import buffered_rmqueue, free_pages
 from emu.kernel.policy import RULE_NONE
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
-from emu.kernel.sock import reader_tick, sk_dequeue
+from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
 from emu.kernel.writeback import process_context
 from emu.wire.headers import KIND_TCP, KIND_UDP
 
@@ -210,7 +210,8 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         m.dev[e.dev].polling = 0
         e1000_alloc_rx_buffers(m, e.dev)
     elif e.event == EVENT_READ:
-        sk_dequeue(m, e.dev, e.number)
+        if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
+            sk_dequeue(m, e.dev, e.number)
     elif e.event == EVENT_PAGES:
         move_pages(m, e.dev, e.number)
     elif e.event == EVENT_REAP:

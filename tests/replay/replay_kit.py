@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP as ICMP
+from scapy.layers.inet import IP as IP
+from scapy.layers.inet import TCP as TCP
+from scapy.layers.inet import UDP as UDP
 from scapy.layers.l2 import ARP, Ether
-from scapy.packet import Raw
+from scapy.packet import Raw as Raw
 
 from emu.capture.compression import Source
 from emu.capture.reader import CaptureReader

@@ -84,7 +84,7 @@ def test_compressed_input_gives_the_same_outputs(tmp_path: Path, how: str) -> No
 
 def test_standard_input_gives_the_same_outputs(tmp_path: Path) -> None:
     """A capture from a pipe gives the same log and frames as the file; only the comment names another input."""
-    logs = []
+    logs: list[bytes] = []
     for source in ("pcaps/login.pcap", "-"):
         log = tmp_path / f"{len(logs)}.csv"
         command = [sys.executable, "-m", "emu", "replay", source, "--log", str(log), "--json"]

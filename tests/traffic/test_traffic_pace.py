@@ -1,6 +1,7 @@
 """Pacing is exact: what a division leaves over is never lost, however long the capture and odd the rate."""
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -137,7 +138,8 @@ def test_filtered_frames_take_no_part_of_a_rate(tmp_path_factory: pytest.TempPat
 )
 def test_rates_are_read_as_fractions(option: str, text: str, expected: Pace) -> None:
     """A rate is a decimal with an optional k, M or G, read exactly."""
-    assert pace_of(ReplayCommand("x", **{option: text})) == expected
+    given: dict[str, Any] = {option: text}
+    assert pace_of(ReplayCommand("x", **given)) == expected
 
 
 BAD_RATES = ("0", "-1", "nan", "inf", "1e3", "", "1/2", "2G", "0.0000001", "k", "1 000", "٣", "999999999.999999")
@@ -149,8 +151,9 @@ BAD_RATES = ("0", "-1", "nan", "inf", "1e3", "", "1/2", "2G", "0.0000001", "k", 
 )
 def test_bad_rates_are_refused(option: str, text: str) -> None:
     """Zero, negative, not a number, too large or too fine: one line that names the option and shows the form."""
+    given: dict[str, Any] = {option: text}
     with pytest.raises(UsageError, match=rf"^--{option} .*: expected a number above 0 up to 1G"):
-        pace_of(ReplayCommand("x", **{option: text}))
+        pace_of(ReplayCommand("x", **given))
 
 
 def test_one_pace_at_a_time() -> None:
