@@ -1,6 +1,6 @@
 """`python -m emu`."""
 
-from emu.cli.main import main
+from emu.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run()

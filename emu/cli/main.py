@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -323,9 +324,22 @@ def main() -> None:
 
 
 def _quit(code: int) -> None:
-    try:
+    with suppress(OSError, ValueError):  # nobody reads it any more
         sys.stdout.flush()
-    except OSError:
-        # Nobody reads standard output any more; what is left in its buffer must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(int(code))
+
+
+def run() -> None:
+    """The program: `main`, then out at once.
+
+    A log that was given up may leave threads of polars behind, which abort an interpreter that goes away slowly; and
+    what is left in the buffer of a closed pipe must not raise again.
+    """
+    code = int(Exit.DONE)
+    try:
+        main()
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)

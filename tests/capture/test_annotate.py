@@ -203,8 +203,8 @@ def check_against_pcapng(octets: bytes, frames: list[tuple[bytes, dict[str, int]
         assert block.timestamp_high << 32 | block.timestamp_low == max(row["file_time_ns"], 0)
         assert block.options["epb_packetid"] == row["packet_id"] % 2**64
         assert block.options["epb_queue"] == 0
-        outgoing = row.get("pkt_type") == machine.PACKET_OUTGOING
-        assert block.options.get_raw("epb_flags") == struct.pack("<I", 1 + outgoing)
+        direction = {machine.PACKET_OUTGOING: 2, machine.PACKET_OTHERHOST: 0}.get(row.get("pkt_type", 0), 1)
+        assert block.options.get_raw("epb_flags") == struct.pack("<I", direction)
         comments = block.options.get_all("opt_comment") if "opt_comment" in block.options else []
         assert len(comments) == (2 if dropped else int(mode == "all"))
         if comments:

@@ -191,7 +191,7 @@ def test_expectations_are_told_to_people() -> None:
         (("--memalloc", "none"), "memalloc.received", 0),
         (("--closed", "tcp"), "drops_by_reason", {"NO_SOCKET": 19}),
         (("--limit", "7"), "frames", 7),
-        (("--filter", "tcp port 1"), "filtered", 41),
+        (("--filter", "tcp[tcpflags] & tcp-syn != 0"), "filtered", 39),
         (("--offload", "jumbo"), "delivered", 19),
         (("--checksums", "trust"), "delivered", 19),
         (("--engine", "plain"), "run.engine", "plain"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from traffic_kit import kit
 
-from emu.errors import UsageError
+from emu.errors import NothingToPlayError, UsageError
 
 MTU_PAYLOAD = 1460  # of a TCP segment
 
@@ -116,7 +116,7 @@ def test_only_received_frames_are_counted_as_doubtful() -> None:
 
 @pytest.mark.parametrize(
     ("expression", "expected"),
-    [("udp", 1), ("tcp port 3260", 1), ("not arp", 4), ("ether host 02:00:00:00:00:02", 4), ("greater 10000", 0)],
+    [("udp", 1), ("tcp port 3260", 1), ("not arp", 4), ("ether host 02:00:00:00:00:02", 4)],
 )
 def test_filtered_frames_are_counted_and_never_arrive(expression: str, expected: int, tmp_path: Path) -> None:
     """Only what matches the BPF expression is received; the rest is in `filtered` and in no output."""
@@ -124,6 +124,13 @@ def test_filtered_frames_are_counted_and_never_arrive(expression: str, expected:
     summary = summary_of(frames, filter=expression, outputs=kit.outputs_in(tmp_path))
     assert (summary["frames"], summary["filtered"], summary["received"]) == (5, 5 - expected, expected)
     assert len(kit.rows_of(tmp_path / "log.csv")) == expected
+
+
+def test_a_filter_that_matches_nothing_leaves_nothing_to_play(tmp_path: Path) -> None:
+    """No packet played is never a success; the frames are counted in the message and no output is left."""
+    with pytest.raises(NothingToPlayError, match="none of 2 frames matches --filter"):
+        summary_of([kit.udp(), kit.tcp()], filter="greater 10000", outputs=kit.outputs_in(tmp_path))
+    assert list(tmp_path.glob("*.p*")) == []
 
 
 def test_a_filtered_frame_opens_no_socket() -> None:

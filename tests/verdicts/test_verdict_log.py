@@ -79,7 +79,7 @@ def test_bytes_do_not_depend_on_threads(tmp_path: Path) -> None:
     assert len(said) == 1
 
 
-def run(source: str, *arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(source: str, *arguments: Any, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a few lines in a process of their own."""
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
@@ -87,7 +87,7 @@ def run(source: str, *arguments: Any, **environment: str) -> subprocess.Complete
         env=os.environ | {"PYTHONPATH": path} | environment,
         capture_output=True,
         text=True,
-        check=True,
+        check=check,
         timeout=60,
     )
 
@@ -208,9 +208,10 @@ def test_crash_without_a_word_does_not_hang(tmp_path: Path) -> None:
         "import sys; from log_kit import *\n"
         "log = LogWriter(sys.argv[1], engine_name='compiled', devices=DEVICES)\n"
         "log.write(flood(200_000, 3), 0, 200_000)\n"
-        "print('leaving')\n"
+        "print('leaving', flush=True)\n"
     )
-    assert run(source, tmp_path / "x.parquet").stdout == "leaving\n"
+    # polars' own threads may abort the interpreter while it goes away; what counts is that it does go.
+    assert run(source, tmp_path / "x.parquet", check=False).stdout == "leaving\n"
     assert os.listdir(tmp_path) == ["x.parquet.partial"]  # noqa: PTH208 - only the names
 
 
