@@ -1,45 +1,24 @@
 """What the capture tests share: both engines, a writer that knows nothing of the reader's code, and a player."""
 
-import functools
 import io
-import os
-import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
+from engine_pair import engine_named
 
 from emu.capture.compression import Readable, Source
 from emu.capture.reader import CaptureReader
-from emu.engine.compiled import CompiledEngine
-from emu.engine.plain import Engine, PlainEngine
+from emu.engine.plain import Engine
 from emu.kernel.machine import Packet
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 SAMPLES = ("login", "mixed", "nop")
-ENGINES = ("plain", "compiled")
 
 NS = 1_000_000_000
 LITTLE, BIG = "<", ">"
 SHB, IDB, PB, SPB, NRB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
-
-
-@functools.cache
-def engine_named(name: str) -> Engine:
-    """One engine of each kind for all tests."""
-    return PlainEngine() if name == "plain" else CompiledEngine()
-
-
-def tool(name: str) -> str:
-    """The path of a foreign tool; without it the test is skipped, or fails where tools are required."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("EMU_REQUIRE_TOOLS"):
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 # The player.

@@ -2,27 +2,18 @@
 
 import functools
 from typing import Any
-from unittest.mock import patch
 
-import pytest
-
+from emu.engine.compiled import CompiledEngine
 from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import Packet
 
 NAMES = ("plain", "compiled")
-SOURCES = ("emu.wire.octets", "emu.capture.bpf", "emu.capture.annotate")
 
 
 @functools.cache
-def engine(name: str) -> Engine:
+def engine_named(name: str) -> Engine:
     """One of NAMES; the compiled one once per process, for linking it costs time."""
-    if name == "plain":
-        return PlainEngine()
-    compiled = pytest.importorskip("emu.engine.compiled")
-    # Only what is under test: the other sources may be unfinished, and would only be linked in vain.
-    with patch.object(compiled, "SOURCES", SOURCES):
-        made: Engine = compiled.CompiledEngine()
-    return made
+    return PlainEngine() if name == "plain" else CompiledEngine()
 
 
 def packets(engine: Engine, values: list[dict[str, int]]) -> Any:

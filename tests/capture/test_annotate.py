@@ -7,7 +7,7 @@ from typing import Any
 
 import pcapng
 import pytest
-from engine_pair import NAMES, engine, packets
+from engine_pair import NAMES, engine_named, packets
 from external_tools import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,7 +60,7 @@ def write(
     **options: Any,
 ) -> bytes:
     rows, window = capture(frames)
-    chosen = engine(name)
+    chosen = engine_named(name)
     given = {"policy": "phillips-v5", "rules": RULES, "devices": ["eth0", "eth1"], "comments": ["a test"]} | options
     with OutputFile(path) as output:
         writer = AnnotatedWriter(output, chosen, **given)
@@ -352,7 +352,7 @@ def packet_parts(block: bytes) -> tuple[bytes, frozenset[bytes]] | None:
 def test_file_without_an_end_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "early.pcapng"
     rows, window = capture(story())
-    plain = engine("plain")
+    plain = engine_named("plain")
     with pytest.raises(KeyboardInterrupt), OutputFile(path) as output:
         writer = AnnotatedWriter(output, plain, policy="x", rules=RULES, devices=["eth0", "eth1"], comments=[])
         writer.write(packets(plain, rows), 0, 2, window)

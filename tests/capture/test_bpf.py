@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_pair import engine
+from engine_pair import engine_named
 from external_tools import run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -81,8 +81,8 @@ def emu_says(name: str, program: Program, frame: bytes, length: int) -> int:
     # Bytes around the frame that must never be looked at: they would match what zeros do not.
     margin = b"\xff\x08\x00\x45" * 4
     octets = bytearray(margin + frame + margin)
-    run_filter, loaded = engine(name).function(bpf_run), loaded_program(name, program)
-    return run_filter(loaded, engine(name).view(octets), len(margin), len(frame), length)
+    run_filter, loaded = engine_named(name).function(bpf_run), loaded_program(name, program)
+    return run_filter(loaded, engine_named(name).view(octets), len(margin), len(frame), length)
 
 
 LOADED: dict[tuple[str, Program], Any] = {}
@@ -90,7 +90,7 @@ LOADED: dict[tuple[str, Program], Any] = {}
 
 def loaded_program(name: str, program: Program) -> Any:
     if (name, program) not in LOADED:
-        LOADED[name, program] = program.load(engine(name))
+        LOADED[name, program] = program.load(engine_named(name))
     return LOADED[name, program]
 
 
@@ -174,9 +174,9 @@ def test_arithmetic_agrees_with_libpcap(
         (bpf.RET, 0, 0, 0),
     )
     program = Program("arithmetic", steps)
-    run_filter = engine(name).function(bpf_run)
-    octets = engine(name).view(bytearray(8))
-    assert run_filter(program.load(engine(name)), octets, 0, 8, 8) == libpcap_says(program, bytes(8), 8)
+    run_filter = engine_named(name).function(bpf_run)
+    octets = engine_named(name).view(bytearray(8))
+    assert run_filter(program.load(engine_named(name)), octets, 0, 8, 8) == libpcap_says(program, bytes(8), 8)
 
 
 @pytest.mark.parametrize("pcap", PCAPS, ids=lambda pcap: pcap.name)
@@ -194,7 +194,7 @@ def test_as_many_frames_as_tcpdump_prints(expression: str, pcap: Path) -> None:
 
 @pytest.mark.parametrize("pcap", PCAPS, ids=lambda pcap: pcap.name)
 def test_compiled_and_libpcap_agree_on_every_frame_of_our_captures(pcap: Path) -> None:
-    compiled = engine("compiled")
+    compiled = engine_named("compiled")
     run_filter, octets, at = compiled.function(bpf_run), compiled.view(bytearray(pcap.read_bytes())), 24
     for number, (frame, length) in enumerate(records(pcap)):
         program = PROGRAMS[number % len(PROGRAMS)]

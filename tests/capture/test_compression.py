@@ -15,17 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from capture_kit import (
-    PCAPS,
-    Dribble,
-    column,
-    pcap_header,
-    pcap_record,
-    play,
-    play_bytes,
-    source_of,
-    tool,
-)
+from capture_kit import PCAPS, Dribble, column, pcap_header, pcap_record, play, play_bytes, source_of
+from external_tools import tool
 
 from emu.capture.compression import Source, open_source
 from emu.capture.reader import CaptureReader, open_capture

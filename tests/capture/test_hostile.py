@@ -3,21 +3,8 @@
 import struct
 
 import pytest
-from capture_kit import (
-    BIG,
-    ENGINES,
-    EPB,
-    LITTLE,
-    block,
-    epb,
-    idb,
-    old_pb,
-    pcap_header,
-    pcap_record,
-    play_bytes,
-    shb,
-    spb,
-)
+from capture_kit import BIG, EPB, LITTLE, block, epb, idb, old_pb, pcap_header, pcap_record, play_bytes, shb, spb
+from engine_pair import NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +32,7 @@ def carries_frame(part: bytes) -> bool:
     return struct.unpack("<I", part[:4])[0] not in FRAMES and struct.unpack(">I", part[:4])[0] not in FRAMES
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 @pytest.mark.parametrize("window", [64, 1 << 16])
 @pytest.mark.parametrize("kind", ["pcap", "pcapng"])
 def test_cut_at_every_byte(kind: str, window: int, engine: str) -> None:
@@ -122,7 +109,7 @@ def test_random_bytes(start: bytes, rest: bytes) -> None:
     assert outcome(start + rest, "plain", 64) == outcome(start + rest, "compiled", 1 << 16)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_options_that_do_not_fit_end_the_options_and_not_the_file(engine: str) -> None:
     body = struct.pack("<IIIII", 0, 0, 0, 4, 4) + b"abcd"
     noises = [

@@ -5,21 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from capture_kit import (
-    BIG,
-    ENGINES,
-    LITTLE,
-    NS,
-    PCAPS,
-    SAMPLES,
-    Frame,
-    engine_named,
-    pcap_header,
-    pcap_record,
-    play,
-    play_bytes,
-    tool,
-)
+from capture_kit import BIG, LITTLE, NS, PCAPS, SAMPLES, Frame, pcap_header, pcap_record, play, play_bytes
+from engine_pair import NAMES, engine_named
+from external_tools import tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapReader
@@ -31,7 +19,7 @@ U32 = st.integers(0, 2**32 - 1)
 RECORDS = st.lists(st.tuples(U32, st.integers(0, NS - 1), st.binary(max_size=90), st.integers(0, 2000)), max_size=12)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     records=RECORDS,
@@ -62,7 +50,7 @@ def test_what_is_written_is_read(
     assert [(i.linktype, i.snaplen, i.tsresol) for i in reader.interfaces] == [(1, 262_144, 9 if nanos else 6)]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_scapy_reads_the_same(engine: str, sample: str) -> None:
     path = str(PCAPS / f"{sample}.pcap")
@@ -76,7 +64,7 @@ def test_scapy_reads_the_same(engine: str, sample: str) -> None:
     assert [f.frame for f in frames] == list(range(1, len(expected) + 1))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_nanoseconds_survive(engine: str, tmp_path: Path) -> None:
     path = str(tmp_path / "ns.pcap")
     command = [tool("editcap"), "-F", "nsecpcap", "-t", "0.000000123", str(PCAPS / "nop.pcap"), path]
@@ -89,7 +77,7 @@ def test_nanoseconds_survive(engine: str, tmp_path: Path) -> None:
     assert all(time % 1000 == 123 for time in expected)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_a_length_below_caplen_counts_as_caplen(engine: str) -> None:
     frames, _ = play_bytes(pcap_header() + pcap_record(b"x" * 60, length=0), engine)
     assert [(f.caplen, f.length) for f in frames] == [(60, 60)]
@@ -112,7 +100,7 @@ def test_another_version_is_damage() -> None:
     assert str(reader.damage) == "test: byte 4: expected pcap version 2.x, found version 3.1"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_the_longest_frame_is_read_and_a_longer_one_is_damage(engine: str) -> None:
     start = pcap_header() + pcap_record(bytes(262_144))
     frames, reader = play_bytes(start + pcap_record(bytes(262_145)), engine, 4096)

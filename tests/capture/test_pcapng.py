@@ -9,7 +9,6 @@ import pcapng
 import pytest
 from capture_kit import (
     BIG,
-    ENGINES,
     EPB,
     ISB,
     LITTLE,
@@ -19,7 +18,6 @@ from capture_kit import (
     SAMPLES,
     Frame,
     block,
-    engine_named,
     epb,
     idb,
     old_pb,
@@ -28,8 +26,9 @@ from capture_kit import (
     shb,
     source_of,
     spb,
-    tool,
 )
+from engine_pair import NAMES, engine_named
+from external_tools import tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapNgReader
@@ -109,7 +108,7 @@ def captures(draw: st.DrawFn) -> tuple[bytes, list[Frame], list[str], int]:
 IDB_, FRAME, SIMPLE, OLD, OTHER = range(5)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(capture=captures(), window=st.integers(1, 400), most=st.integers(0, 60))
 def test_what_is_written_is_read(
@@ -124,7 +123,7 @@ def test_what_is_written_is_read(
     assert reader.format == "pcapng"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_every_resolution_is_exact(engine: str) -> None:
     ticks = [0, 1, 999, 10**6 + 1, 2**31, 2**32 - 1, 2**32, 2**33 + 7, 10**18 + 3, 2**62 - 1, 2**62, 2**63 - 1]
     ticks += [2**63, 2**63 + 12345, 2**64 - 1]
@@ -144,7 +143,7 @@ def test_every_resolution_is_exact(engine: str) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_scapy_and_python_pcapng_read_the_same(engine: str, sample: str, tmp_path: Path) -> None:
     path = str(tmp_path / "sample.pcapng")
     # The clock shift makes nanoseconds; the comment makes an option.
@@ -186,7 +185,7 @@ def test_python_pcapng_agrees_on_sections_and_options(tmp_path: Path) -> None:
     assert reader.section_comments == ["two"]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_frames_before_another_link_type_are_delivered(engine: str) -> None:
     data = shb() + idb() + idb(linktype=276) + epb(b"abc") + epb(b"def", iface=1)
     made = engine_named(engine)
@@ -228,7 +227,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 @pytest.mark.parametrize("found", WRONG)
 def test_damage_says_what_was_found(engine: str, found: str) -> None:
     start = shb() + idb() + epb(b"good")

@@ -6,20 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from capture_kit import (
-    ENGINES,
-    PCAPS,
-    block,
-    engine_named,
-    epb,
-    idb,
-    pcap_header,
-    pcap_record,
-    play,
-    play_bytes,
-    shb,
-    source_of,
-)
+from capture_kit import PCAPS, block, epb, idb, pcap_header, pcap_record, play, play_bytes, shb, source_of
+from engine_pair import NAMES, engine_named
 
 from emu.capture.compression import Source
 from emu.capture.reader import CaptureReader, linktype_name, open_capture
@@ -48,7 +36,7 @@ CAPTURES = {
 
 
 @pytest.mark.parametrize("kind", CAPTURES)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", NAMES)
 def test_no_window_is_too_small(engine: str, kind: str) -> None:
     made, data = engine_named(engine), CAPTURES[kind]
     expected, _ = play_bytes(CAPTURES["pcap"], "plain")

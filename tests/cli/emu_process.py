@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-sys.path.append(str(Path(__file__).parents[1] / "replay"))
 import replay_kit as kit
 
 ROOT = kit.ROOT

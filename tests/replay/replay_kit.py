@@ -5,11 +5,13 @@ import io
 import json
 import random
 import struct
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# The judges of the capture tests are ours too; pytest puts only a test's own folder on the path.
+from external_tools import run as run
+from external_tools import tool as tool
 from scapy.layers.inet import ICMP as ICMP
 from scapy.layers.inet import IP as IP
 from scapy.layers.inet import TCP as TCP
@@ -26,11 +28,6 @@ from emu.replay import replay
 from emu.scenario import load_scenario
 from emu.task import Outcome, Outputs, Task
 from emu.verdicts.summary import summarise
-
-# The judges of the capture tests are ours too; pytest puts only a test's own folder on the path.
-sys.path.append(str(Path(__file__).parents[1] / "capture"))
-from external_tools import run as run
-from external_tools import tool as tool
 
 ROOT = Path(__file__).parents[2]
 PCAPS = ROOT / "pcaps"
