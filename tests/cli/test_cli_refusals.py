@@ -108,7 +108,7 @@ def test_a_bad_command_is_one_line(tmp_path: Path, arguments: list[str], said: s
         (b"[readers]\nrate = 'fast'\n", "readers.rate: Expected `int`, got `str`"),
         (b"schema = 2\n", "schema: "),
         (b"device = []\n", "device: Expected `array` of length >= 1"),
-        (b"[[device]]\n[[device]]\n", "two devices have the same name"),
+        (b"[[device]]\n[[device]]\n", "device: 2 devices, but a replay plays one capture on one device"),
         (b"[policy\n", "not TOML: "),
         (b"why = '\xff'\n", "not UTF-8 at byte 7"),
         (b"expect = ['nonsense']\n", "'nonsense': expected PATH OP VALUE"),
