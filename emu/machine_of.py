@@ -28,6 +28,7 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
         policy=rules,
         devices=[
             {
+                "napi": 1,
                 "mtu": JUMBO_MTU if scenario.replay.offload == "jumbo" else device.mtu,
                 "ring_size": device.ring,
                 "weight": device.weight,

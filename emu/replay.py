@@ -18,13 +18,13 @@ from emu.capture.annotate import AnnotatedWriter
 from emu.capture.bpf import Program, compile_filter
 from emu.capture.output import PARTIAL, STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
-from emu.engine.loop import leave_in_flight, resolved, run, run_recorded
+from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
 from emu.engine.plain import Engine
 from emu.errors import NothingToPlayError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.boot import start_clock
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
-from emu.kernel.machine import LIMITS, Event, Packet
+from emu.kernel.machine import LATER_ENOUGH, LIMITS, Event, Packet
 from emu.kernel.policy import RULES
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.task import Outcome, Outputs, Pace, Task
@@ -80,6 +80,9 @@ class Replay:
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
         self.room = 2 * max(task.batch, HOST_FRAMES)
         self.kept = 0
+        self.later_room = 64
+        self.later = engine.rows(Packet, self.later_room)
+        self.later_kept = 0  # events that wait for their place among the rows
         self.at_event = 0
         self.events_read = 0
         self.host = Host(0, False, "")
@@ -223,21 +226,25 @@ class Replay:
     def _advance(self, first: int, last: int, until_ns: int = 0) -> None:
         m, rows, function = self.machine, self.rows, self.engine.function
         if self.events is not None:
-            self._advance_recorded(first, last)
+            first = self._advance_recorded(first, last)
         else:
-            while True:
+            while not int(m.oops):
                 first, logged = function(run)(m, rows, first, last, until_ns, self.event_log, EVENT_LOG)
                 if self.recorder is not None:
                     self.recorder.write(self.event_log, logged)
-                if first == last and logged + 4 <= EVENT_LOG:
+                full = logged + 4 > EVENT_LOG or int(m.later_len) > LATER_ENOUGH
+                self._take_later()
+                if first == last and not full:
                     break
+        if int(m.oops):
+            function(end_in_oops)(m, rows, first, last)
         if int(m.limit_hit):
             raise UsageError(
                 f"{self.task.name}: frame {int(m.total.frames)}: the machine holds {LIMITS[int(m.limit_hit)]} and none "
                 "of them can go; play less at once (--limit, --filter) or let the sockets be read (readers.ordinary)"
             )
 
-    def _advance_recorded(self, first: int, last: int) -> None:
+    def _advance_recorded(self, first: int, last: int) -> int:
         assert self.events is not None
         while True:
             first, self.at_event = self.engine.function(run_recorded)(
@@ -250,11 +257,14 @@ class Replay:
                 self.events_read,
                 int(self.events.more),
             )
+            self._take_later()
+            if int(self.machine.oops):
+                return first
             if self.at_event == self.events_read and self.events.more:
                 self.events_read = self.events.chunk()
                 self.at_event = 0
             elif first == last:
-                return
+                return first
 
     def _hand_out(self, last: int) -> None:
         """Give what is decided to the outputs, keep the rest for the next batch."""
@@ -275,11 +285,42 @@ class Replay:
             self.rows[i].offset -= shift
         self.kept = carry
 
+    def _take_later(self) -> None:
+        """Turn the machine's events of packets into rows of the log, and make room for further ones."""
+        fresh = int(self.machine.later_len)
+        if fresh == 0:
+            return
+        if self.log is not None:
+            if self.later_kept + fresh > self.later_room:
+                self.later_room = 2 * (self.later_kept + fresh)
+                self.later = self.engine.grown(self.later, self.later_room)
+            self.engine.function(rows_of_later)(self.machine, self.later, self.later_kept)
+            self.later_kept += fresh
+        self.engine.fill(self.machine, {"later_len": 0})
+
     def _write(self, done: int) -> None:
         if self.annotated is not None:
             self.annotated.write(self.rows, 0, done, self.reader.octets)
         if self.log is not None:
-            self.log.write(self.rows, 0, done)
+            self._write_log(self.log, done)
+
+    def _write_log(self, log: LogWriter, done: int) -> None:
+        """The packets that are decided, in frame order, and behind each what happened before the next one arrived."""
+        written = event = 0
+        while done and event < self.later_kept:
+            after_frame = int(self.later[event].decided_after)
+            upto = after_frame - int(self.rows[0].frame) + 1
+            if upto > done:
+                break
+            same = event + 1
+            while same < self.later_kept and int(self.later[same].decided_after) == after_frame:
+                same += 1
+            log.write(self.rows, written, max(upto, written))
+            log.write(self.later, event, same)
+            written, event = max(upto, written), same
+        log.write(self.rows, written, done)
+        self.later_kept -= event
+        self.engine.move(self.later, event, self.later_kept)
 
     def _incomplete(self, interrupted: bool) -> str | None:
         frames = int(self.machine.total.frames)
@@ -303,6 +344,8 @@ class Replay:
             self._advance(self.kept, self.kept, end_ns)
         self.engine.function(leave_in_flight)(self.machine, self.rows, 0, self.kept)
         self._write(self.kept)
+        if self.log is not None:
+            self.log.write(self.later, 0, self.later_kept)
         invariants_hold(self.engine, self.machine, check_conservation)
         invariants_hold(self.engine, self.machine, check_structures)
 

@@ -95,6 +95,7 @@ def walk_records(
         # Some writers leave the length at 0; a frame is no shorter than what was caught of it.
         row.length = max(length, caplen)
         row.direction = DIR_UNKNOWN
+        row.linktype = LINKTYPE_ETHERNET
         at += header + caplen
         frame += 1
         count += 1

@@ -182,6 +182,7 @@ def take_packet(
     row.caplen = caplen
     row.length = max(word32(octets, at + 24, big), caplen)
     row.direction = DIR_UNKNOWN
+    row.linktype = clock.linktype
     if options + 4 < length:
         take_options(octets, at + options, at + length - 4, big, kind, row)
     return FULL
@@ -214,6 +215,7 @@ def take_simple(
     row.caplen = caplen
     row.length = wire_length
     row.direction = DIR_UNKNOWN
+    row.linktype = clock.linktype
     return FULL
 
 

@@ -11,12 +11,21 @@ arrived before it, so a playback is exact whatever the clock did.
 from typing import Any
 
 from emu.kernel.dev import net_rx_next, poll_begin, poll_end, poll_one
-from emu.kernel.drop_reason import FILTERED, IN_FLIGHT, NO_CAUSE, NO_REASON, NOT_RECEIVED, PENDING
+from emu.kernel.driver import nic_receive, nic_refill
+from emu.kernel.drop_reason import (
+    FILTERED,
+    IN_FLIGHT,
+    LATER,
+    NO_CAUSE,
+    NO_REASON,
+    NOT_PLAYED,
+    NOT_RECEIVED,
+    OOPS,
+    PENDING,
+)
 from emu.kernel.e1000 import (
     E1000_WATCHDOG_NS,
-    e1000_alloc_rx_buffers,
     e1000_intr_tx,
-    e1000_receive_frame,
     e1000_watchdog,
 )
 from emu.kernel.fate import count, note_memory
@@ -30,6 +39,7 @@ from emu.kernel.machine import (
     EVENT_READ,
     EVENT_REAP,
     EVENT_TICK,
+    LATER_ENOUGH,
     NONE,
     PACKET_FILTERED,
     PACKET_HOST,
@@ -43,7 +53,7 @@ from emu.kernel.policy import RULE_NONE
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
 from emu.kernel.writeback import process_context
-from emu.wire.headers import KIND_TCP, KIND_UDP
+from emu.wire.headers import KIND_MALFORMED, KIND_TCP, KIND_UDP
 
 QUIET_ROUNDS = 8  # reaps without a change after which idle time may be skipped
 
@@ -86,7 +96,7 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
     m.total.received += 1
     if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
         flow_received(m, p)
-    if not e1000_receive_frame(m, p.dev, p, m.seq_base + i):
+    if not nic_receive(m, p.dev, p, m.seq_base + i):
         note_memory(m, p)
         count(m, p)
 
@@ -169,7 +179,7 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
     of `last` only when the recorded stream is nearly full) and the length of that stream.
     """
     at = 0
-    while at + 4 <= log_size:
+    while at + 4 <= log_size and m.later_len <= LATER_ENOUGH and m.oops == 0:
         next_ns = rows[first].time_ns if first < last else until_ns
         if m.poll_len > 0:
             due = max(m.now_ns, m.cpu_busy_until_ns)
@@ -208,7 +218,7 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
             poll_one(m, e.dev, rows[dev.ring_seq[dev.next_to_clean] - m.seq_base])
     elif e.event == EVENT_POLL_END:
         m.dev[e.dev].polling = 0
-        e1000_alloc_rx_buffers(m, e.dev)
+        nic_refill(m, e.dev)
     elif e.event == EVENT_READ:
         if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
             sk_dequeue(m, e.dev, e.number)
@@ -241,7 +251,7 @@ def run_recorded(
 
     `more`: 1 while the stream goes on behind events[end].
     """
-    while True:
+    while m.later_len <= LATER_ENOUGH and m.oops == 0:
         if at < end and events[at].frames <= m.total.frames:
             play_event(m, rows, events[at])
             at += 1
@@ -269,3 +279,52 @@ def leave_in_flight(m: Machine, rows: Any, first: int, last: int) -> None:
             note_memory(m, rows[i])
             rows[i].verdict = IN_FLIGHT
             count(m, rows[i])
+
+
+def end_in_oops(m: Machine, rows: Any, first: int, last: int) -> None:
+    """The kernel is dead: what it had received dies with it, and rows[first:last] find nobody.
+
+    The verdict is `oops` for every packet before `first` that waits, and if none does for the next one; all others
+    are not played.
+    """
+    for i in range(first):
+        p = rows[i]
+        if p.verdict == PENDING:
+            note_memory(m, p)
+            p.verdict = OOPS
+            p.point = m.oops_point
+            count(m, p)
+    for i in range(first, last):
+        p = rows[i]
+        forget_verdict(p)
+        m.total.frames += 1
+        if p.pkt_type == PACKET_FILTERED:
+            m.total.filtered += 1
+            p.verdict = FILTERED
+        elif m.total.oops == 0 and p.pkt_type not in (PACKET_OUTGOING, PACKET_OTHERHOST):
+            m.total.received += 1
+            note_memory(m, p)
+            p.verdict = OOPS
+            p.point = m.oops_point
+            count(m, p)
+        else:
+            m.total.not_played += 1
+            p.verdict = NOT_PLAYED
+
+
+def rows_of_later(m: Machine, rows: Any, at: int) -> None:
+    """The machine's events of packets as rows from rows[at] on."""
+    for event in range(m.later_len):
+        later = m.later[event]
+        p = rows[at + event]
+        forget_verdict(p)
+        p.frame = later.frame
+        p.packet_id = later.frame
+        p.time_ns = later.time_ns
+        p.decided_ns = later.time_ns
+        p.decided_after = later.after_frame
+        p.dev = later.dev
+        p.kind = KIND_MALFORMED  # no flow: the frame's own row names it
+        p.verdict = LATER
+        p.reason = later.reason
+        p.point = later.point

@@ -20,7 +20,7 @@ def build_machine(
     m = engine.new(Machine)
     engine.fill(m.config, config)
     engine.fill(m.policy, policy)
-    engine.fill(m, {"devices": len(devices), "sock_rules": len(sock_rules)})
+    engine.fill(m, {"devices": len(devices), "netdevs": len(devices), "sock_rules": len(sock_rules)})
     for d, values in enumerate(devices):
         engine.fill(m.dev[d], values)
     for rule, values in enumerate(sock_rules):

@@ -7,13 +7,14 @@ polls themselves cost nothing; after a time squeeze the softirq goes on at once.
 """
 
 from emu.kernel.arp import arp_rcv
+from emu.kernel.driver import nic_clean, nic_refill
 from emu.kernel.drop_reason import (
     AT_ETH_TYPE_TRANS,
     AT_NETIF_RECEIVE_SKB,
     HDR_TRUNC,
     UNHANDLED_PROTO,
 )
-from emu.kernel.e1000 import e1000_alloc_rx_buffers, e1000_clean_one, schedule_poll
+from emu.kernel.e1000 import schedule_poll
 from emu.kernel.fate import drop, drop_for_reserve, note_memory
 from emu.kernel.ip_input import ip_rcv
 from emu.kernel.machine import NONE, Machine, Packet
@@ -43,6 +44,7 @@ def skips_taps(m: Machine, b: int) -> bool:
 def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
     """One packet, from the driver to its protocol and to its verdict."""
     skb = m.skb[b]
+    p.skb_dev = p.dev
     note_memory(m, p)
     p.from_reserve = skb.from_reserve
     p.pfmemalloc = skb.pfmemalloc
@@ -62,14 +64,16 @@ def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
         ip_rcv(m, p, b)
 
 
-def take_chain(m: Machine, d: int, segments: int) -> int:
+def take_chain(m: Machine, d: int, segments: int, frame: int) -> int:
     """Take a packet's descriptors off the ring and link their skbs; the first."""
-    first = e1000_clean_one(m, d)
+    first = nic_clean(m, d)
     last = first
     m.skb[first].next = NONE
+    m.skb[first].frame = frame
     for _ in range(segments - 1):
-        b = e1000_clean_one(m, d)
+        b = nic_clean(m, d)
         m.skb[b].next = NONE
+        m.skb[b].frame = frame
         m.skb[last].next = b
         last = b
     return first
@@ -77,7 +81,7 @@ def take_chain(m: Machine, d: int, segments: int) -> int:
 
 def poll_one(m: Machine, d: int, p: Packet) -> None:
     """Process the packet at the head of the ring and charge the CPU for it."""
-    b = take_chain(m, d, p.segments)
+    b = take_chain(m, d, p.segments, p.frame)
     m.dev[d].poll_work += p.segments
     m.cpu_busy_until_ns = (
         m.now_ns + m.config.cpu_ns_per_packet * p.segments + m.config.cpu_ps_per_byte * p.length // 1000
@@ -97,7 +101,7 @@ def poll_begin(m: Machine, d: int, limit: int) -> None:
 def poll_end(m: Machine, d: int) -> None:
     """Refill the ring; a poll that found nothing leaves the list, another goes to its end (netif_rx_complete)."""
     dev = m.dev[d]
-    e1000_alloc_rx_buffers(m, d)
+    nic_refill(m, d)
     dev.polling = 0
     m.softirq_budget -= dev.poll_work
     dev.quota -= dev.poll_work

@@ -7,8 +7,8 @@ so the kernel has no reason for it.
 
 from typing import NamedTuple
 
-PENDING, DELIVERED, DROPPED, IN_FLIGHT, NOT_RECEIVED, OOPS, NOT_PLAYED, FILTERED = range(8)
-VERDICTS = ("pending", "delivered", "dropped", "in_flight", "not_received", "oops", "not_played", "filtered")
+PENDING, DELIVERED, DROPPED, IN_FLIGHT, NOT_RECEIVED, OOPS, NOT_PLAYED, FILTERED, LATER = range(9)
+VERDICTS = ("pending", "delivered", "dropped", "in_flight", "not_received", "oops", "not_played", "filtered", "event")
 
 # Why a NIC had no buffer: what stopped the last refill of its ring.
 NO_CAUSE, DEVICE_CAP, NOMEM, CPU_BUSY = range(4)
@@ -55,7 +55,19 @@ CAUSES = (
     ICMP_CSUM,
     UNHANDLED_PROTO,
     NOT_SPECIFIED,
-) = range(17)
+    OTHERHOST,
+    NOMEM,
+    CPU_BACKLOG,
+    SOCKET_BACKLOG,
+    TCP_OLD_DATA,
+    TCP_OFO_QUEUE_PRUNE,
+    QUEUE_PURGE,
+    DUP_FRAG,
+    FRAG_REASM_TIMEOUT,
+    FRAG_EVICTED,
+    IP_INADDRERRORS,
+    DEV_READY,
+) = range(29)
 
 
 class Reason(NamedTuple):
@@ -208,12 +220,109 @@ REASONS = (
         "TCP, but not PACKET_HOST",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv",
     ),
+    Reason(
+        OTHERHOST,
+        "OTHERHOST",
+        "ip_rcv",
+        "The frame is for another host: a promiscuous NIC took it, IP frees it.",
+        "pkt_type is PACKET_OTHERHOST",
+        "2.6.12 net/ipv4/ip_input.c ip_rcv",
+    ),
+    Reason(
+        NOMEM,
+        "NOMEM",
+        "cp_rx_poll, tg3_rx, packet_rcv",
+        "No memory for what has to be made to take the packet: a replacement buffer or a clone.",
+        "cause {cause}: {zone} free_pages {free_pages}, GFP_ATOMIC floor {floor_pages}",
+        "2.6.12 drivers/net/8139cp.c cp_rx_poll, drivers/net/tg3.c tg3_rx",
+    ),
+    Reason(
+        CPU_BACKLOG,
+        "CPU_BACKLOG",
+        "netif_rx",
+        "The CPU's input queue holds more than netdev_max_backlog packets, or is throttled since it did.",
+        "backlog_len {backlog_len} > netdev_max_backlog, or throttled",
+        "2.6.12 net/core/dev.c netif_rx",
+    ),
+    Reason(
+        SOCKET_BACKLOG,
+        "SOCKET_BACKLOG",
+        "sk_add_backlog",
+        "The socket is owned by a task and its backlog is full.",
+        "backlog of {socket} full",
+        "v6.19 include/net/sock.h sk_add_backlog",
+    ),
+    Reason(
+        TCP_OLD_DATA,
+        "TCP_OLD_DATA",
+        "tcp_data_queue",
+        "Every byte of the segment has been received before: a retransmission that was not needed.",
+        "end of segment <= rcv_nxt of {socket}",
+        "2.6.12 net/ipv4/tcp_input.c tcp_data_queue",
+    ),
+    Reason(
+        TCP_OFO_QUEUE_PRUNE,
+        "TCP_OFO_QUEUE_PRUNE",
+        "tcp_prune_queue",
+        "The out-of-order queue is thrown away to get below the receive buffer.",
+        "rmem_alloc > rcvbuf of {socket}",
+        "2.6.12 net/ipv4/tcp_input.c tcp_prune_queue",
+    ),
+    Reason(
+        QUEUE_PURGE,
+        "QUEUE_PURGE",
+        "inet_sock_destruct",
+        "The socket is closed with packets unread.",
+        "{socket} closed",
+        "2.6.12 net/ipv4/af_inet.c inet_sock_destruct",
+    ),
+    Reason(
+        DUP_FRAG,
+        "DUP_FRAG",
+        "ip_defrag",
+        "The fragment repeats what its queue holds.",
+        "fragment {flow} repeats",
+        "2.6.12 net/ipv4/ip_fragment.c ip_frag_queue; v6.19 names it DUP_FRAG",
+    ),
+    Reason(
+        FRAG_REASM_TIMEOUT,
+        "FRAG_REASM_TIMEOUT",
+        "ip_expire",
+        "The other fragments did not come in time.",
+        "fragments of {flow} incomplete when ipfrag_time was over",
+        "2.6.12 net/ipv4/ip_fragment.c ip_expire",
+    ),
+    Reason(
+        FRAG_EVICTED,
+        "FRAG_EVICTED",
+        "ip_evictor",
+        "Fragment queues hold more than ipfrag_high_thresh: the least recently used are freed.",
+        "fragment memory > ipfrag_high_thresh",
+        "2.6.12 net/ipv4/ip_fragment.c ip_evictor",
+        ours=True,
+    ),
+    Reason(
+        IP_INADDRERRORS,
+        "IP_INADDRERRORS",
+        "ip_rcv_finish",
+        "The address is not this host's, and the host does not forward.",
+        "no route in for {flow}",
+        "2.6.12 net/ipv4/route.c ip_route_input, ip_error",
+    ),
+    Reason(
+        DEV_READY,
+        "DEV_READY",
+        "netif_receive_skb",
+        "The interface is down.",
+        "device down",
+        "2.6.12 drivers/net/e1000 e1000_down; v6.19 names it DEV_READY",
+    ),
 )
 
 assert all(reason.number == index for index, reason in enumerate(REASONS)), "a reason's number is its row"
 assert all(cause.number == index for index, cause in enumerate(CAUSES)), "a cause's number is its row"
 
-MAX_REASONS = 32  # room for later reasons without changing the record's layout
+MAX_REASONS = 64  # room for later reasons without changing the record's layout
 assert len(REASONS) <= MAX_REASONS, "the machine's counters have one place per reason"
 
 # The kernel function in which a verdict fell (column `point`).
@@ -233,7 +342,32 @@ assert len(REASONS) <= MAX_REASONS, "the machine's counters have one place per r
     AT_ICMP_RCV,
     AT_SK_FILTER,
     AT_IP_DEFRAG,
-) = range(15)
+    AT_PACKET_RCV,
+    AT_RAW_RCV,
+    AT_IGMP_RCV,
+    AT_IP_FORWARD,
+    AT_IP_RCV_FINISH,
+    AT_IP_EXPIRE,
+    AT_IP_EVICTOR,
+    AT_IPV6_RCV,
+    AT_IP6_INPUT_FINISH,
+    AT_ICMPV6_RCV,
+    AT_VLAN_SKB_RECV,
+    AT_BR_FORWARD,
+    AT_NETIF_RX,
+    AT_CP_RX_POLL,
+    AT_TG3_RX,
+    AT_E1000_CLEAN_RX_IRQ,
+    AT_E1000_ALLOC_RX_BUFFERS,
+    AT_E1000_DOWN,
+    AT_TCP_TIMEWAIT_STATE_PROCESS,
+    AT_TCP_PRUNE_QUEUE,
+    AT_INET_SOCK_DESTRUCT,
+    AT_UDP_V4_MCAST_DELIVER,
+    AT_SK_ADD_BACKLOG,
+    AT_CACHE_GROW,
+    AT_DEV_MEMALLOC_SKB,
+) = range(40)
 POINTS = (
     "",
     "nic",
@@ -250,4 +384,29 @@ POINTS = (
     "icmp_rcv",
     "sk_filter_trim_cap",
     "ip_defrag",
+    "packet_rcv",
+    "raw_rcv",
+    "igmp_rcv",
+    "ip_forward",
+    "ip_rcv_finish",
+    "ip_expire",
+    "ip_evictor",
+    "ipv6_rcv",
+    "ip6_input_finish",
+    "icmpv6_rcv",
+    "vlan_skb_recv",
+    "br_forward",
+    "netif_rx",
+    "cp_rx_poll",
+    "tg3_rx",
+    "e1000_clean_rx_irq",
+    "e1000_alloc_rx_buffers",
+    "e1000_down",
+    "tcp_timewait_state_process",
+    "tcp_prune_queue",
+    "inet_sock_destruct",
+    "udp_v4_mcast_deliver",
+    "sk_add_backlog",
+    "cache_grow",
+    "dev_memalloc_skb",
 )

@@ -4,6 +4,7 @@ from emu.kernel.drop_reason import (
     DELIVERED,
     DROPPED,
     IN_FLIGHT,
+    OOPS,
     PFMEMALLOC,
 )
 from emu.kernel.e1000 import ring_free
@@ -37,6 +38,8 @@ def count(m: Machine, p: Packet) -> None:
         t.reserve_skbs_delivered += p.from_reserve
     elif p.verdict == IN_FLIGHT:
         t.in_flight += 1
+    elif p.verdict == OOPS:
+        t.oops += 1
     else:
         t.dropped += 1
         fates.dropped += 1

@@ -13,6 +13,10 @@ from emu.kernel.sock import (
     SS_CLOSED,
     SS_ESTABLISHED,
     SS_LISTEN,
+    Ends,
+    ends_of_port,
+    ends_received,
+    ends_sent,
     lru_place,
     sk_alloc,
     sk_close,
@@ -26,33 +30,36 @@ TCP_RST = 0x04
 TCP_ACK = 0x10
 
 
-def rule_matches(
-    m: Machine, rule: int, protocol: int, local_addr: int, local_port: int, remote_addr: int, remote_port: int
-) -> bool:
+def rule_matches(m: Machine, rule: int, ends: Ends) -> bool:
     """Whether a rule speaks of this flow; 0 in a rule means any."""
     r = m.sock_rule[rule]
-    if r.protocol != protocol:
+    if r.protocol != ends.protocol or (r.family and r.family != ends.family):
         return False
-    if r.local_addr and r.local_addr != local_addr:
+    if r.local_port and r.local_port != ends.local_port:
         return False
-    if r.local_port and r.local_port != local_port:
+    if r.remote_port and r.remote_port != ends.remote_port:
         return False
-    if r.remote_addr and r.remote_addr != remote_addr:
+    if (r.local_addr or r.local_addr_hi) and (r.local_addr != ends.local or r.local_addr_hi != ends.local_hi):
         return False
-    return not (r.remote_port and r.remote_port != remote_port)
+    if r.remote_addr or r.remote_addr_hi:
+        return r.remote_addr == ends.remote and r.remote_addr_hi == ends.remote_hi
+    return True
 
 
 def is_closed_by_rule(m: Machine, p: Packet) -> bool:
     """Whether the user says that nothing listens where this packet goes."""
     for rule in range(m.sock_rules):
         if m.sock_rule[rule].closed == 1:
-            if rule_matches(m, rule, p.ip_protocol, p.daddr, p.dport, p.saddr, p.sport):
+            if rule_matches(m, rule, ends_received(p)):
                 return True
     return False
 
 
-def sk_init(m: Machine, i: int, state: int, remote_addr: int, remote_port: int) -> None:
-    """Give a new socket its state, buffer and reader: defaults, then every rule that speaks of it, in order."""
+def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
+    """Give a new socket its state, buffer and reader: defaults, then every rule that speaks of `ends`, in order.
+
+    `ends` is the flow that showed the socket: it names the peer of a listener and of an unconnected socket too.
+    """
     sk = m.sk[i]
     sk.state = state
     sk.rcvbuf = m.config.tcp_rcvbuf if sk.protocol == IPPROTO_TCP else m.config.udp_rcvbuf
@@ -60,7 +67,7 @@ def sk_init(m: Machine, i: int, state: int, remote_addr: int, remote_port: int) 
     rate = m.config.read_rate
     for rule in range(m.sock_rules):
         r = m.sock_rule[rule]
-        if not rule_matches(m, rule, sk.protocol, sk.saddr, sk.sport, remote_addr, remote_port):
+        if not rule_matches(m, rule, ends):
             continue
         if r.memalloc >= 0 and state != SS_LISTEN:
             sk.memalloc = r.memalloc
@@ -81,7 +88,8 @@ def sk_init(m: Machine, i: int, state: int, remote_addr: int, remote_port: int) 
 
 def infer_tcp(m: Machine, p: Packet) -> int:
     """The socket that a TCP frame to the host belongs to, made on first sight; -1 for none."""
-    i = sk_find(m, IPPROTO_TCP, p.daddr, p.dport, p.saddr, p.sport)
+    ends = ends_received(p)
+    i = sk_find(m, ends)
     opening = p.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
     if i != NONE and not (opening and m.sk[i].state == SS_CLOSED):
         return i
@@ -90,15 +98,16 @@ def infer_tcp(m: Machine, p: Packet) -> int:
     if p.tcp_flags & TCP_RST:
         return NONE
     if opening:
-        i = sk_find(m, IPPROTO_TCP, 0, p.dport, 0, 0)
+        listener = ends_of_port(p.ip_version, IPPROTO_TCP, p.dport)
+        i = sk_find(m, listener)
         if i == NONE:
-            i = sk_alloc(m, IPPROTO_TCP, 0, p.dport, 0, 0)
+            i = sk_alloc(m, listener)
             if i != NONE:
-                sk_init(m, i, SS_LISTEN, p.saddr, p.sport)
+                sk_init(m, i, SS_LISTEN, ends)
         return i
-    i = sk_alloc(m, IPPROTO_TCP, p.daddr, p.dport, p.saddr, p.sport)
+    i = sk_alloc(m, ends)
     if i != NONE:
-        sk_init(m, i, SS_ESTABLISHED, p.saddr, p.sport)
+        sk_init(m, i, SS_ESTABLISHED, ends)
     return i
 
 
@@ -112,11 +121,12 @@ def sk_free_closed(m: Machine, i: int) -> None:
 
 def infer_udp(m: Machine, p: Packet) -> int:
     """The socket that a UDP datagram to the host belongs to, made on first sight; -1 for none."""
-    i = sk_find(m, IPPROTO_UDP, 0, p.dport, 0, 0)
+    bound = ends_of_port(p.ip_version, IPPROTO_UDP, p.dport)
+    i = sk_find(m, bound)
     if i == NONE:
-        i = sk_alloc(m, IPPROTO_UDP, 0, p.dport, 0, 0)
+        i = sk_alloc(m, bound)
         if i != NONE:
-            sk_init(m, i, SS_BOUND, p.saddr, p.sport)
+            sk_init(m, i, SS_BOUND, ends_received(p))
     return i
 
 
@@ -132,18 +142,19 @@ def flow_received(m: Machine, p: Packet) -> None:
 def flow_sent(m: Machine, p: Packet) -> None:
     """The host sends a frame: a RST or a port unreachable says that a socket is not there."""
     if p.ip_protocol == IPPROTO_TCP and p.tcp_flags & TCP_RST:
-        i = sk_find(m, IPPROTO_TCP, p.saddr, p.sport, p.daddr, p.dport)
+        i = sk_find(m, ends_sent(p))
         if i == NONE:
-            i = sk_find(m, IPPROTO_TCP, 0, p.sport, 0, 0)
+            i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_TCP, p.sport))
         if i != NONE and m.sk[i].state != SS_CLOSED:
             sk_close(m, i)
     elif p.quoted_port >= 0:
-        i = sk_find(m, IPPROTO_UDP, 0, p.quoted_port, 0, 0)
+        bound = ends_of_port(p.ip_version, IPPROTO_UDP, p.quoted_port)
+        i = sk_find(m, bound)
         if i == NONE:
-            i = sk_alloc(m, IPPROTO_UDP, 0, p.quoted_port, 0, 0)
+            i = sk_alloc(m, bound)
             if i == NONE:
                 return
-            sk_init(m, i, SS_BOUND, p.daddr, 0)
+            sk_init(m, i, SS_BOUND, bound)
         sk_close(m, i)
 
 
@@ -152,11 +163,11 @@ def inet_lookup(m: Machine, p: Packet) -> int:
     if is_closed_by_rule(m, p):
         return NONE
     if p.ip_protocol == IPPROTO_TCP:
-        i = sk_find(m, IPPROTO_TCP, p.daddr, p.dport, p.saddr, p.sport)
+        i = sk_find(m, ends_received(p))
         if i == NONE:
-            i = sk_find(m, IPPROTO_TCP, 0, p.dport, 0, 0)
+            i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_TCP, p.dport))
     else:
-        i = sk_find(m, IPPROTO_UDP, 0, p.dport, 0, 0)
+        i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_UDP, p.dport))
     if i != NONE and m.sk[i].state == SS_CLOSED:
         return NONE
     return i

@@ -21,7 +21,7 @@ def icmp_rcv(m: Machine, p: Packet, b: int) -> None:
         m.mib.IcmpInErrors += 1
         drop(m, p, b, ICMP_CSUM, AT_ICMP_RCV)
         return
-    if m.policy.check_icmp == CHECK_COUNT and dev_unreserve(m, p.dev, p.segments):
+    if m.policy.check_icmp == CHECK_COUNT and dev_unreserve(m, p.skb_dev, p.segments):
         drop_for_reserve(m, p, b, RULE_ICMP, AT_ICMP_RCV)
         return
     if p.header_error:

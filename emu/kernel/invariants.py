@@ -21,8 +21,8 @@ from emu.kernel.sock import SS_FREE
 ) = range(12)
 SENTENCES = (
     "holds",
-    "frames = filtered + received + not received",
-    "received = delivered + dropped + in the ring",
+    "frames = filtered + received + not received + not played",
+    "received = delivered + dropped + oops + in the ring",
     "dropped = the sum of drops by reason",
     "the sums of memalloc and other packets make the whole",
     "present pages = free + per-CPU + slab + writers' + others'",
@@ -52,9 +52,10 @@ def packets_in_rings(m: Machine) -> int:
 def check_conservation(m: Machine) -> int:
     """The sums over frames and the pages of each zone; cheap enough for every batch."""
     t = m.total
-    if t.frames != t.filtered + t.received + t.not_received:
+    if t.frames != t.filtered + t.received + t.not_received + t.not_played:
         return FRAMES_LOST
-    if t.received != t.delivered + t.dropped + packets_in_rings(m):
+    waiting = 0 if m.oops else packets_in_rings(m)
+    if t.received != t.delivered + t.dropped + t.oops + waiting:
         return RECEIVED_LOST
     by_reason = 0
     for reason in range(MAX_REASONS):

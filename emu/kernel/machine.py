@@ -20,14 +20,28 @@ MAX_CACHES = 16
 MAX_ARRAY = 128  # objects in a slab cache's per-CPU array: its limit is 120 at the most
 MAX_SLABS = 65_536
 MAX_SKBS = 49_152
-MAX_DEVICES = 8
+MAX_DEVICES = 16  # NICs and the upper devices over them
 MAX_RING = 4_096
 MAX_SOCKETS = 16_384
 HASH_SIZE = 16_384
 MAX_RULES = 64
+MAX_LATER = 65_536  # events of packets not yet handed out
+LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
 assert HASH_SIZE & (HASH_SIZE - 1) == 0, "buckets are picked by masking"
 assert MAX_SLABS > MAX_SKBS, "every skb may need a slab of its own, besides the slabs of heads"
+
+(
+    DRIVER_E1000,
+    DRIVER_E1000_PS,  # packet split: a small skb for headers, pages for the data
+    DRIVER_8139CP,  # replaces the buffer when a packet arrives, or drops the packet
+    DRIVER_TG3,  # ditto
+    DRIVER_E1000E,  # of Linux 6.x: page fragments, copybreak
+    DRIVER_VLAN,  # upper devices: no ring
+    DRIVER_BOND,
+    DRIVER_BRIDGE,
+) = range(8)
+DRIVERS = ("e1000", "e1000-ps", "8139cp", "tg3", "e1000e", "vlan", "bond", "bridge")
 
 ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM = range(3)
 ZONES = ("DMA", "Normal", "HighMem")
@@ -51,22 +65,36 @@ class Packet:
     caplen: int  # bytes that the capture holds
     length: int  # bytes on the wire, without FCS
     direction: int  # DIR_*
+    linktype: int  # of its interface; wire.headers says which are dissected
 
     time_ns: int  # arrival at the NIC: the file's time, clamped to the running maximum, or paced
-    dev: int  # the emulated device
+    dev: int  # the device that it arrives on
+    skb_dev: int  # skb->dev when a protocol sees it: `dev`, or a VLAN, bond or bridge over it
     kind: int  # wire.headers KIND_*
     pkt_type: int  # PACKET_*
     header_error: int  # wire.headers: what is malformed, else 0
-    ethertype: int
-    ip_protocol: int
-    saddr: int  # IPv4 in the low 32 bits; for ARP the sender's protocol address
+    ethertype: int  # of what follows all VLAN tags
+    vlan_tags: int  # how many
+    vlan_outer: int  # TPID << 16 | TCI of the first tag, else 0
+    vlan_inner: int  # of the second
+    ip_version: int  # 4, 6, else 0
+    ip_protocol: int  # IPv6: of what follows all extension headers
+    saddr: int  # IPv4 in the low 32 bits, IPv6 its low half (signed); for ARP the sender's protocol address
     daddr: int
+    saddr_hi: int  # IPv6: the high half (signed), else 0
+    daddr_hi: int
     sport: int
     dport: int
     l4_length: int  # bytes from the transport header on
     payload_length: int  # bytes after the transport header
     tcp_flags: int
     tcp_seq: int
+    tcp_ack: int
+    frag_id: int
+    frag_offset: int  # bytes
+    frag_more: int  # 1: more fragments follow
+    frag_length: int  # bytes of the datagram in this fragment
+    frag_sum: int  # wire.checksum ones_sum of them; -1: cut off
     icmp_type: int
     quoted_port: int  # ICMP port unreachable: the destination port of the datagram that it quotes, else -1
     ip_csum: int  # wire.headers CSUM_*
@@ -92,6 +120,7 @@ class Packet:
     ring_free: int  # descriptors that the NIC may fill
     backlog_len: int
     culprit_frame: int
+    decided_after: int  # of an event: how many frames had arrived
 
 
 @record
@@ -184,6 +213,7 @@ class Skb:
     sk: int
     from_reserve: int
     pfmemalloc: int
+    frame: int  # whose packet it holds
     next: int
 
 
@@ -197,8 +227,11 @@ class FragCache:
 
 @record
 class Device:
-    """A network device with its receive ring (e1000)."""
+    """A network device: a NIC with its receive ring, or an upper device over others."""
 
+    driver: int  # DRIVER_*
+    napi: int  # 1: polled in the softirq; 0: netif_rx from the interrupt
+    promisc: int  # 1: takes frames for other hosts
     up: int
     mtu: int
     weight: int
@@ -242,10 +275,13 @@ class Sock:
     """A socket of the host."""
 
     state: int
+    family: int  # 4 or 6
     protocol: int
-    saddr: int  # local
+    saddr: int  # local, as in Packet
+    saddr_hi: int
     sport: int
     daddr: int  # remote; 0 for a listener or an unconnected UDP socket
+    daddr_hi: int
     dport: int
     hash_next: int
     bucket: int
@@ -272,8 +308,11 @@ class SockRule:
 
     protocol: int
     local_port: int
+    family: int  # of the addresses; 0: any
     local_addr: int
+    local_addr_hi: int
     remote_addr: int
+    remote_addr_hi: int
     remote_port: int
     memalloc: int
     closed: int
@@ -310,6 +349,7 @@ class Counters:
     softnet_dropped: int
     softnet_time_squeeze: int
     dev_rx_dropped: int
+    tx_alloc_failed: int  # replies that found no memory
 
 
 @record
@@ -328,13 +368,16 @@ class Totals:
     frames: int
     filtered: int
     not_received: int
+    not_played: int  # after an oops
     in_flight: int
+    oops: int
     received: int
     delivered: int
     dropped: int
     memalloc: Fates
     other: Fates
     drops_by_reason: Annotated[list[int], MAX_REASONS]
+    events_by_reason: Annotated[list[int], MAX_REASONS]  # of packets that had their verdict
     reserve_skbs_delivered: int
     holes_filled: int  # our drops of TCP payload that the open loop counts as filled
     sockets_made: int
@@ -362,6 +405,19 @@ class Config:
     memalloc_reader: int
     read_rate: int
     recording: int  # 1: write the event stream down
+    as_posted: int  # bugs of the patch that are left in, bit n for bug n (`bugs.BUGS`)
+
+
+@record
+class Later:
+    """What happens to a packet that has its verdict already: its skb is thrown away unread."""
+
+    after_frame: int  # frames that had arrived before it
+    frame: int  # whose packet it was
+    time_ns: int
+    dev: int
+    reason: int
+    point: int
 
 
 @record
@@ -393,7 +449,8 @@ class Machine:
     grant_tagged: int  # 1: the last page was granted without watermarks
     last_held_frame: int
     last_page_frame: int
-    devices: int
+    devices: int  # NICs: dev[0:devices]
+    netdevs: int  # and upper devices behind them: dev[devices:netdevs]
     dev: Annotated[list[Device], MAX_DEVICES]
     poll_list: Annotated[list[int], MAX_DEVICES]
     poll_head: int
@@ -417,6 +474,11 @@ class Machine:
     sock_rules: int
     sock_rule: Annotated[list[SockRule], MAX_RULES]
     background_held: int
+    oops: int  # the bug of the patch that killed this kernel, else 0
+    oops_point: int
+    oops_ns: int
+    later: Annotated[list[Later], MAX_LATER]
+    later_len: int
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way

@@ -5,7 +5,7 @@ mm/page_frag_cache.c.  Geometry (L1 line, sizeof(struct sk_buff)) is the machine
 Differs: struct skb_shared_info is 160 bytes under every policy; frags of one block are cut by one cache per machine.
 """
 
-from emu.kernel.machine import LIMIT_SKBS, MAX_SKBS, NONE, PAGE_SIZE, Machine
+from emu.kernel.machine import LIMIT_SKBS, MAX_LATER, MAX_SKBS, NONE, PAGE_SIZE, Machine
 from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC, GFP_NOMEMALLOC
 from emu.kernel.slab import (
     SLAB_FRAGMENTS,
@@ -178,3 +178,19 @@ def kfree_skb(m: Machine, b: int) -> None:
         kmem_cache_free(m, data.cache, skb.data_slab)
     kmem_cache_free(m, m.head_cache, skb.head_slab)
     skb_release(m, b)
+
+
+def kfree_skb_reason(m: Machine, b: int, reason: int, point: int) -> None:
+    """Free an skb unread whose packet has its verdict already: an event of its own, which changes no verdict."""
+    assert m.later_len < MAX_LATER, "the loop hands events out before they can fill the table"
+    skb = m.skb[b]
+    event = m.later[m.later_len]
+    event.after_frame = m.total.frames
+    event.frame = skb.frame
+    event.time_ns = m.now_ns
+    event.dev = skb.dev
+    event.reason = reason
+    event.point = point
+    m.later_len += 1
+    m.total.events_by_reason[reason] += 1
+    kfree_skb(m, b)

@@ -5,6 +5,8 @@ Differs: readers are of four kinds instead of processes; a socket that nobody cl
 (closed ones go first, then idle ones without memory).
 """
 
+from typing import NamedTuple
+
 from emu.kernel.machine import (
     HASH_SIZE,
     LIMIT_SOCKETS,
@@ -14,6 +16,7 @@ from emu.kernel.machine import (
     ZONE_DMA,
     ZONE_NORMAL,
     Machine,
+    Packet,
 )
 from emu.kernel.page_alloc import zone_watermark_ok
 from emu.kernel.policy import CHECK_TAG
@@ -33,22 +36,58 @@ READER_TICK_NS = 1_000_000
 LRU_CLOSED, LRU_IDLE, LRU_HOLDING = range(3)
 
 
-def sk_bucket(protocol: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+class Ends(NamedTuple):
+    """A flow as the host sees it: `local` and `remote` are addresses as in Packet; 0 for any."""
+
+    family: int
+    protocol: int
+    local_hi: int
+    local: int
+    local_port: int
+    remote_hi: int
+    remote: int
+    remote_port: int
+
+
+def ends_received(p: Packet) -> Ends:
+    """The flow of a packet to the host."""
+    return Ends(p.ip_version, p.ip_protocol, p.daddr_hi, p.daddr, p.dport, p.saddr_hi, p.saddr, p.sport)
+
+
+def ends_sent(p: Packet) -> Ends:
+    """The flow of a packet that the host sends."""
+    return Ends(p.ip_version, p.ip_protocol, p.saddr_hi, p.saddr, p.sport, p.daddr_hi, p.daddr, p.dport)
+
+
+def ends_of_port(family: int, protocol: int, port: int) -> Ends:
+    """A listener, or an unconnected UDP socket."""
+    return Ends(family, protocol, 0, 0, port, 0, 0, 0)
+
+
+def folded(high: int, low: int) -> int:
+    """An address in 32 bits."""
+    mixed = high ^ low
+    return (mixed ^ mixed >> 32) & 0xFFFFFFFF
+
+
+def sk_bucket(ends: Ends) -> int:
     """The hash bucket of a socket's addresses; every product stays below 2^61."""
-    mixed = daddr * 0x1E3779B1 + saddr * 0x05EBCA6B + (dport << 16 | sport) * 0x12B2AE35 + protocol
+    mixed = folded(ends.remote_hi, ends.remote) * 0x1E3779B1 + folded(ends.local_hi, ends.local) * 0x05EBCA6B
+    mixed += (ends.remote_port << 16 | ends.local_port) * 0x12B2AE35 + ends.protocol
     mixed ^= mixed >> 31
     mixed ^= mixed >> 15
     return mixed & (HASH_SIZE - 1)
 
 
-def sk_find(m: Machine, protocol: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+def sk_find(m: Machine, ends: Ends) -> int:
     """The row of exactly this socket, closed or not, or -1."""
-    i = m.sk_hash[sk_bucket(protocol, saddr, sport, daddr, dport)] - 1
+    i = m.sk_hash[sk_bucket(ends)] - 1
     while i != NONE:
         sk = m.sk[i]
-        if sk.sport == sport and sk.dport == dport and sk.daddr == daddr and sk.saddr == saddr:
-            if sk.protocol == protocol:
-                return i
+        if sk.sport == ends.local_port and sk.dport == ends.remote_port and sk.protocol == ends.protocol:
+            if sk.daddr == ends.remote and sk.saddr == ends.local and sk.family == ends.family:
+                if sk.daddr_hi == ends.remote_hi and sk.saddr_hi == ends.local_hi:
+                    return i
         i = sk.hash_next
     return NONE
 
@@ -124,7 +163,7 @@ def sk_evict(m: Machine) -> bool:
     return True
 
 
-def sk_alloc(m: Machine, protocol: int, saddr: int, sport: int, daddr: int, dport: int) -> int:
+def sk_alloc(m: Machine, ends: Ends) -> int:
     """A new socket with these addresses, hashed and idle, or -1 when every row holds memory."""
     i = m.sk_free
     if i == NONE and m.sks_made < MAX_SOCKETS:
@@ -138,11 +177,14 @@ def sk_alloc(m: Machine, protocol: int, saddr: int, sport: int, daddr: int, dpor
     else:
         m.sk_free = m.sk[i].hash_next
     sk = m.sk[i]
-    sk.protocol = protocol
-    sk.saddr = saddr
-    sk.sport = sport
-    sk.daddr = daddr
-    sk.dport = dport
+    sk.family = ends.family
+    sk.protocol = ends.protocol
+    sk.saddr = ends.local
+    sk.saddr_hi = ends.local_hi
+    sk.sport = ends.local_port
+    sk.daddr = ends.remote
+    sk.daddr_hi = ends.remote_hi
+    sk.dport = ends.remote_port
     sk.memalloc = 0
     sk.rmem_alloc = 0
     sk.queue_head = NONE
@@ -151,7 +193,7 @@ def sk_alloc(m: Machine, protocol: int, saddr: int, sport: int, daddr: int, dpor
     sk.owed_ns = 0
     sk.on_ready = 0
     sk.lru_list = LRU_HOLDING
-    sk.bucket = sk_bucket(protocol, saddr, sport, daddr, dport)
+    sk.bucket = sk_bucket(ends)
     sk.hash_next = m.sk_hash[sk.bucket] - 1
     m.sk_hash[sk.bucket] = i + 1
     m.sk_live += 1

@@ -62,7 +62,7 @@ def udp_rcv(m: Machine, p: Packet, b: int) -> None:
         return
     p.memalloc = m.sk[i].memalloc
     if p.pkt_type == PACKET_HOST and m.policy.check_udp == CHECK_COUNT:
-        if dev_unreserve(m, p.dev, p.segments) and not p.memalloc:
+        if dev_unreserve(m, p.skb_dev, p.segments) and not p.memalloc:
             drop_for_reserve(m, p, b, RULE_UDP, AT_UDP_RCV)
             return
     if sk_filter_refuses(m, i, b):

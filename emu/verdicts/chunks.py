@@ -9,7 +9,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from emu.kernel.drop_reason import DELIVERED, DROPPED, IN_FLIGHT, OOPS, PENDING, VERDICTS
+from emu.kernel.drop_reason import DELIVERED, DROPPED, IN_FLIGHT, LATER, OOPS, PENDING, VERDICTS
 from emu.kernel.machine import ZONE_NORMAL
 from emu.verdicts.schema import (
     COLUMNS,
@@ -93,7 +93,7 @@ def polars_schema() -> dict[str, Any]:
 
 def logged_verdicts(drops_only: bool) -> list[bool]:
     """By verdict: whether the log has its packets."""
-    wanted = (DROPPED,) if drops_only else RECEIVED
+    wanted = (DROPPED, LATER) if drops_only else (*RECEIVED, LATER)
     return [verdict in wanted for verdict in range(len(VERDICTS))]
 
 

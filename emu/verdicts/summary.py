@@ -35,12 +35,13 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "filtered": int(total.filtered),
         "received": int(total.received),
         "not_received": int(total.not_received),
-        "not_played": 0,
+        "not_played": int(total.not_played),
         "delivered": int(total.delivered),
         "dropped": int(total.dropped),
         "in_flight": int(total.in_flight),
-        "oops": 0,
-        "drops_by_reason": _drops(total),
+        "oops": int(total.oops),
+        "drops_by_reason": _by_reason(total.drops_by_reason),
+        "events_by_reason": _by_reason(total.events_by_reason),
         "memalloc": _fates(total.memalloc),
         "other": _fates(total.other),
         "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
@@ -57,8 +58,8 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _drops(total: Any) -> dict[str, int]:
-    counts = {reason.name: int(total.drops_by_reason[reason.number]) for reason in REASONS if reason.name}
+def _by_reason(by_number: Any) -> dict[str, int]:
+    counts = {reason.name: int(by_number[reason.number]) for reason in REASONS if reason.name}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -13,8 +13,9 @@ from typing import Protocol
     KIND_IP_OTHER,
     KIND_IPV6,
     KIND_OTHER,
-) = range(9)
-KINDS = ("malformed", "arp", "tcp", "udp", "icmp", "ip-fragment", "ip-other", "ipv6", "ethertype-other")
+    KIND_ICMPV6,
+) = range(10)
+KINDS = ("malformed", "arp", "tcp", "udp", "icmp", "ip-fragment", "ip-other", "ipv6", "ethertype-other", "icmpv6")
 
 # PARTIAL: only the pseudo header is summed, the sender's NIC would have done the rest.  UNKNOWN: cut off.
 CSUM_GOOD, CSUM_BAD, CSUM_PARTIAL, CSUM_UNKNOWN = range(4)
@@ -32,18 +33,31 @@ class Headers(Protocol):
     offset: int
     caplen: int
     length: int
+    linktype: int
     kind: int
     header_error: int
     ethertype: int
+    vlan_tags: int
+    vlan_outer: int
+    vlan_inner: int
+    ip_version: int
     ip_protocol: int
     saddr: int
     daddr: int
+    saddr_hi: int
+    daddr_hi: int
     sport: int
     dport: int
     l4_length: int
     payload_length: int
     tcp_flags: int
     tcp_seq: int
+    tcp_ack: int
+    frag_id: int
+    frag_offset: int
+    frag_more: int
+    frag_length: int
+    frag_sum: int
     icmp_type: int
     quoted_port: int
     ip_csum: int

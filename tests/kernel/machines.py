@@ -60,6 +60,7 @@ DEFAULT_CONFIG = {
     "memalloc_reader": READER_IMMEDIATE,
     "read_rate": 0,
     "recording": 0,
+    "as_posted": 0,
 }
 
 Columns = Mapping[str, int]
@@ -108,11 +109,11 @@ def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
     assert not unknown, unknown
     engine.fill(m.config, DEFAULT_CONFIG | dict(setup.config))
     engine.fill(m.policy, POLICIES[setup.policy].rules | dict(setup.policy_rules))
-    engine.fill(m, {"devices": len(setup.nics), "sock_rules": len(setup.rules)})
+    engine.fill(m, {"devices": len(setup.nics), "netdevs": len(setup.nics), "sock_rules": len(setup.rules)})
     for d, nic in enumerate(setup.nics):
         reserve = m.policy.reserve_skbs if nic.reserve is None else nic.reserve
         engine.fill(m.dev[d], {"mtu": nic.mtu, "weight": nic.weight, "ring_size": nic.ring, "rx_reserve": reserve})
-        engine.fill(m.dev[d], {"background_skbs": nic.background})
+        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1})
     for at, columns in enumerate(setup.rules):
         engine.fill(m.sock_rule[at], columns)
     return m
