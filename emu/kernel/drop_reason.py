@@ -56,7 +56,7 @@ CAUSES = (
     UNHANDLED_PROTO,
     NOT_SPECIFIED,
     OTHERHOST,
-    NOMEM,
+    NO_MEMORY,  # NOMEM to the kernel and to the user; here that is a cause
     CPU_BACKLOG,
     SOCKET_BACKLOG,
     TCP_OLD_DATA,
@@ -229,7 +229,7 @@ REASONS = (
         "2.6.12 net/ipv4/ip_input.c ip_rcv",
     ),
     Reason(
-        NOMEM,
+        NO_MEMORY,
         "NOMEM",
         "cp_rx_poll, tg3_rx, packet_rcv",
         "No memory for what has to be made to take the packet: a replacement buffer or a clone.",
