@@ -90,8 +90,6 @@ def walk_tags(p: Headers, octets: Octets, at: int) -> int:
 
     A tag that is not there or not captured is not counted, and `p.ethertype` stays its TPID.
     """
-    if p.ethertype == ethernet.TYPE_IPV4:
-        return at
     end = p.offset + p.length
     captured = p.offset + min(p.caplen, p.length)
     while p.ethertype in vlan.TPIDS and p.vlan_tags < vlan.MAX_TAGS:
@@ -113,20 +111,6 @@ def walk_tags(p: Headers, octets: Octets, at: int) -> int:
 
 def network_header(p: Headers, octets: Octets) -> int:
     """Where the network header starts, its type in `p.ethertype`; -1 where the frame or its capture ends before."""
-    if p.linktype != LINKTYPE_ETHERNET:
-        return other_network_header(p, octets)
-    if p.length < ethernet.HEADER_LEN:
-        p.kind = KIND_MALFORMED
-        return -1
-    p.kind = KIND_OTHER
-    if p.caplen < ethernet.HEADER_LEN:
-        return -1
-    p.ethertype = be16(octets, p.offset + ethernet.TYPE)
-    return walk_tags(p, octets, p.offset + ethernet.HEADER_LEN)
-
-
-def other_network_header(p: Headers, octets: Octets) -> int:
-    """The same for the other link types."""
     header = link_header_len(p.linktype)
     # A raw packet's first byte tells what it is.
     if p.length < max(header, 1):

@@ -52,13 +52,18 @@ def read_ports(p: Headers, octets: Octets, at: int, captured: int) -> None:
         p.dport = be16(octets, at + tcp.DPORT)
 
 
-def read_tcp(p: Headers, octets: Octets, at: int, captured: int) -> int:
-    """The fields of a TCP header as far as it is captured; returns its length in bytes, 0 if that is cut off."""
+def read_cut_tcp(p: Headers, octets: Octets, at: int, captured: int) -> None:
+    """What is captured of a TCP header that is not captured whole."""
     read_ports(p, octets, at, captured)
     if captured >= tcp.ACK:
         p.tcp_seq = be32(octets, at + tcp.SEQ)
-    if captured < tcp.HEADER_LEN:
-        return 0
+
+
+def read_tcp(p: Headers, octets: Octets, at: int) -> int:
+    """The fields of a TCP header that is captured; returns its length in bytes, as it claims."""
+    p.sport = be16(octets, at + tcp.SPORT)
+    p.dport = be16(octets, at + tcp.DPORT)
+    p.tcp_seq = be32(octets, at + tcp.SEQ)
     p.tcp_ack = be32(octets, at + tcp.ACK)
     p.tcp_flags = octets[at + tcp.FLAGS] & 0xFF
     return (octets[at + tcp.DATA_OFFSET] & 0xF0) >> 2
@@ -69,10 +74,11 @@ def dissect_tcp(p: Headers, octets: Octets, at: int, captured: int, addresses: i
     p.kind = KIND_TCP
     if p.l4_length < tcp.HEADER_LEN:
         p.header_error = TOO_SHORT
-    header = read_tcp(p, octets, at, captured)
     if captured < tcp.HEADER_LEN:
         p.l4_csum = CSUM_UNKNOWN
+        read_cut_tcp(p, octets, at, captured)
         return
+    header = read_tcp(p, octets, at)
     if header < tcp.HEADER_LEN or header > p.l4_length:
         p.header_error = TOO_SHORT
         return
@@ -169,9 +175,13 @@ def dissect_first_fragment(p: Headers, octets: Octets, at: int, captured: int) -
     """
     header = 0
     if p.ip_protocol == ipv4.PROTO_TCP:
-        header = read_tcp(p, octets, at, captured)
-        if captured >= tcp.HEADER_LEN and header < tcp.HEADER_LEN:
-            p.header_error = TOO_SHORT
+        header = tcp.HEADER_LEN
+        if captured < tcp.HEADER_LEN:
+            read_cut_tcp(p, octets, at, captured)
+        else:
+            header = read_tcp(p, octets, at)
+            if header < tcp.HEADER_LEN:
+                p.header_error = TOO_SHORT
     elif p.ip_protocol == ipv4.PROTO_UDP:
         read_ports(p, octets, at, captured)
         header = udp.HEADER_LEN
