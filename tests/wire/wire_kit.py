@@ -1,7 +1,7 @@
 """Frames for the tests of dissection: built by Scapy, read by ours, written as captures for tshark."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,3 @@ def cooked2(ethertype: int, payload: bytes, *, arphrd: int = 1, packet_type: int
 def joined(high: int, low: int) -> int:
     """An IPv6 address from its two signed halves."""
     return (high & (1 << 64) - 1) << 64 | low & (1 << 64) - 1
-
-
-def names_of(flags: Sequence[str]) -> str:
-    """A readable test id."""
-    return "-".join(flags)
