@@ -152,7 +152,7 @@ def frames_of(linktype: int) -> dict[str, bytes]:
     """The corpus as frames of a link type."""
     if linktype == 1:
         return ethernet_frames()
-    made = {}
+    made: dict[str, bytes] = {}
     for name, packet in network_packets().items():
         v4 = packet[0] >> 4 == 4
         if linktype in (0, 108):

@@ -174,11 +174,10 @@ def compare(frames: dict[str, bytes], path: Path, linktype: int) -> int:
     return seen
 
 
-@pytest.mark.parametrize("linktype", DISSECTED_LINKTYPES)
+# Two old numbers of RAW mean something else to tshark, on this system.
+@pytest.mark.parametrize("linktype", sorted(set(DISSECTED_LINKTYPES) - {12, 14}))
 def test_every_kind_of_frame_is_read_as_tshark_reads_it(linktype: int, tmp_path: Path) -> None:
     """Tags, addresses, fragments, ports, numbers and checksums, over every link layer."""
-    if linktype in (12, 14):
-        pytest.skip("old numbers of RAW, which tshark's reader maps to something else on Linux")
     assert compare(frames_of(linktype), tmp_path / "frames.pcap", linktype) > 10
 
 

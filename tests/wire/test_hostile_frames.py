@@ -1,4 +1,4 @@
-"""Random, mutated and cut frames: dissection never fails, reads nothing outside, and stays within its columns' range."""
+"""Random, mutated and cut frames: dissection never fails, reads nothing outside, keeps its columns in range."""
 
 import random
 
@@ -67,8 +67,8 @@ def test_mutated_frames_are_read_within_bounds(seed: int, linktype: int, how: in
 @pytest.mark.parametrize("linktype", [1, 0, 101, 276])
 def test_a_capture_cut_at_any_byte_says_nothing_that_the_whole_frame_denies(linktype: int) -> None:
     """Every field is the whole frame's or unknown, and a cut is no malformation."""
-    names = ("ip_protocol", "saddr", "daddr", "saddr_hi", "daddr_hi", "sport", "dport", "tcp_flags", "tcp_seq", "tcp_ack")
-    names += ("vlan_tags", "vlan_outer", "vlan_inner", "frag_id", "frag_offset", "frag_more", "frag_length")
+    names = [name for name in WRITTEN if name.startswith(("saddr", "daddr", "vlan_", "tcp_"))]
+    names += ["ip_protocol", "sport", "dport", "frag_id", "frag_offset", "frag_more", "frag_length"]
     for octets in CORPUS[linktype]:
         full = columns(read(octets, linktype=linktype))
         for caplen in range(min(len(octets) - 1, 170)):
@@ -80,22 +80,12 @@ def test_a_capture_cut_at_any_byte_says_nothing_that_the_whole_frame_denies(link
             assert cut["l4_csum"] in (full["l4_csum"], CSUM_UNKNOWN, 0)
             assert cut["icmp_type"] in (-1, full["icmp_type"]) and cut["quoted_port"] in (-1, full["quoted_port"])
             for name in names:
-                known = (0, full[name])
-                if name in ("vlan_tags",):
-                    known = tuple(range(full[name] + 1))
-                elif name == "ip_protocol":
-                    # A later header of the chain that the whole frame leaves behind.
-                    known = (0, full[name], octets_protocol(octets, linktype))
+                known = range(full[name] + 1) if name == "vlan_tags" else (0, full[name])
                 assert cut[name] in known, (name, caplen)
             if cut["kind"] == KIND_IP_FRAGMENT:
                 assert cut["frag_sum"] in (-1, full["frag_sum"])
 
 
-def octets_protocol(octets: bytes, linktype: int) -> int:
-    """What the IPv6 header at the start of a raw packet announces."""
-    return octets[6] if linktype == 101 and octets[0] >> 4 == 6 else 0
-
-
 def test_every_column_of_the_protocol_is_a_field_of_the_row() -> None:
     """What dissection writes exists in the row, and nothing else is touched."""
-    assert WRITTEN < {field.name for field in fields_of(Packet)}
+    assert {field.name for field in fields_of(Packet)} > WRITTEN
