@@ -32,6 +32,6 @@ def ones_sum(octets: Octets, at: int, end: int) -> int:
 ones_sum.compiled_twin = _ones_sum_compiled  # type: ignore[attr-defined]
 
 
-def pseudo_header_sum(saddr: int, daddr: int, protocol: int, length: int) -> int:
-    """The sum of the IPv4 pseudo header (RFC 9293 section 3.1), modulo 65535."""
-    return ((saddr >> 16) + (saddr & 0xFFFF) + (daddr >> 16) + (daddr & 0xFFFF) + protocol + length) % 65535
+def addresses_sum(saddr: int, daddr: int) -> int:
+    """The share of two IPv4 addresses in a pseudo header's sum; not reduced, so never 0 but for two zeros."""
+    return (saddr >> 16) + (saddr & 0xFFFF) + (daddr >> 16) + (daddr & 0xFFFF)

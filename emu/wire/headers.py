@@ -1,6 +1,30 @@
-"""What dissection says of a frame: its kind, its checksums, and what is malformed in its headers."""
+"""What dissection reads and says of a frame: its link type, kind, checksums, what is malformed in its headers."""
 
 from typing import Protocol
+
+# Link types whose frames are dissected (tcpdump.org): two of the RAW ones are old numbers of some systems.
+LINKTYPE_NULL = 0
+LINKTYPE_ETHERNET = 1
+LINKTYPE_RAW_BSD = 12
+LINKTYPE_RAW_OPENBSD = 14
+LINKTYPE_RAW = 101
+LINKTYPE_LOOP = 108
+LINKTYPE_LINUX_SLL = 113
+LINKTYPE_IPV4 = 228
+LINKTYPE_IPV6 = 229
+LINKTYPE_LINUX_SLL2 = 276
+DISSECTED_LINKTYPES = (
+    LINKTYPE_NULL,
+    LINKTYPE_ETHERNET,
+    LINKTYPE_RAW_BSD,
+    LINKTYPE_RAW_OPENBSD,
+    LINKTYPE_RAW,
+    LINKTYPE_LOOP,
+    LINKTYPE_LINUX_SLL,
+    LINKTYPE_IPV4,
+    LINKTYPE_IPV6,
+    LINKTYPE_LINUX_SLL2,
+)
 
 # What a packet is, for a person: the column `class`.
 (

@@ -16,6 +16,20 @@ def be32(octets: Octets, at: int) -> int:
     return (octets[at] << 24 | octets[at + 1] << 16 | octets[at + 2] << 8 | octets[at + 3]) & 0xFFFFFFFF
 
 
+def be64_signed(octets: Octets, at: int) -> int:
+    """The big-endian 64-bit integer at `at`, two's complement: it fits where all integers are signed."""
+    high = be32(octets, at)
+    return ((high ^ 0x80000000) - 0x80000000) << 32 | be32(octets, at + 4)
+
+
+def is_zero(octets: Octets, at: int, end: int) -> bool:
+    """Whether all bytes of octets[at:end] are zero."""
+    for i in range(at, end):  # noqa: SIM110 - numba has no generators
+        if octets[i] != 0:
+            return False
+    return True
+
+
 def le16(octets: Octets, at: int) -> int:
     """The little-endian 16-bit integer at `at`."""
     return (octets[at] | octets[at + 1] << 8) & 0xFFFF

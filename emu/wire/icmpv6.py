@@ -1,0 +1,10 @@
+"""ICMPv6 (RFC 4443): offsets from the start of the message."""
+
+TYPE = 0
+CODE = 1
+CHECKSUM = 2
+QUOTED = 8
+HEADER_LEN = 8
+
+DEST_UNREACHABLE = 1
+PORT_UNREACHABLE = 4
