@@ -32,6 +32,7 @@ SOURCES = (
     "emu.wire.udp",
     "emu.wire.icmp",
     "emu.wire.dissect",
+    "emu.capture.linktype",
     "emu.capture.pcap",
     "emu.capture.pcapng",
     "emu.capture.bpf",
