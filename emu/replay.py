@@ -15,7 +15,8 @@ from typing import Any
 
 import emu
 from emu.capture.annotate import AnnotatedWriter
-from emu.capture.bpf import Program, compile_filter
+from emu.capture.bpf import Filter
+from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.capture.output import PARTIAL, STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
@@ -31,6 +32,7 @@ from emu.task import Outcome, Outputs, Pace, Task
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.events import EventReader, EventWriter
 from emu.traffic.host import Host, choose_host
+from emu.traffic.inlets import Inlet, device_table
 from emu.verdicts.log import LogWriter
 from emu.wire.headers import CHECKSUMS
 
@@ -71,10 +73,10 @@ class Replay:
         self.reader = reader
         self.interruption = interruption or Interruption()
         self.devices = [device.name for device in task.scenario.device]
-        program = compile_filter(task.filter) if task.filter else Program("", ())
-        self.program = program.load(engine)
+        self.filter = Filter(task.filter)
         self.machine = machine_of(engine, task.scenario)
-        self.feed = self._feed(len(program.instructions))
+        self.feed = self._feed()
+        self._meet_interfaces()
         self.events = EventReader(task.events, engine, len(self.devices)) if task.events else None
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
@@ -89,7 +91,7 @@ class Replay:
         self.first_ns = 0
         self._open_outputs(inputs)
 
-    def _feed(self, filter_length: int) -> Any:
+    def _feed(self) -> Any:
         replay = self.task.scenario.replay
         feed = self.engine.new(Feed)
         self.engine.fill(
@@ -97,14 +99,29 @@ class Replay:
             {
                 "checksums": CHECKSUMS.index(replay.checksums),
                 "offload": OFFLOADS.index(replay.offload),
-                "mtu": JUMBO_MTU if replay.offload == "jumbo" else self.task.scenario.device[0].mtu,
-                "filter_length": filter_length,
                 "pace": self.task.pace.mode,
                 "rate_over": self.task.pace.over,
                 "rate_under": self.task.pace.under,
             },
         )
         return feed
+
+    def _meet_interfaces(self) -> None:
+        """Say on which device the frames of each interface arrive, and compile the filter for their link types."""
+        devices, jumbo = self.task.scenario.device, self.task.scenario.replay.offload == "jumbo"
+        interfaces = self.reader.interfaces
+        table = device_table(interfaces, self.devices) or [0]
+        self.inlets = self.engine.rows(Inlet, len(table))
+        for at, dev in enumerate(table):
+            mtu = JUMBO_MTU if jumbo else devices[dev].mtu
+            self.engine.fill(self.inlets[at], {"dev": dev, "mtu": mtu})
+        # Ethernet goes without saying: a bad filter is refused before anything is read.
+        if self.filter.meet({interface.linktype for interface in interfaces} or {LINKTYPE_ETHERNET}):
+            self.program = self.filter.load(self.engine)
+        for index, start in enumerate(self.filter.starts):
+            self.feed.filter_start[index] = start
+        self.engine.fill(self.feed, {"inlets": len(table), "filter_length": self.filter.length})
+        self.interfaces_met = len(interfaces)
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         outputs, scenario = self.task.outputs, self.task.scenario
@@ -207,7 +224,17 @@ class Replay:
                 break
             count += further
         self.host = choose_host(self.rows, min(count, enough), self.reader.octets, self.task.host)
-        self.engine.fill(self.feed, {"host_mac": self.host.mac, "by_direction": self.host.by_direction})
+        family, hi, lo = self.host.address
+        self.engine.fill(
+            self.feed,
+            {
+                "host_mac": self.host.mac,
+                "host_family": family,
+                "host_addr": lo,
+                "host_addr_hi": hi,
+                "by_direction": self.host.by_direction,
+            },
+        )
         return count
 
     def _next(self, first: int, wanted: int) -> int:
@@ -216,7 +243,9 @@ class Replay:
     def _play(self, count: int) -> None:
         first, last = self.kept, self.kept + count
         function = self.engine.function
-        function(prepare)(self.feed, self.rows, first, last, self.reader.octets, self.program)
+        if len(self.reader.interfaces) != self.interfaces_met:
+            self._meet_interfaces()
+        function(prepare)(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets)
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
             function(start_clock)(self.machine, self.first_ns)

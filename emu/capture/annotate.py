@@ -32,7 +32,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
 from emu.kernel.record import record
-from emu.wire.octets import Octets, put_le16, put_le32
+from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 
 SNAPLEN = 262_144  # of every interface; Wireshark and libpcap read no longer frames
 DROP_SUFFIX = "-drop"
@@ -354,22 +354,6 @@ def put_decimal(out: bytearray, at: int, value: int) -> int:
         out[place] = 0x30 + value % 10
         value //= 10
     return end
-
-
-def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """Copy bytes from one buffer into another."""
-    out[at : at + length] = octets[start : start + length]
-
-
-def _copy_octets_compiled(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """The same for numba: a loop over whole slices becomes vector moves, a slice assignment does not."""
-    target = out[at : at + length]
-    source = octets[start : start + length]
-    for index in range(len(target)):
-        target[index] = source[index]
-
-
-copy_octets.compiled_twin = _copy_octets_compiled  # type: ignore[attr-defined]
 
 
 def count(packet: Any, sheet: Any, interface: int, time_ns: int) -> None:

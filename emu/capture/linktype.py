@@ -97,6 +97,11 @@ def linktype_index(linktype: int) -> int:
     return -1
 
 
+def suffix_of(linktype: int) -> str:
+    """What the name of a second interface of the same device ends in; see SUFFIXES."""
+    return SUFFIXES[linktype_index(linktype)]
+
+
 def linktype_name(linktype: int) -> str:
     """The LINKTYPE_ name of a link type, or a plain statement that it has none here."""
     name = _NAMES.get(linktype)

@@ -37,6 +37,7 @@ SOURCES = (
     "emu.capture.pcapng",
     "emu.capture.bpf",
     "emu.capture.annotate",
+    "emu.capture.merge",
     "emu.traffic.pace",
     "emu.traffic.arrivals",
     "emu.kernel.bugs",

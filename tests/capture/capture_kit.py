@@ -35,6 +35,9 @@ class Frame(NamedTuple):
     length: int
     direction: int
     octets: bytes
+    linktype: int
+    fcs_bytes: int
+    fcs_caplen: int
 
 
 class Dribble(io.RawIOBase):
@@ -62,7 +65,7 @@ def column(rows: Any, at: int, name: str) -> int:
 def frame_at(reader: CaptureReader, rows: Any, at: int) -> Frame:
     offset = column(rows, at, "offset")
     octets = bytes(reader.octets[offset : offset + column(rows, at, "caplen")])
-    return Frame(octets=octets, **{name: column(rows, at, name) for name in Frame._fields[:-1]})
+    return Frame(octets=octets, **{name: column(rows, at, name) for name in Frame._fields if name != "octets"})
 
 
 def play(reader: CaptureReader, engine: Engine, limit: int = 64, keep: int = 0) -> list[Frame]:
@@ -131,6 +134,7 @@ def idb(
     name: bytes = b"",
     tsresol: int | None = None,
     tsoffset: int | None = None,
+    fcslen: int | None = None,
     noise: Iterable[tuple[int, bytes]] = (),
 ) -> bytes:
     pairs = list(noise)
@@ -140,6 +144,8 @@ def idb(
         pairs.append((9, bytes([tsresol])))
     if tsoffset is not None:
         pairs.append((14, struct.pack(order + "q", tsoffset)))
+    if fcslen is not None:
+        pairs.append((13, bytes([fcslen])))
     return block(order, IDB, struct.pack(order + "HHI", linktype, 0, snaplen) + options(order, pairs))
 
 

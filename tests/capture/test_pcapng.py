@@ -99,7 +99,7 @@ def captures(draw: st.DrawFn) -> tuple[bytes, list[Frame], list[str], int]:
                     data += epb(octets, ticks, iface, length + cut, order, pairs)
                 direction = flags
                 frames.append(
-                    Frame(number, packet_id, ifaces + iface, last, len(octets), length + cut, direction, octets)
+                    Frame(number, packet_id, ifaces + iface, last, len(octets), length + cut, direction, octets, 1, 0, 0)
                 )
         ifaces += len(clocks)
     return data, frames, all_comments, skipped

@@ -129,7 +129,7 @@ def test_an_address_is_found_as_destination_and_in_arp() -> None:
 def test_a_host_that_is_none_is_refused(asked: str) -> None:
     """An address that no frame has, or no address at all: one line that says what was expected."""
     with pytest.raises(
-        UsageError, match=r"^--host .*: (expected an IPv4 address or a MAC|no frame among the first 1 )"
+        UsageError, match=r"^--host .*: (expected an IPv4 or IPv6 address, or a MAC|no frame among the first 1 )"
     ):
         host_of([frame(A, B)], asked)
 
