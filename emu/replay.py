@@ -329,7 +329,7 @@ class Replay:
 
     def _write(self, done: int) -> None:
         if self.annotated is not None:
-            self.annotated.write(self.rows, 0, done, self.reader.octets)
+            self.annotated.write(self.rows, 0, done, self.reader.octets, int(self.machine.oops))
         if self.log is not None:
             self._write_log(self.log, done)
 

@@ -108,7 +108,7 @@ def set_time(feed: Feed, p: Packet, filtered: bool) -> None:
 def cooked_type(p: Packet, octets: Octets) -> int:
     """PACKET_* as a cooked frame states it, else NO_PACKET_TYPE."""
     at = SLL2_PACKET_TYPE if p.linktype == LINKTYPE_LINUX_SLL2 else SLL_PACKET_TYPE
-    if p.linktype != LINKTYPE_LINUX_SLL and p.linktype != LINKTYPE_LINUX_SLL2 or p.caplen <= at:
+    if (p.linktype != LINKTYPE_LINUX_SLL and p.linktype != LINKTYPE_LINUX_SLL2) or p.caplen <= at:
         return NO_PACKET_TYPE
     stated = octets[p.offset + at] & 0xFF
     return stated if stated <= PACKET_OUTGOING else NO_PACKET_TYPE
@@ -137,7 +137,7 @@ def packet_type_by_address(feed: Feed, p: Packet) -> int:
         return PACKET_OUTGOING
     if p.ip_version == 4 and p.daddr == IPV4_BROADCAST:
         return PACKET_BROADCAST
-    if p.ip_version == 4 and p.daddr >> 28 == 0xE or p.ip_version == 6 and p.daddr_hi >> 56 & 0xFF == 0xFF:
+    if (p.ip_version == 4 and p.daddr >> 28 == 0xE) or (p.ip_version == 6 and p.daddr_hi >> 56 & 0xFF == 0xFF):
         return PACKET_MULTICAST
     if to_host or (inbound and feed.host_family == 0):
         return PACKET_HOST

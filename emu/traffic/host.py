@@ -26,7 +26,7 @@ T = TypeVar("T", int, Address)
 
 
 class Host(NamedTuple):
-    """The host's MAC, its address where frames have no MAC, whether the link layer's direction rules, and how we know."""
+    """The host's MAC, whether the link layer's direction rules, how we know, and its address where frames have no MAC."""
 
     mac: int
     by_direction: bool
@@ -40,7 +40,7 @@ def mac_text(mac: int) -> str:
 
 
 def choose_host(rows: Any, last: int, octets: Octets, asked: str | None) -> Host:
-    """Decide from the first frames, rows[0:last]: as asked, by direction, by port 3260, by the busiest MAC or address."""
+    """Decide from the first frames, rows[0:last]: as asked, by direction, by port 3260, by who is busiest."""
     octets = memoryview(octets)  # plain integers, whatever the engine's view yields
     frames = [_copy(rows[at], octets) for at in range(last)]
     with_mac = [p for p in frames if p.linktype == LINKTYPE_ETHERNET and p.caplen >= ethernet.HEADER_LEN]

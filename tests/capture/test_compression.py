@@ -221,9 +221,7 @@ def test_everything_before_a_damaged_gzip_byte_is_read(at: int) -> None:
     assert source.damage.startswith(f"the gzip stream is damaged at byte {good} (")
 
 
-@pytest.mark.parametrize(
-    ("start", "kind"), [(b"\x02\x21\x4c\x18", "lz4's legacy format"), (b"BZh91AY", "bzip2")]
-)
+@pytest.mark.parametrize(("start", "kind"), [(b"\x02\x21\x4c\x18", "lz4's legacy format"), (b"BZh91AY", "bzip2")])
 def test_other_compressions_are_named(start: bytes, kind: str) -> None:
     with pytest.raises(CaptureError, match=f"emu cannot read test: it is compressed with {kind}, which is not"):
         source_of(start + bytes(50))

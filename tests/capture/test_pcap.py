@@ -108,7 +108,9 @@ def test_a_frame_check_sequence_is_behind_the_frame(
 
 @pytest.mark.parametrize("engine", NAMES)
 def test_kuznetzovs_packet_type_is_the_direction(engine: str) -> None:
-    records = b"".join(pcap_record(b"abcd", tail=bytes([1, 0, 0, 0, 8, 0, kind, 0])) for kind in (0, 1, 2, 3, 4, 5, 255))
+    records = b"".join(
+        pcap_record(b"abcd", tail=bytes([1, 0, 0, 0, 8, 0, kind, 0])) for kind in (0, 1, 2, 3, 4, 5, 255)
+    )
     frames, _ = play_bytes(pcap_header(magic=0xA1B2CD34) + records, engine)
     assert [f.direction for f in frames] == [1, 1, 1, 1, 2, 0, 0]
 

@@ -98,7 +98,12 @@ def test_a_rule_of_the_machine_has_the_whole_address() -> None:
     expression = "tcp host 2001:db8::1 port 3260"
     scenario = load_scenario(None, {"replay.memalloc": expression, "replay.closed": expression})
     remote, local = machine_of(PlainEngine(), scenario).sock_rule[0], machine_of(PlainEngine(), scenario).sock_rule[1]
-    assert (remote.family, remote.remote_addr_hi, remote.remote_addr, remote.remote_port) == (6, 0x20010DB8 << 32, 1, 3260)
+    assert (remote.family, remote.remote_addr_hi, remote.remote_addr, remote.remote_port) == (
+        6,
+        0x20010DB8 << 32,
+        1,
+        3260,
+    )
     assert (local.family, local.local_addr_hi, local.local_addr, local.local_port) == (6, 0x20010DB8 << 32, 1, 3260)
     assert (remote.local_addr_hi, local.remote_addr_hi) == (0, 0)
 
