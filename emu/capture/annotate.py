@@ -4,10 +4,12 @@ A pcapng section with a pair of interfaces per device, `eth0` for the frames tha
 the others: dropped, lost in an oops, not played after it.  Frames of a further link type on the same device have a
 pair of their own, `eth0.sll` and `eth0.sll-drop`.  A dropped frame has two comments, a short one that groups and a
 long one of `key=value` that explains; stock Wireshark filters on both.  A frame check sequence that the capture held
-is written behind its frame as it was, and epb_flags says how long it is.  What is left out is left out for a reason: epb_verdict makes
-Wireshark 4.0 write damaged files, custom blocks become rows of the packet list, tcpdump refuses interfaces
-that differ in snap length, and in link type (so it reads only files of one link type; and libpcap 1.10.3 none of
-raw IP, whose number in files, 101, it compares with its own, 12).
+is written behind its frame as it was, and epb_flags says how long it is.
+
+What is left out is left out for a reason: epb_verdict makes Wireshark 4.0 write damaged files, custom blocks become
+rows of the packet list, tcpdump refuses interfaces that differ in snap length.  It also refuses those that differ in
+link type, so it reads only files of one; and libpcap 1.10.3 none of raw IP, whose number in files, 101, it compares
+with its own, 12.
 Source: draft-ietf-opsawg-pcapng; block and option numbers carry its names.
 """
 

@@ -402,7 +402,7 @@ def _lzma() -> Any:
 
 def _lz4() -> Any:
     try:
-        import lz4.frame
+        import lz4.frame  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
         raise CaptureError("emu cannot read lz4: the package lz4 is missing; pip install 'emu[lz4]'") from None
     return lz4.frame

@@ -16,7 +16,7 @@ from emu.capture.pcap import Interface
 from emu.capture.reader import WINDOW, CaptureReader, open_capture
 from emu.engine.plain import Engine
 from emu.errors import CaptureError
-from emu.kernel.machine import NONE, Packet
+from emu.kernel.machine import Packet
 from emu.kernel.record import record
 from emu.wire.octets import Octets, copy_octets
 
@@ -41,7 +41,7 @@ class Iface:
     number: int
 
 
-def copy_frame(row: Any, source: Any, octets: Octets, source_octets: Octets, at: int, frame: int, iface: int) -> int:
+def copy_frame(row: Any, source: Any, octets: bytearray, source_octets: Octets, at: int, frame: int, iface: int) -> int:
     """A frame as it was read, with its bytes at `octets[at:]` and its number among the frames of all; their end."""
     size = source.caplen + source.fcs_caplen
     copy_octets(octets, at, source_octets, source.offset, size)
@@ -72,7 +72,7 @@ def merge_rows(
     rows: Any,
     first: int,
     limit: int,
-    octets: Octets,
+    octets: bytearray,
     at: int,
     frame: int,
 ) -> tuple[int, int, int]:
@@ -329,4 +329,4 @@ def open_captures(
     return merged(opened, engine)
 
 
-__all__ = ["NONE", "MergedReader", "merged", "open_captures"]
+__all__ = ["MergedReader", "merged", "open_captures"]

@@ -146,7 +146,10 @@ def time_of(high: int, low: int, clock: Any) -> int:
 
 
 def take_options(octets: Octets, at: int, end: int, big: int, kind: int, row: Any) -> None:
-    """Read direction, FCS length ("epb_flags", in octets) and packet id; an option that does not fit ends the search, for the frame is sound."""
+    """Read direction, FCS length ("epb_flags", in octets) and packet id.
+
+    An option that does not fit ends the search, for the frame is sound.
+    """
     while at + 4 <= end:
         code = word16(octets, at, big)
         length = word16(octets, at + 2, big)

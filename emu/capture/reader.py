@@ -52,8 +52,8 @@ class CaptureReader:
     ) -> None:
         """Read up to the first frame's section; a CaptureError if this is no capture, or of no link type we play.
 
-        `name` is what messages call the file, `device` the device that the user named for it.  A file that starts as a capture and is damaged later is no
-        error here: see `damage`.
+        `name` is what messages call the file, `device` the device that the user named for it.  A file that starts
+        as a capture and is damaged later is no error here: see `damage`.
         """
         self.ended = False
         self.damage: CaptureError | None = None

@@ -41,7 +41,10 @@ class Address(NamedTuple):
 
 
 def parse_address(word: str) -> Address:
-    """Read an IPv4 or IPv6 address; ValueError when it is none.  A zone (`fe80::1%eth0`) is refused: frames have none."""
+    """Read an IPv4 or IPv6 address.
+
+    Errors: ValueError when it is none, or has a zone (`fe80::1%eth0`): frames have none.
+    """
     address = ipaddress.ip_address(word)
     if isinstance(address, ipaddress.IPv4Address):
         return Address(4, 0, int(address))

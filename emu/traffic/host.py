@@ -26,7 +26,7 @@ T = TypeVar("T", int, Address)
 
 
 class Host(NamedTuple):
-    """The host's MAC, whether the link layer's direction rules, how we know, and its address where frames have no MAC."""
+    """The host's MAC (its address where frames have none), whether the link layer's direction rules, how we know."""
 
     mac: int
     by_direction: bool

@@ -42,7 +42,7 @@ def zstd_frame(data: bytes, checksum: bool = True) -> bytes:
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd_frame, "xz": lzma.compress}
 with suppress(ImportError):  # an extra
-    import lz4.frame
+    import lz4.frame  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     PACKERS["lz4"] = functools.partial(lz4.frame.compress, content_checksum=True)
 SUMS = {"gzip": -6, "zstd": -2, "lz4": -2}  # a byte of the checksum at the end

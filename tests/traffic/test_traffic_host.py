@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from traffic_kit import kit
 
+from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.kernel.machine import (
@@ -175,6 +176,7 @@ def type_of(octets: bytes) -> int:
     engine = PlainEngine()
     p: Any = Packet()
     p.caplen = p.length = len(octets)
+    p.linktype = LINKTYPE_ETHERNET
     feed: Any = engine.new(Feed)
     feed.host_mac = int(B.replace(":", ""), 16)
     return packet_type(feed, p, octets)
