@@ -17,6 +17,7 @@ import emu
 from emu.capture.annotate import AnnotatedWriter
 from emu.capture.bpf import Filter
 from emu.capture.linktype import LINKTYPE_ETHERNET
+from emu.capture.merge import MergedReader
 from emu.capture.output import PARTIAL, STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
@@ -63,7 +64,7 @@ class Replay:
         self,
         task: Task,
         engine: Engine,
-        reader: CaptureReader,
+        reader: CaptureReader | MergedReader,
         inputs: Sequence[str],
         interruption: Interruption | None = None,
     ) -> None:
@@ -76,6 +77,8 @@ class Replay:
         self.filter = Filter(task.filter)
         self.machine = machine_of(engine, task.scenario)
         self.feed = self._feed()
+        self.hosts: dict[int, Host] = {}  # by device
+        self.host = Host(0, False, "")  # of the first device that shows frames
         self._meet_interfaces()
         self.events = EventReader(task.events, engine, len(self.devices)) if task.events else None
         self.event_log = engine.rows(Event, EVENT_LOG)
@@ -87,7 +90,6 @@ class Replay:
         self.later_kept = 0  # events that wait for their place among the rows
         self.at_event = 0
         self.events_read = 0
-        self.host = Host(0, False, "")
         self.first_ns = 0
         self._open_outputs(inputs)
 
@@ -114,7 +116,7 @@ class Replay:
         self.inlets = self.engine.rows(Inlet, len(table))
         for at, dev in enumerate(table):
             mtu = JUMBO_MTU if jumbo else devices[dev].mtu
-            self.engine.fill(self.inlets[at], {"dev": dev, "mtu": mtu})
+            self.engine.fill(self.inlets[at], {"dev": dev, "mtu": mtu} | self._host_fields(dev))
         # Ethernet goes without saying: a bad filter is refused before anything is read.
         if self.filter.meet({interface.linktype for interface in interfaces} or {LINKTYPE_ETHERNET}):
             self.program = self.filter.load(self.engine)
@@ -122,6 +124,26 @@ class Replay:
             self.feed.filter_start[index] = start
         self.engine.fill(self.feed, {"inlets": len(table), "filter_length": self.filter.length})
         self.interfaces_met = len(interfaces)
+
+    def _host_fields(self, dev: int) -> dict[str, int]:
+        host = self.hosts.get(dev)
+        if host is None:
+            return {"host_known": 0}
+        family, hi, lo = host.address
+        address = {"host_family": family, "host_addr": lo, "host_addr_hi": hi}
+        return address | {"host_known": 1, "host_mac": host.mac, "by_direction": host.by_direction}
+
+    def _decide_host(self, dev: int, which: Sequence[int]) -> None:
+        """Say who the host is on a device, from some of its frames; --host need not be met on every device."""
+        try:
+            host = choose_host(self.rows, which, self.reader.octets, self.task.host)
+        except UsageError:
+            if not self.hosts:
+                raise
+            host = choose_host(self.rows, which, self.reader.octets, None)
+        self.hosts[dev] = host
+        if not self.host.because:
+            self.host = host
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         outputs, scenario = self.task.outputs, self.task.scenario
@@ -165,7 +187,7 @@ class Replay:
         policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
         return [f"emu {emu.__version__} replay of {self.task.name}: {policy}"]
 
-    def run(self, progress: Callable[[CaptureReader, Any], None] | None = None) -> Outcome:
+    def run(self, progress: Callable[[CaptureReader | MergedReader, Any], None] | None = None) -> Outcome:
         """Play the whole capture; the outputs are complete and in place when this returns."""
         started = time.perf_counter()
         cpu_started = time.process_time()
@@ -223,18 +245,13 @@ class Replay:
             if further == 0:
                 break
             count += further
-        self.host = choose_host(self.rows, min(count, enough), self.reader.octets, self.task.host)
-        family, hi, lo = self.host.address
-        self.engine.fill(
-            self.feed,
-            {
-                "host_mac": self.host.mac,
-                "host_family": family,
-                "host_addr": lo,
-                "host_addr_hi": hi,
-                "by_direction": self.host.by_direction,
-            },
-        )
+        self._meet_interfaces()
+        frames: dict[int, list[int]] = {}
+        for at in range(min(count, enough)):
+            frames.setdefault(int(self.inlets[int(self.rows[at].iface)].dev), []).append(at)
+        for dev, which in frames.items():
+            self._decide_host(dev, which)
+        self._meet_interfaces()
         return count
 
     def _next(self, first: int, wanted: int) -> int:
@@ -245,12 +262,19 @@ class Replay:
         function = self.engine.function
         if len(self.reader.interfaces) != self.interfaces_met:
             self._meet_interfaces()
-        function(prepare)(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets)
+        self._prepare(first, last)
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
             function(start_clock)(self.machine, self.first_ns)
         self._advance(first, last)
         self._hand_out(last)
+
+    def _prepare(self, first: int, last: int) -> None:
+        """Make arrivals of the rows; a device that shows its first frame late is told its host by that frame."""
+        make = self.engine.function(prepare)
+        while (first := make(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets)) < last:
+            self._decide_host(int(self.inlets[int(self.rows[first].iface)].dev), [first])
+            self._meet_interfaces()
 
     def _advance(self, first: int, last: int, until_ns: int = 0) -> None:
         m, rows, function = self.machine, self.rows, self.engine.function
@@ -412,9 +436,9 @@ def _refuse_doubles(outputs: Outputs) -> None:
 def replay(
     task: Task,
     engine: Engine,
-    reader: CaptureReader,
+    reader: CaptureReader | MergedReader,
     inputs: Sequence[str] = (),
-    progress: Callable[[CaptureReader, Any], None] | None = None,
+    progress: Callable[[CaptureReader | MergedReader, Any], None] | None = None,
     interruption: Interruption | None = None,
 ) -> Outcome:
     """Replay a capture.  Errors: UsageError, CaptureError, NothingToPlayError."""

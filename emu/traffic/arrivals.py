@@ -32,6 +32,7 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.record import record
+from emu.traffic.inlets import Inlet
 from emu.traffic.pace import PACE_CAPTURED, PACE_SPEED, gap_ns
 from emu.wire import ethernet
 from emu.wire.dissect import dissect
@@ -43,8 +44,8 @@ OFFLOADS = ("split", "drop", "jumbo")
 
 BROADCAST_MAC = 0xFFFFFFFFFFFF
 VLAN_TAG_BYTES = 4
-SLL_PACKET_TYPE = 1  # offset of the low octet of a big-endian 16-bit number
-SLL2_PACKET_TYPE = 10
+SLL_PACKET_TYPE = 0  # offset; 16 bits
+SLL2_PACKET_TYPE = 10  # 8 bits
 NO_PACKET_TYPE = -1
 IPV4_BROADCAST = 0xFFFFFFFF
 MAX_SEGMENTS = 4_096  # the largest ring; a frame of more is missed in any case
@@ -53,13 +54,8 @@ END_OF_TIME_NS = 1 << 62  # the year 2116: no clock of ours goes beyond it
 
 @record
 class Feed:
-    """What turns frames into arrivals: the host, the pace, and what was counted on the way."""
+    """What turns frames into arrivals: filter, checksums, pace, and what was counted on the way."""
 
-    host_mac: int
-    host_family: int  # 4 or 6 where frames have no MAC, else 0
-    host_addr: int  # IPv6: the low half (signed)
-    host_addr_hi: int
-    by_direction: int  # 1: the link layer says who sent a frame
     inlets: int  # interfaces of the capture that have an Inlet
     checksums: int  # wire.headers CHECKSUMS_*
     offload: int  # OFFLOAD_*
@@ -107,58 +103,59 @@ def set_time(feed: Feed, p: Packet, filtered: bool) -> None:
 
 def cooked_type(p: Packet, octets: Octets) -> int:
     """PACKET_* as a cooked frame states it, else NO_PACKET_TYPE."""
-    at = SLL2_PACKET_TYPE if p.linktype == LINKTYPE_LINUX_SLL2 else SLL_PACKET_TYPE
-    if (p.linktype != LINKTYPE_LINUX_SLL and p.linktype != LINKTYPE_LINUX_SLL2) or p.caplen <= at:
-        return NO_PACKET_TYPE
-    stated = octets[p.offset + at] & 0xFF
+    stated = PACKET_OUTGOING + 1
+    if p.linktype == LINKTYPE_LINUX_SLL and p.caplen >= SLL_PACKET_TYPE + 2:
+        stated = be16(octets, p.offset + SLL_PACKET_TYPE)
+    elif p.linktype == LINKTYPE_LINUX_SLL2 and p.caplen > SLL2_PACKET_TYPE:
+        stated = octets[p.offset + SLL2_PACKET_TYPE] & 0xFF
     return stated if stated <= PACKET_OUTGOING else NO_PACKET_TYPE
 
 
-def packet_type(feed: Feed, p: Packet, octets: Octets) -> int:
+def packet_type(inlet: Inlet, p: Packet, octets: Octets) -> int:
     """PACKET_* of a dissected frame."""
     if p.linktype == LINKTYPE_ETHERNET:
-        return packet_type_by_mac(feed, p, octets)
-    if feed.by_direction and p.direction == DIR_OUTBOUND:
+        return packet_type_by_mac(inlet, p, octets)
+    if inlet.by_direction and p.direction == DIR_OUTBOUND:
         return PACKET_OUTGOING
     stated = cooked_type(p, octets)
     if stated != NO_PACKET_TYPE:
         return stated
-    return packet_type_by_address(feed, p)
+    return packet_type_by_address(inlet, p)
 
 
-def packet_type_by_address(feed: Feed, p: Packet) -> int:
+def packet_type_by_address(inlet: Inlet, p: Packet) -> int:
     """PACKET_* where there is no MAC: by the IP addresses; what is no IP is for the host."""
     if p.ip_version == 0:
         return PACKET_HOST
-    inbound = feed.by_direction and p.direction == DIR_INBOUND
-    ours = p.ip_version == feed.host_family
-    to_host = ours and p.daddr == feed.host_addr and p.daddr_hi == feed.host_addr_hi
-    if not inbound and not to_host and ours and p.saddr == feed.host_addr and p.saddr_hi == feed.host_addr_hi:
+    inbound = inlet.by_direction and p.direction == DIR_INBOUND
+    ours = p.ip_version == inlet.host_family
+    to_host = ours and p.daddr == inlet.host_addr and p.daddr_hi == inlet.host_addr_hi
+    if not inbound and not to_host and ours and p.saddr == inlet.host_addr and p.saddr_hi == inlet.host_addr_hi:
         return PACKET_OUTGOING
     if p.ip_version == 4 and p.daddr == IPV4_BROADCAST:
         return PACKET_BROADCAST
     if (p.ip_version == 4 and p.daddr >> 28 == 0xE) or (p.ip_version == 6 and p.daddr_hi >> 56 & 0xFF == 0xFF):
         return PACKET_MULTICAST
-    if to_host or (inbound and feed.host_family == 0):
+    if to_host or (inbound and inlet.host_family == 0):
         return PACKET_HOST
     return PACKET_OTHERHOST
 
 
-def packet_type_by_mac(feed: Feed, p: Packet, octets: Octets) -> int:
+def packet_type_by_mac(inlet: Inlet, p: Packet, octets: Octets) -> int:
     """PACKET_*: by the link layer's direction, else by the host's MAC (eth_type_trans)."""
     if p.caplen < ethernet.TYPE:
         return PACKET_HOST
     destination = mac_at(octets, p.offset + ethernet.DST)
-    if feed.by_direction and p.direction == DIR_OUTBOUND:
+    if inlet.by_direction and p.direction == DIR_OUTBOUND:
         return PACKET_OUTGOING
-    inbound = feed.by_direction and p.direction == DIR_INBOUND
-    if not inbound and destination != feed.host_mac and mac_at(octets, p.offset + ethernet.SRC) == feed.host_mac:
+    inbound = inlet.by_direction and p.direction == DIR_INBOUND
+    if not inbound and destination != inlet.host_mac and mac_at(octets, p.offset + ethernet.SRC) == inlet.host_mac:
         return PACKET_OUTGOING
     if destination == BROADCAST_MAC:
         return PACKET_BROADCAST
     if destination >> 40 & 1:
         return PACKET_MULTICAST
-    if destination == feed.host_mac or (inbound and feed.host_mac == 0):
+    if destination == inlet.host_mac or (inbound and inlet.host_mac == 0):
         return PACKET_HOST
     return PACKET_OTHERHOST
 
@@ -188,16 +185,26 @@ def refused(feed: Feed, p: Packet, octets: Octets, program: Any) -> bool:
     return bool(bpf_run(program, start, octets, p.offset, p.caplen, p.length) == 0)
 
 
-def prepare(feed: Feed, rows: Any, first: int, last: int, octets: Octets, program: Any, inlets: Any) -> None:
-    """Make arrivals of rows[first:last] on the devices that `inlets` has for their interfaces.
+def shows_host(p: Packet, octets: Octets) -> bool:
+    """Whether a frame tells who the host is: it is a unicast one."""
+    if p.linktype != LINKTYPE_ETHERNET:
+        return True
+    return bool(p.caplen >= ethernet.HEADER_LEN and octets[p.offset + ethernet.DST] & 1 == 0)
 
-    A frame that the filter refuses is marked PACKET_FILTERED.
+
+def prepare(feed: Feed, rows: Any, first: int, last: int, octets: Octets, program: Any, inlets: Any) -> int:
+    """Make arrivals of rows[first:last] on the devices that `inlets` has for their interfaces; how far it came.
+
+    It stops before `last` at a frame that tells who the host is on a device where that is not known.  A frame that the
+    filter refuses is marked PACKET_FILTERED.
     """
     for i in range(first, last):
         p = rows[i]
+        inlet = inlets[p.iface if p.iface < feed.inlets else 0]
+        if inlet.host_known == 0 and shows_host(p, octets):
+            return i
         filtered = refused(feed, p, octets, program)
         set_time(feed, p, filtered)
-        inlet = inlets[p.iface if p.iface < feed.inlets else 0]
         p.dev = inlet.dev
         p.segments = 1
         p.link_excess = HEADER_BYTES[linktype_index(p.linktype)] - ethernet.HEADER_LEN
@@ -205,10 +212,11 @@ def prepare(feed: Feed, rows: Any, first: int, last: int, octets: Octets, progra
             p.pkt_type = PACKET_FILTERED
             continue
         dissect(p, octets, feed.checksums)
-        p.pkt_type = packet_type(feed, p, octets)
+        p.pkt_type = packet_type(inlet, p, octets)
         p.segments = segments_of(feed, p, inlet.mtu)
         feed.truncated += p.caplen < p.length
         if p.pkt_type not in (PACKET_OUTGOING, PACKET_OTHERHOST):
             feed.csum_partial += p.l4_csum == CSUM_PARTIAL
             feed.csum_unknown += p.l4_csum == CSUM_UNKNOWN
             feed.aggregated += p.segments > 1
+    return last

@@ -6,6 +6,7 @@ capture with both kinds has both.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from emu.capture.linktype import LINKTYPE_ETHERNET
@@ -39,10 +40,13 @@ def mac_text(mac: int) -> str:
     return ":".join(f"{mac >> shift & 0xFF:02x}" for shift in range(40, -8, -8))
 
 
-def choose_host(rows: Any, last: int, octets: Octets, asked: str | None) -> Host:
-    """Decide from the first frames, rows[0:last]: as asked, by direction, by port 3260, by who is busiest."""
+def choose_host(rows: Any, which: Iterable[int], octets: Octets, asked: str | None) -> Host:
+    """Decide from the first frames of a device, rows[i] for i in `which`.
+
+    As asked, else by direction, else by port 3260, else by who is busiest.
+    """
     octets = memoryview(octets)  # plain integers, whatever the engine's view yields
-    frames = [_copy(rows[at], octets) for at in range(last)]
+    frames = [_copy(rows[at], octets) for at in which]
     with_mac = [p for p in frames if p.linktype == LINKTYPE_ETHERNET and p.caplen >= ethernet.HEADER_LEN]
     bare = [p for p in frames if p.linktype != LINKTYPE_ETHERNET]
     if asked is not None:

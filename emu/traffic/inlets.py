@@ -1,4 +1,7 @@
-"""On which device the frames of a capture arrive: a table with a row for each of the capture's interfaces."""
+"""On which device the frames of a capture arrive, and who the host is there: a row for each interface of the capture.
+
+Every device has a MAC of its own, so the host is known by another one on each of them.
+"""
 
 from collections.abc import Sequence
 
@@ -15,6 +18,12 @@ class Inlet:
 
     dev: int
     mtu: int
+    host_known: int  # 0: the device's first unicast frame will tell
+    host_mac: int
+    host_family: int  # 4 or 6 where frames have no MAC, else 0
+    host_addr: int  # IPv6: the low half (signed)
+    host_addr_hi: int
+    by_direction: int  # 1: the link layer says who sent a frame
 
 
 def device_table(interfaces: Sequence[Interface], device_names: Sequence[str]) -> list[int]:

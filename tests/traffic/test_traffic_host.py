@@ -17,8 +17,9 @@ from emu.kernel.machine import (
     PACKET_OUTGOING,
     Packet,
 )
-from emu.traffic.arrivals import Feed, packet_type
+from emu.traffic.arrivals import packet_type
 from emu.traffic.host import Host, mac_text
+from emu.traffic.inlets import Inlet
 
 A, B, C = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
 INBOUND, OUTBOUND = 1, 2
@@ -177,6 +178,6 @@ def type_of(octets: bytes) -> int:
     p: Any = Packet()
     p.caplen = p.length = len(octets)
     p.linktype = LINKTYPE_ETHERNET
-    feed: Any = engine.new(Feed)
-    feed.host_mac = int(B.replace(":", ""), 16)
-    return packet_type(feed, p, octets)
+    inlet: Any = engine.new(Inlet)
+    inlet.host_mac = int(B.replace(":", ""), 16)
+    return packet_type(inlet, p, octets)
