@@ -13,8 +13,8 @@ import msgspec
 from rich.console import Console
 
 from emu.capture.compression import Source, open_source
-from emu.capture.output import STDOUT
 from emu.capture.merge import MergedReader
+from emu.capture.output import STDOUT
 from emu.capture.reader import CaptureReader
 from emu.engine.choose import ENGINES, WORTH_LOADING_BYTES, choose_engine
 from emu.errors import CaptureError, Exit, UsageError
