@@ -67,6 +67,7 @@ def _sock_rules(scenario: Scenario) -> Sequence[Mapping[str, int]]:
     rules = [_remote(term) | {"memalloc": 1} for term in parse_flows(scenario.replay.memalloc, "replay.memalloc")]
     for term in parse_flows(scenario.replay.closed, "replay.closed"):
         local = {"protocol": term.protocol, "local_port": term.port, "local_addr": term.addr}
+        local |= {"family": term.family, "local_addr_hi": term.addr_hi}
         rules.append(_SILENT | local | {"closed": 1})
     for socket in scenario.socket:
         rules += [_remote(term) | _said(socket) for term in parse_flows(socket.match, "socket.match")]
@@ -76,8 +77,11 @@ def _sock_rules(scenario: Scenario) -> Sequence[Mapping[str, int]]:
 _SILENT = {
     "protocol": 0,
     "local_port": 0,
+    "family": 0,
     "local_addr": 0,
+    "local_addr_hi": 0,
     "remote_addr": 0,
+    "remote_addr_hi": 0,
     "remote_port": 0,
     "memalloc": UNSAID,
     "closed": UNSAID,
@@ -88,7 +92,8 @@ _SILENT = {
 
 
 def _remote(term: FlowTerm) -> dict[str, int]:
-    return _SILENT | {"protocol": term.protocol, "remote_addr": term.addr, "remote_port": term.port}
+    address = {"family": term.family, "remote_addr": term.addr, "remote_addr_hi": term.addr_hi}
+    return _SILENT | address | {"protocol": term.protocol, "remote_port": term.port}
 
 
 def _said(socket: SocketTable) -> dict[str, int]:

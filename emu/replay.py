@@ -15,7 +15,9 @@ from typing import Any
 
 import emu
 from emu.capture.annotate import AnnotatedWriter
-from emu.capture.bpf import Program, compile_filter
+from emu.capture.bpf import Filter
+from emu.capture.linktype import LINKTYPE_ETHERNET
+from emu.capture.merge import MergedReader
 from emu.capture.output import PARTIAL, STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
@@ -31,6 +33,7 @@ from emu.task import Outcome, Outputs, Pace, Task
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.events import EventReader, EventWriter
 from emu.traffic.host import Host, choose_host
+from emu.traffic.inlets import Inlet, device_table
 from emu.verdicts.log import LogWriter
 from emu.wire.headers import CHECKSUMS
 
@@ -61,7 +64,7 @@ class Replay:
         self,
         task: Task,
         engine: Engine,
-        reader: CaptureReader,
+        reader: CaptureReader | MergedReader,
         inputs: Sequence[str],
         interruption: Interruption | None = None,
     ) -> None:
@@ -71,10 +74,12 @@ class Replay:
         self.reader = reader
         self.interruption = interruption or Interruption()
         self.devices = [device.name for device in task.scenario.device]
-        program = compile_filter(task.filter) if task.filter else Program("", ())
-        self.program = program.load(engine)
+        self.filter = Filter(task.filter)
         self.machine = machine_of(engine, task.scenario)
-        self.feed = self._feed(len(program.instructions))
+        self.feed = self._feed()
+        self.hosts: dict[int, Host] = {}  # by device
+        self.host = Host(0, False, "")  # of the first device that shows frames
+        self._meet_interfaces()
         self.events = EventReader(task.events, engine, len(self.devices)) if task.events else None
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
@@ -85,11 +90,10 @@ class Replay:
         self.later_kept = 0  # events that wait for their place among the rows
         self.at_event = 0
         self.events_read = 0
-        self.host = Host(0, False, "")
         self.first_ns = 0
         self._open_outputs(inputs)
 
-    def _feed(self, filter_length: int) -> Any:
+    def _feed(self) -> Any:
         replay = self.task.scenario.replay
         feed = self.engine.new(Feed)
         self.engine.fill(
@@ -97,14 +101,49 @@ class Replay:
             {
                 "checksums": CHECKSUMS.index(replay.checksums),
                 "offload": OFFLOADS.index(replay.offload),
-                "mtu": JUMBO_MTU if replay.offload == "jumbo" else self.task.scenario.device[0].mtu,
-                "filter_length": filter_length,
                 "pace": self.task.pace.mode,
                 "rate_over": self.task.pace.over,
                 "rate_under": self.task.pace.under,
             },
         )
         return feed
+
+    def _meet_interfaces(self) -> None:
+        """Say on which device the frames of each interface arrive, and compile the filter for their link types."""
+        devices, jumbo = self.task.scenario.device, self.task.scenario.replay.offload == "jumbo"
+        interfaces = self.reader.interfaces
+        table = device_table(interfaces, self.devices) or [0]
+        self.inlets = self.engine.rows(Inlet, len(table))
+        for at, dev in enumerate(table):
+            mtu = JUMBO_MTU if jumbo else devices[dev].mtu
+            self.engine.fill(self.inlets[at], {"dev": dev, "mtu": mtu} | self._host_fields(dev))
+        # Ethernet goes without saying: a bad filter is refused before anything is read.
+        if self.filter.meet({interface.linktype for interface in interfaces} or {LINKTYPE_ETHERNET}):
+            self.program = self.filter.load(self.engine)
+        for index, start in enumerate(self.filter.starts):
+            self.feed.filter_start[index] = start
+        self.engine.fill(self.feed, {"inlets": len(table), "filter_length": self.filter.length})
+        self.interfaces_met = len(interfaces)
+
+    def _host_fields(self, dev: int) -> dict[str, int]:
+        host = self.hosts.get(dev)
+        if host is None:
+            return {"host_known": 0}
+        family, hi, lo = host.address
+        address = {"host_family": family, "host_addr": lo, "host_addr_hi": hi}
+        return address | {"host_known": 1, "host_mac": host.mac, "by_direction": host.by_direction}
+
+    def _decide_host(self, dev: int, which: Sequence[int]) -> None:
+        """Say who the host is on a device, from some of its frames; --host need not be met on every device."""
+        try:
+            host = choose_host(self.rows, which, self.reader.octets, self.task.host)
+        except UsageError:
+            if not self.hosts:
+                raise
+            host = choose_host(self.rows, which, self.reader.octets, None)
+        self.hosts[dev] = host
+        if not self.host.because:
+            self.host = host
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         outputs, scenario = self.task.outputs, self.task.scenario
@@ -148,7 +187,7 @@ class Replay:
         policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
         return [f"emu {emu.__version__} replay of {self.task.name}: {policy}"]
 
-    def run(self, progress: Callable[[CaptureReader, Any], None] | None = None) -> Outcome:
+    def run(self, progress: Callable[[CaptureReader | MergedReader, Any], None] | None = None) -> Outcome:
         """Play the whole capture; the outputs are complete and in place when this returns."""
         started = time.perf_counter()
         cpu_started = time.process_time()
@@ -206,8 +245,13 @@ class Replay:
             if further == 0:
                 break
             count += further
-        self.host = choose_host(self.rows, min(count, enough), self.reader.octets, self.task.host)
-        self.engine.fill(self.feed, {"host_mac": self.host.mac, "by_direction": self.host.by_direction})
+        self._meet_interfaces()
+        frames: dict[int, list[int]] = {}
+        for at in range(min(count, enough)):
+            frames.setdefault(int(self.inlets[int(self.rows[at].iface)].dev), []).append(at)
+        for dev, which in frames.items():
+            self._decide_host(dev, which)
+        self._meet_interfaces()
         return count
 
     def _next(self, first: int, wanted: int) -> int:
@@ -216,12 +260,21 @@ class Replay:
     def _play(self, count: int) -> None:
         first, last = self.kept, self.kept + count
         function = self.engine.function
-        function(prepare)(self.feed, self.rows, first, last, self.reader.octets, self.program)
+        if len(self.reader.interfaces) != self.interfaces_met:
+            self._meet_interfaces()
+        self._prepare(first, last)
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
             function(start_clock)(self.machine, self.first_ns)
         self._advance(first, last)
         self._hand_out(last)
+
+    def _prepare(self, first: int, last: int) -> None:
+        """Make arrivals of the rows; a device that shows its first frame late is told its host by that frame."""
+        make = self.engine.function(prepare)
+        while (first := make(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets)) < last:
+            self._decide_host(int(self.inlets[int(self.rows[first].iface)].dev), [first])
+            self._meet_interfaces()
 
     def _advance(self, first: int, last: int, until_ns: int = 0) -> None:
         m, rows, function = self.machine, self.rows, self.engine.function
@@ -300,7 +353,7 @@ class Replay:
 
     def _write(self, done: int) -> None:
         if self.annotated is not None:
-            self.annotated.write(self.rows, 0, done, self.reader.octets)
+            self.annotated.write(self.rows, 0, done, self.reader.octets, int(self.machine.oops))
         if self.log is not None:
             self._write_log(self.log, done)
 
@@ -383,9 +436,9 @@ def _refuse_doubles(outputs: Outputs) -> None:
 def replay(
     task: Task,
     engine: Engine,
-    reader: CaptureReader,
+    reader: CaptureReader | MergedReader,
     inputs: Sequence[str] = (),
-    progress: Callable[[CaptureReader, Any], None] | None = None,
+    progress: Callable[[CaptureReader | MergedReader, Any], None] | None = None,
     interruption: Interruption | None = None,
 ) -> Outcome:
     """Replay a capture.  Errors: UsageError, CaptureError, NothingToPlayError."""

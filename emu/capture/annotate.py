@@ -1,10 +1,15 @@
 """The annotated capture: every frame once, bytes and order untouched, and beside it what became of it.
 
 A pcapng section with a pair of interfaces per device, `eth0` for the frames that survived and `eth0-drop` for
-the others.  A dropped frame has two comments, a short one that groups and a long one of `key=value` that
-explains; stock Wireshark filters on both.  What is left out is left out for a reason: epb_verdict makes
-Wireshark 4.0 write damaged files, custom blocks become rows of the packet list, tcpdump refuses interfaces
-that differ in link type or snap length.
+the others: dropped, lost in an oops, not played after it.  Frames of a further link type on the same device have a
+pair of their own, `eth0.sll` and `eth0.sll-drop`.  A dropped frame has two comments, a short one that groups and a
+long one of `key=value` that explains; stock Wireshark filters on both.  A frame check sequence that the capture held
+is written behind its frame as it was, and epb_flags says how long it is.
+
+What is left out is left out for a reason: epb_verdict makes Wireshark 4.0 write damaged files, custom blocks become
+rows of the packet list, tcpdump refuses interfaces that differ in snap length.  It also refuses those that differ in
+link type, so it reads only files of one; and libpcap 1.10.3 none of raw IP, whose number in files, 101, it compares
+with its own, 12.
 Source: draft-ietf-opsawg-pcapng; block and option numbers carry its names.
 """
 
@@ -13,6 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from emu import __version__
+from emu.capture.linktype import LINKTYPE_ETHERNET, PLAYED, linktype_index, suffix_of
 from emu.capture.output import OutputFile
 from emu.engine.plain import Engine
 from emu.errors import UsageError
@@ -24,6 +30,7 @@ from emu.kernel.drop_reason import (
     NO_REASON,
     NOT_PLAYED,
     NOT_RECEIVED,
+    OOPS,
     POINTS,
     REASONS,
     RX_LENGTH,
@@ -32,7 +39,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
 from emu.kernel.record import record
-from emu.wire.octets import Octets, put_le16, put_le32
+from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 
 SNAPLEN = 262_144  # of every interface; Wireshark and libpcap read no longer frames
 DROP_SUFFIX = "-drop"
@@ -40,13 +47,13 @@ ANNOTATE = ("drops", "all")
 
 SHB_TYPE, IDB_TYPE, ISB_TYPE, EPB_TYPE = 0x0A0D0D0A, 1, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
-LINKTYPE_ETHERNET = 1
 OPT_ENDOFOPT, OPT_COMMENT = 0, 1
 SHB_USERAPPL = 4
 IF_NAME, IF_DESCRIPTION, IF_TSRESOL = 2, 3, 9
 EPB_FLAGS, EPB_PACKETID, EPB_QUEUE = 2, 5, 6
 ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
 FLAG_NO_DIRECTION, FLAG_INBOUND, FLAG_OUTBOUND = range(3)
+FLAGS_FCS_SHIFT, MAX_FCS_BYTES = 5, 15
 NANOSECONDS = b"\x09"
 MAX_OPTION = 65_535  # bytes in one option
 
@@ -83,13 +90,17 @@ CAUSE_WORDS = REASON_WORDS + len(REASONS)
 POINT_WORDS = CAUSE_WORDS + len(CAUSES)
 KEY_WORDS = POINT_WORDS + len(POINTS)
 IDENTITY_WORD = KEY_WORDS + len(KEYS)  # no text, but the options that end every packet
-RULE_WORDS = IDENTITY_WORD + 1
+OOPS_WORD = IDENTITY_WORD + 1
+NOT_PLAYED_WORD = OOPS_WORD + 1
+RULE_WORDS = NOT_PLAYED_WORD + 1
 MAX_RULE_NAMES = 64
 MAX_WORDS = RULE_WORDS + MAX_RULE_NAMES
 MAX_NAME = 255  # bytes of a name in a comment
 
 N_REASONS, N_CAUSES, N_POINTS = len(REASONS), len(CAUSES), len(POINTS)
-MAX_INTERFACES = 2 * MAX_DEVICES
+N_LINKTYPES = len(PLAYED)
+MAX_PAIRS = MAX_DEVICES * N_LINKTYPES
+MAX_INTERFACES = 2 * MAX_PAIRS
 
 FILL = 1 << 20  # the buffer is written when it holds so much
 MAX_OPTIONS = 8_192  # bytes: two comments and what else stands behind a frame
@@ -106,6 +117,8 @@ class Sheet:
     stop_at: int  # bytes in the buffer at which to stop
     devices: int
     rules: int
+    oops_bug: int  # the bug of the patch that killed the kernel, else 0
+    pair: Annotated[list[int], MAX_PAIRS]  # of each device and link type: 1 + its number, 0: not described yet
     word_start: Annotated[list[int], MAX_WORDS]  # in the blob
     word_length: Annotated[list[int], MAX_WORDS]
     frames: Annotated[list[int], MAX_INTERFACES]
@@ -151,17 +164,45 @@ class AnnotatedWriter:
         self._sheet.devices = len(devices)
         self._sheet.rules = len(rules)
         self._words = engine.view(_fill_words(self._sheet, _words(policy, rules)))
-        output.write(_section_header(comments) + b"".join(map(_interface_pair, devices)))
+        self._names: list[str] = []  # of the pairs
+        output.write(_section_header(comments))
 
-    def write(self, rows: Any, first: int, last: int, octets: Any) -> None:
-        """Write `rows[first:last]`: their verdicts are final, their frames in `octets`, an engine's view."""
+    def write(self, rows: Any, first: int, last: int, octets: Any, oops_bug: int = 0) -> None:
+        """Write `rows[first:last]`: their verdicts are final, their frames in `octets`, an engine's view.
+
+        `oops_bug` is the bug that has killed the kernel, for frames whose verdict is an oops.
+        """
+        self._sheet.oops_bug = oops_bug
+        if first < last and not self._names:
+            # Every device has its pair from the start, of the first frame's link type, whoever gets frames at all.
+            self._describe_devices(self._engine.function(linktype_of)(rows, first))
         while first < last:
             after, size = self._encode(rows, first, last, octets, self._out, 0, self._sheet, self._words)
-            if after == first:
-                frame = self._engine.function(frame_of)(rows, first)
-                raise AssertionError(f"frame {frame}: no final verdict, or not within the window")
             self.output.write(memoryview(self._buffer)[:size])
+            if after == first:
+                self._describe_pair_of(rows, first)
             first = after
+
+    def _describe_devices(self, linktype: int) -> None:
+        for dev in range(len(self.devices)):
+            self._describe(dev, linktype if linktype in PLAYED else LINKTYPE_ETHERNET)
+
+    def _describe_pair_of(self, rows: Any, at: int) -> None:
+        """Describe the interfaces for a row that could not be written for want of them; it is a bug if not."""
+        dev, linktype = self._engine.function(device_of)(rows, at), self._engine.function(linktype_of)(rows, at)
+        nobodys = dev >= len(self.devices) or linktype not in PLAYED
+        if nobodys or self._sheet.pair[dev * N_LINKTYPES + linktype_index(linktype)]:
+            frame = self._engine.function(frame_of)(rows, at)
+            raise AssertionError(f"frame {frame}: no final verdict, or not within the window")
+        self._describe(dev, linktype)
+
+    def _describe(self, dev: int, linktype: int) -> None:
+        """Write the descriptions of a pair of interfaces."""
+        device = self.devices[dev]
+        name = device if device not in self._names else f"{device}.{suffix_of(linktype)}"
+        self._names.append(name)
+        self._sheet.pair[dev * N_LINKTYPES + linktype_index(linktype)] = len(self._names)
+        self.output.write(_interface_pair(name, linktype))
 
     def close(self, comments_incomplete: str | None = None) -> None:
         """Write the statistics; the caller finishes the output.
@@ -169,9 +210,11 @@ class AnnotatedWriter:
         `comments_incomplete` says why the capture ends early: the section header is long written, so it
         becomes the comment of the first interface's statistics.
         """
+        if not self._names:
+            self._describe_devices(LINKTYPE_ETHERNET)
         at_end = max(self._sheet.last_ns)
         blocks = []
-        for interface in range(2 * len(self.devices)):
+        for interface in range(2 * len(self._names)):
             comment = comments_incomplete if interface == 0 else None
             blocks.append(_statistics(self._sheet, interface, int(at_end), comment))
         self.output.write(b"".join(blocks))
@@ -207,6 +250,21 @@ def frame_of(rows: Any, at: int) -> int:
     return int(rows[at].frame)
 
 
+def device_of(rows: Any, at: int) -> int:
+    """The device of a row; a frame that no device took is shown on the first."""
+    return int(max(rows[at].dev, 0))
+
+
+def linktype_of(rows: Any, at: int) -> int:
+    """The link type of a row."""
+    return int(rows[at].linktype)
+
+
+def pair_number(packet: Any, sheet: Any) -> int:
+    """The number of the packet's pair of interfaces, or -1 where they are not described yet."""
+    return int(sheet.pair[max(packet.dev, 0) * N_LINKTYPES + linktype_index(packet.linktype)] - 1)
+
+
 def is_sound(packet: Any, sheet: Any, size: int) -> bool:
     """Whether the packet's verdict is final, its numbers have names and its bytes are there."""
     if packet.verdict < DELIVERED or packet.verdict > NOT_PLAYED:
@@ -217,29 +275,33 @@ def is_sound(packet: Any, sheet: Any, size: int) -> bool:
         return False
     if packet.reason < 0 or packet.reason >= N_REASONS or packet.cause < 0 or packet.cause >= N_CAUSES:
         return False
-    if packet.point < 0 or packet.point >= N_POINTS or packet.caplen < 0 or packet.caplen > SNAPLEN:
+    if packet.point < 0 or packet.point >= N_POINTS or packet.caplen < 0 or packet.fcs_caplen < 0:
         return False
-    return bool(0 <= packet.offset <= size - packet.caplen)
+    if linktype_index(packet.linktype) < 0 or pair_number(packet, sheet) < 0:
+        return False
+    held = packet.caplen + packet.fcs_caplen
+    return bool(held <= SNAPLEN and 0 <= packet.offset <= size - held)
 
 
 def put_packet(packet: Any, octets: Octets, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
     """One Enhanced Packet Block; returns its end."""
-    dropped = int(packet.verdict == DROPPED)
-    interface = 2 * max(packet.dev, 0) + dropped  # a frame that no device took is shown on the first
+    dropped = packet.verdict == DROPPED
+    lost = dropped or packet.verdict == OOPS or packet.verdict == NOT_PLAYED
+    interface = 2 * pair_number(packet, sheet) + int(lost)
+    held = packet.caplen + packet.fcs_caplen
     time_ns = max(packet.file_time_ns, 0)
     start = at
     put_le32(out, at, EPB_TYPE)
     put_le32(out, at + 8, interface)
     put_le32(out, at + 12, time_ns >> 32)
     put_le32(out, at + 16, time_ns)
-    put_le32(out, at + 20, packet.caplen)
-    put_le32(out, at + 24, packet.length)
-    copy_octets(out, at + 28, octets, packet.offset, packet.caplen)
-    at = pad(out, at + 28 + packet.caplen)
-    if dropped:
-        end = put_word(out, at + 4, sheet, words, DROP_WORDS + packet.reason)
-        at = end_comment(out, at, end)
-    if dropped or sheet.annotate_all:
+    put_le32(out, at + 20, held)
+    put_le32(out, at + 24, packet.length + packet.fcs_bytes)
+    copy_octets(out, at + 28, octets, packet.offset, held)
+    at = pad(out, at + 28 + held)
+    if lost:
+        at = put_group(packet, out, at, sheet, words)
+    if dropped or packet.verdict == OOPS or sheet.annotate_all:
         end = put_story(packet, out, at + 4, sheet, words)
         at = end_comment(out, at, end)
     at = put_identity(packet, out, at, sheet, words)
@@ -247,6 +309,17 @@ def put_packet(packet: Any, octets: Octets, out: bytearray, at: int, sheet: Any,
     put_le32(out, at, at + 4 - start)
     count(packet, sheet, interface, time_ns)
     return at + 4
+
+
+def put_group(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
+    """The short comment of a frame that was lost: what it has in common with others."""
+    if packet.verdict == DROPPED:
+        end = put_word(out, at + 4, sheet, words, DROP_WORDS + packet.reason)
+    elif packet.verdict == OOPS:
+        end = put_decimal(out, put_word(out, at + 4, sheet, words, OOPS_WORD), sheet.oops_bug)
+    else:
+        end = put_word(out, at + 4, sheet, words, NOT_PLAYED_WORD)
+    return end_comment(out, at, end)
 
 
 def put_story(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
@@ -299,12 +372,14 @@ def number_of(packet: Any, key: int) -> int:
 
 
 def put_identity(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
-    """The options that every frame has: direction, packet id, queue, and the end of options."""
+    """The options that every frame has: direction and FCS length, packet id, queue, and the end of options."""
     end = put_word(out, at, sheet, words, IDENTITY_WORD)
+    way = FLAG_INBOUND
     if packet.pkt_type == PACKET_OUTGOING:
-        out[at + 4] = FLAG_OUTBOUND
+        way = FLAG_OUTBOUND
     elif packet.pkt_type == PACKET_OTHERHOST:
-        out[at + 4] = FLAG_NO_DIRECTION  # overheard: neither to the host nor from it
+        way = FLAG_NO_DIRECTION  # overheard: neither to the host nor from it
+    put_le16(out, at + 4, way | min(packet.fcs_bytes, MAX_FCS_BYTES) << FLAGS_FCS_SHIFT)
     put_le32(out, at + 12, packet.packet_id)
     put_le32(out, at + 16, packet.packet_id >> 32)
     return end
@@ -356,22 +431,6 @@ def put_decimal(out: bytearray, at: int, value: int) -> int:
     return end
 
 
-def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """Copy bytes from one buffer into another."""
-    out[at : at + length] = octets[start : start + length]
-
-
-def _copy_octets_compiled(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """The same for numba: a loop over whole slices becomes vector moves, a slice assignment does not."""
-    target = out[at : at + length]
-    source = octets[start : start + length]
-    for index in range(len(target)):
-        target[index] = source[index]
-
-
-copy_octets.compiled_twin = _copy_octets_compiled  # type: ignore[attr-defined]
-
-
 def count(packet: Any, sheet: Any, interface: int, time_ns: int) -> None:
     """Count the packet for the statistics of its interface."""
     if sheet.frames[interface] == 0 or time_ns < sheet.first_ns[interface]:
@@ -401,6 +460,7 @@ def _words(policy: str, rules: Sequence[str]) -> list[bytes]:
     words.append(
         _options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4)))
     )
+    words += [b"OOPS bug ", b"NOT PLAYED"]
     words += _named("rule", rules)
     # The policy is the same for all packets: it stands with the key that follows it.
     words[KEY_WORDS] = _named("policy", [policy])[0] + words[KEY_WORDS]
@@ -447,8 +507,8 @@ def _section_header(comments: Sequence[str]) -> bytes:
     return _block(SHB_TYPE, head + _options(*said, (SHB_USERAPPL, f"emu {__version__}".encode())))
 
 
-def _interface_pair(device: str) -> bytes:
-    head = struct.pack("<HHI", LINKTYPE_ETHERNET, 0, SNAPLEN)
+def _interface_pair(device: str, linktype: int) -> bytes:
+    head = struct.pack("<HHI", linktype, 0, SNAPLEN)
     blocks = b""
     for suffix, fate in (("", "survived"), (DROP_SUFFIX, "were dropped")):
         name, description = f"{device}{suffix}".encode(), f"{device}: frames that {fate}".encode()

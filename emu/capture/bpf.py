@@ -7,8 +7,17 @@ bpf_filter.c): values are unsigned 32-bit numbers, a load outside the frame or a
 import ctypes
 import ctypes.util
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from emu.capture.linktype import (
+    LINKTYPE_ETHERNET,
+    LINKTYPE_RAW,
+    LINKTYPE_RAW_OPENBSD,
+    PLAYED,
+    linktype_index,
+    linktype_name,
+)
 from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.kernel.record import record
@@ -29,7 +38,8 @@ TXA = 0x80
 OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_OR, OP_AND, OP_LSH, OP_RSH, OP_NEG, OP_MOD, OP_XOR = range(0x00, 0xB0, 0x10)
 JUMP_ALWAYS, JUMP_EQ, JUMP_GT, JUMP_GE, JUMP_SET = range(0x00, 0x50, 0x10)
 
-DLT_EN10MB = 1
+# libpcap's own number where it is not that of files, on Linux (libpcap 1.10 pcap-common.c).
+_DLT = {LINKTYPE_RAW: 12, LINKTYPE_RAW_OPENBSD: 12}
 PCAP_NETMASK_UNKNOWN = MASK
 SONAMES = ("libpcap.so.0.8", "libpcap.so.1", "libpcap.so")
 
@@ -53,11 +63,53 @@ class Program(NamedTuple):
 
     def load(self, engine: Engine) -> Any:
         """The program as this engine's `bpf_run` takes it; its rows hold scratch memory: one per thread."""
-        rows = engine.rows(Instruction, max(len(self.instructions), MEMORY_WORDS))
-        put = engine.function(put_instruction)
-        for at, (code, jt, jf, k) in enumerate(self.instructions):
-            put(rows, at, code, jt, jf, k)
-        return rows
+        return load_programs(engine, [self])
+
+
+def load_programs(engine: Engine, programs: Sequence[Program]) -> Any:
+    """Programs one behind the other, as this engine's `bpf_run` takes them, with one scratch memory for all."""
+    instructions = [instruction for program in programs for instruction in program.instructions]
+    rows = engine.rows(Instruction, max(len(instructions), MEMORY_WORDS))
+    put = engine.function(put_instruction)
+    for at, (code, jt, jf, k) in enumerate(instructions):
+        put(rows, at, code, jt, jf, k)
+    return rows
+
+
+class Filter:
+    """A filter expression and its programs, one for each link type that has been met."""
+
+    def __init__(self, expression: str | None) -> None:
+        """None or empty: everything passes."""
+        self.expression = expression
+        self.programs: dict[int, Program] = {}
+
+    def meet(self, linktypes: Iterable[int]) -> bool:
+        """Compile for link types that are not known yet; whether there were any.  Errors: see `compile_filter`."""
+        fresh = sorted(set(linktypes) & set(PLAYED) - set(self.programs))
+        for linktype in fresh:
+            self.programs[linktype] = (
+                compile_filter(self.expression, linktype=linktype) if self.expression else Program("", ())
+            )
+        return bool(fresh)
+
+    @property
+    def starts(self) -> list[int]:
+        """Where the program for each link type of PLAYED starts among all; 0 for what has not been met."""
+        starts, at = [0] * len(PLAYED), 0
+        for linktype, program in self.programs.items():
+            starts[linktype_index(linktype)] = at
+            at += len(program.instructions)
+        return starts
+
+    @property
+    def length(self) -> int:
+        """Instructions of all programs."""
+        return sum(len(program.instructions) for program in self.programs.values())
+
+    def load(self, engine: Engine) -> Any:
+        """All programs as this engine's `bpf_run` takes them."""
+        return load_programs(engine, list(self.programs.values()))
 
 
 class _Insn(ctypes.Structure):
@@ -77,22 +129,23 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_uint), ("insns", ctypes.POINTER(_Insn)))
 
 
-def compile_filter(expression: str, snaplen: int = SNAPLEN) -> Program:
-    """Compile a tcpdump expression for Ethernet frames.
+def compile_filter(expression: str, snaplen: int = SNAPLEN, linktype: int = LINKTYPE_ETHERNET) -> Program:
+    """Compile a tcpdump expression for frames of a link type.
 
     Errors: UsageError when libpcap is missing, or with libpcap's words when the expression is bad.
     """
     if "\0" in expression:
         raise UsageError(f"--filter {expression!r}: holds a NUL character")
     pcap = _libpcap()
-    handle = pcap.pcap_open_dead(DLT_EN10MB, snaplen)
+    handle = pcap.pcap_open_dead(_DLT.get(linktype, linktype), snaplen)
     assert handle, "pcap_open_dead allocates a few hundred bytes"
     try:
         compiled = _Program()
         text = os.fsencode(expression)
         if pcap.pcap_compile(handle, ctypes.byref(compiled), text, 1, PCAP_NETMASK_UNKNOWN) != 0:
             message = pcap.pcap_geterr(handle).decode(errors="replace").strip()
-            raise UsageError(f"--filter {expression!r}: {message}")
+            where = "" if linktype == LINKTYPE_ETHERNET else f" (for frames of {linktype_name(linktype)})"
+            raise UsageError(f"--filter {expression!r}: {message}{where}")
         try:
             insns = [compiled.insns[at] for at in range(compiled.length)]
             program = Program(expression, tuple((i.code, i.jt, i.jf, i.k) for i in insns))
@@ -151,13 +204,14 @@ def put_instruction(program: Any, at: int, code: int, jt: int, jf: int, k: int) 
     program[at].k = k
 
 
-def bpf_run(program: Any, octets: Octets, offset: int, caplen: int, length: int) -> int:
-    """What the filter says of a frame: 0 rejects it, all else accepts it.
+def bpf_run(program: Any, start: int, octets: Octets, offset: int, caplen: int, length: int) -> int:
+    """What the filter that starts at instruction `start` says of a frame: 0 rejects it, all else accepts it.
 
     `offset` and `caplen` (bytes captured) say where it lies in `octets`; `length` is its size on the wire.
     Source: libpcap 1.10 bpf_filter.c.
     """
-    accumulator = index = at = 0
+    accumulator = index = 0
+    at = start
     while True:
         step = program[at]
         at += 1

@@ -1,8 +1,9 @@
-"""Where a capture's bytes come from: a file or a pipe, plain, gzip or zstd, told apart by their first bytes.
+"""Where a capture's bytes come from: a file or a pipe, plain or compressed, told apart by their first bytes.
 
 A stream that is damaged or cut is no exception here: all that precedes the damage is read, then the source
-ends and `damage` says why.  Memory is bounded whatever the stream claims: one chunk in, one piece out, and
-zstd's own window of at most 128 MiB.
+ends and `damage` says why.  Only liblzma keeps back what it had made of the last bytes: see `unxz`.  Memory is
+bounded whatever the stream claims: one chunk in, one piece out (of lz4 one block of at most 4 MiB), and the window
+of zstd or xz of at most 128 MiB.
 """
 
 import os
@@ -24,12 +25,18 @@ ZSTD_MAGIC = 0xFD2FB528
 ZSTD_SKIPPABLE = 0x184D2A50  # and the 15 after it
 ZSTD_BLOCK_MAX = 1 << 17
 
+XZ = b"\xfd7zXZ\x00"
+XZ_BITE = 64  # bytes that liblzma is fed at a time
+XZ_PIECE = 1 << 12
+XZ_MEMORY = 136 << 20  # bytes; a window of 128 MiB and what comes with it
+
+LZ4 = b"\x04\x22\x4d\x18"
+LZ4_STORED = 1 << 31  # bit of a block's length: its bytes are not compressed
+
 GZIP = b"\x1f\x8b"
 ZSTD = ZSTD_MAGIC.to_bytes(4, "little")
 UNSUPPORTED = {
-    b"\x04\x22\x4d\x18": "lz4",
-    b"\x02\x21\x4c\x18": "lz4",
-    b"\xfd7zXZ\x00": "xz",
+    b"\x02\x21\x4c\x18": "lz4's legacy format",
     b"BZh": "bzip2",
 }
 LONGEST_MAGIC = 6
@@ -144,7 +151,8 @@ class Source:
             raise CaptureError(f"emu cannot read {name}: {error}") from None
         self.compression = _compression(self._stream.head, name)
         if self.compression:
-            self._pieces = gunzip(self._stream) if self.compression == "gzip" else unzstd(self._stream)
+            unpack = {"gzip": gunzip, "zstd": unzstd, "xz": unxz, "lz4": unlz4}[self.compression]
+            self._pieces = unpack(self._stream)
 
     @property
     def bytes_read(self) -> int:
@@ -230,9 +238,7 @@ def unzstd(stream: Stream) -> Iterator[bytes]:
     """
     while head := stream.take(4):
         if len(head) == 4 and le32(head, 0) & ~15 == ZSTD_SKIPPABLE:
-            size = _take(stream, 4)
-            for at in range(0, le32(size, 0), CHUNK):
-                _take(stream, min(CHUNK, le32(size, 0) - at))
+            _skip_frame(stream, "zstd")
         elif head == ZSTD:
             yield from _zstd_frame(stream)
         else:
@@ -244,12 +250,12 @@ def _zstd_frame(stream: Stream) -> Iterator[bytes]:
     decompressor = zstd.ZstdDecompressor()
     start = stream.taken
     try:
-        descriptor = _take(stream, 1)
-        decompressor.decompress(ZSTD + descriptor + _take(stream, _frame_header_rest(descriptor[0])))
+        descriptor = _take(stream, 1, "zstd")
+        decompressor.decompress(ZSTD + descriptor + _take(stream, _frame_header_rest(descriptor[0]), "zstd"))
         last = 0
         while not last:
             start = stream.taken
-            header = _take(stream, 3)
+            header = _take(stream, 3, "zstd")
             last, kind, size = (
                 header[0] & 1,
                 header[0] >> 1 & 3,
@@ -261,10 +267,10 @@ def _zstd_frame(stream: Stream) -> Iterator[bytes]:
             block = stream.take(wanted)
             yield decompressor.decompress(header + block)
             if len(block) < wanted:
-                raise _cut(stream)
+                raise _cut(stream, "zstd")
         if descriptor[0] & 4:
             start = stream.taken
-            decompressor.decompress(_take(stream, 4))
+            decompressor.decompress(_take(stream, 4, "zstd"))
     except (zstd.ZstdError, EOFError) as error:
         raise StreamError(f"the zstd stream is damaged at byte {start} ({_reason(error)})") from None
 
@@ -276,15 +282,88 @@ def _frame_header_rest(descriptor: int) -> int:
     return 1 - single + (0, 1, 2, 4)[descriptor & 3] + content_size
 
 
-def _take(stream: Stream, count: int) -> bytes:
+def unxz(stream: Stream) -> Iterator[bytes]:
+    """The content of an xz file, stream after stream (the .xz file format 1.2, section 2), 4 KiB at a time.
+
+    What liblzma made of the bytes of a call that fails is lost, so it is fed 64 at a time: of a damaged stream up to
+    4 KiB that precede the damage may be missing.
+    """
+    lzma = _lzma()
+    data = memoryview(stream.chunk())  # a slice of it copies nothing
+    while data:
+        decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)
+        while not decoder.eof:
+            bite = data[:0]
+            if decoder.needs_input:
+                if not data and not (data := memoryview(stream.chunk())):
+                    raise _cut(stream, "xz")
+                bite, data = data[:XZ_BITE], data[XZ_BITE:]
+            try:
+                piece = decoder.decompress(bite, XZ_PIECE)
+            except (lzma.LZMAError, MemoryError) as error:
+                at = stream.taken - len(data) - len(bite)
+                raise StreamError(f"the xz stream is damaged at byte {at} ({_reason(error)})") from None
+            yield piece
+        # Zeros between streams are padding (section 2.2).
+        rest = (decoder.unused_data + bytes(data)).lstrip(b"\0")
+        while not rest and (rest := stream.chunk()):
+            rest = rest.lstrip(b"\0")
+        data = memoryview(rest)
+
+
+def unlz4(stream: Stream) -> Iterator[bytes]:
+    """The content of an lz4 file, frame after frame (LZ4 Frame Format 1.6.3), a block of at most 4 MiB at a time.
+
+    Fed block by block, as zstd is: what precedes a damaged block is out before the damage is met.
+    """
+    while head := stream.take(4):
+        if len(head) == 4 and le32(head, 0) & ~15 == ZSTD_SKIPPABLE:
+            _skip_frame(stream, "lz4")
+        elif head == LZ4:
+            yield from _lz4_frame(stream)
+        else:
+            raise StreamError(f"the lz4 stream is damaged at byte {stream.taken - len(head)} (not a frame)")
+
+
+def _lz4_frame(stream: Stream) -> Iterator[bytes]:
+    decoder = _lz4().LZ4FrameDecompressor()
+    start = stream.taken
+    try:
+        flags, sizes = _take(stream, 2, "lz4")
+        rest = (8 if flags & 8 else 0) + (4 if flags & 1 else 0) + 1
+        decoder.decompress(LZ4 + bytes((flags, sizes)) + _take(stream, rest, "lz4"))
+        longest = 1 << 8 + 2 * (sizes >> 4 & 7)
+        while True:
+            start = stream.taken
+            header = _take(stream, 4, "lz4")
+            size = le32(header, 0) & ~LZ4_STORED
+            if size > longest:
+                raise RuntimeError(f"a block of more than {longest} bytes")
+            if size == 0:
+                break
+            block = _take(stream, size + (4 if flags & 16 else 0), "lz4")
+            yield decoder.decompress(header + block, longest)  # without a bound it keeps some back
+        decoder.decompress(header + (_take(stream, 4, "lz4") if flags & 4 else b""))
+    except (RuntimeError, EOFError) as error:
+        raise StreamError(f"the lz4 stream is damaged at byte {start} ({_reason(error)})") from None
+
+
+def _skip_frame(stream: Stream, kind: str) -> None:
+    """Pass over a skippable frame, which lz4 and zstd have in common."""
+    size = le32(_take(stream, 4, kind), 0)
+    for at in range(0, size, CHUNK):
+        _take(stream, min(CHUNK, size - at), kind)
+
+
+def _take(stream: Stream, count: int, kind: str) -> bytes:
     taken = stream.take(count)
     if len(taken) < count:
-        raise _cut(stream)
+        raise _cut(stream, kind)
     return taken
 
 
-def _cut(stream: Stream) -> StreamError:
-    return StreamError(f"the zstd stream ends early, at byte {stream.taken}")
+def _cut(stream: Stream, kind: str) -> StreamError:
+    return StreamError(f"the {kind} stream ends early, at byte {stream.taken}")
 
 
 def _salvage(member: Any, data: bytes) -> tuple[bytes, int]:
@@ -313,12 +392,32 @@ def _zstd() -> Any:
     return zstd
 
 
+def _lzma() -> Any:
+    try:
+        import lzma
+    except ImportError:
+        raise CaptureError("emu cannot read xz: this Python was built without lzma") from None
+    return lzma
+
+
+def _lz4() -> Any:
+    try:
+        import lz4.frame  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:
+        raise CaptureError("emu cannot read lz4: the package lz4 is missing; pip install 'emu[lz4]'") from None
+    return lz4.frame
+
+
 def _compression(head: bytes, name: str) -> str:
     for magic, compression in UNSUPPORTED.items():
         if head.startswith(magic):
-            why = f"it is compressed with {compression}, which is not supported; gzip and zstd are"
+            why = f"it is compressed with {compression}, which is not supported; gzip, zstd, xz and lz4 are"
             raise CaptureError(f"emu cannot read {name}: {why}")
     if head.startswith(GZIP):
         return "gzip"
+    if head.startswith(XZ):
+        return "xz"
+    if head.startswith(LZ4):
+        return "lz4"
     skippable = len(head) >= 4 and le32(head, 0) & ~15 == ZSTD_SKIPPABLE
     return "zstd" if head.startswith(ZSTD) or skippable else ""

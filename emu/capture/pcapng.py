@@ -9,7 +9,6 @@ Nothing here leaves 64 bits, though the format's own numbers may: a time beyond 
 
 from typing import Any
 
-from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.capture.pcap import (
     BAD_CAPLEN,
     BAD_IFACE,
@@ -20,6 +19,7 @@ from emu.capture.pcap import (
     MAX_CAPLEN,
     OTHER,
     STARVED,
+    set_lengths,
     word16,
     word32,
 )
@@ -48,6 +48,8 @@ class Clock:
     """What the walker must know of an interface."""
 
     linktype: int
+    played: int  # 1: frames of this link type are
+    fcs_bytes: int  # that follow every frame, unless the frame says otherwise
     snaplen: int  # bytes; 0: no limit
     binary: int  # ticks are 1/2**binary s; -1: decimal
     ticks_per_second: int  # decimal, at most 10**9
@@ -62,6 +64,8 @@ def set_clock(
     clocks: Any,
     at: int,
     linktype: int,
+    played: int,
+    fcs_bytes: int,
     snaplen: int,
     binary: int,
     ticks_per_second: int,
@@ -74,6 +78,8 @@ def set_clock(
     """Fill in `clocks[at]`."""
     clock = clocks[at]
     clock.linktype = linktype
+    clock.played = played
+    clock.fcs_bytes = fcs_bytes
     clock.snaplen = snaplen
     clock.binary = binary
     clock.ticks_per_second = ticks_per_second
@@ -140,17 +146,24 @@ def time_of(high: int, low: int, clock: Any) -> int:
 
 
 def take_options(octets: Octets, at: int, end: int, big: int, kind: int, row: Any) -> None:
-    """Read direction and packet id; an option that does not fit ends the search, for the frame is sound."""
+    """Read direction, FCS length ("epb_flags", in octets) and packet id.
+
+    An option that does not fit ends the search, for the frame is sound.
+    """
     while at + 4 <= end:
         code = word16(octets, at, big)
         length = word16(octets, at + 2, big)
         if code == OPT_END or at + 4 + length > end:
             return
         if code == EPB_FLAGS and length == 4:
-            way = word32(octets, at + 4, big) & 3
+            flags = word32(octets, at + 4, big)
+            way = flags & 3
             row.direction = DIR_INBOUND if way == 1 else DIR_OUTBOUND if way == 2 else DIR_UNKNOWN
+            if flags >> 5 & 15:
+                row.fcs_bytes = flags >> 5 & 15
         elif code == EPB_PACKETID and length == 8 and kind == ENHANCED_PACKET_BLOCK:
             row.packet_id = word64(octets, at + 4, big)
+            row.own_id = 1
         at += 4 + (length + 3 & ~3)
 
 
@@ -174,17 +187,17 @@ def take_packet(
     if caplen > MAX_CAPLEN or options + 4 > length:
         return BAD_CAPLEN
     clock = clocks[first + iface]
-    if clock.linktype != LINKTYPE_ETHERNET:
+    if clock.played == 0:
         return FOREIGN
     row.iface = first + iface
     row.file_time_ns = time_of(word32(octets, at + 12, big), word32(octets, at + 16, big), clock)
     row.offset = at + PACKET_HEADER
-    row.caplen = caplen
-    row.length = max(word32(octets, at + 24, big), caplen)
     row.direction = DIR_UNKNOWN
     row.linktype = clock.linktype
+    row.fcs_bytes = clock.fcs_bytes
     if options + 4 < length:
         take_options(octets, at + options, at + length - 4, big, kind, row)
+    set_lengths(row, caplen, max(word32(octets, at + 24, big), caplen), row.fcs_bytes)
     return FULL
 
 
@@ -207,13 +220,12 @@ def take_simple(
     caplen = min(wire_length, clock.snaplen) if clock.snaplen else wire_length
     if caplen > MAX_CAPLEN or caplen > length - SIMPLE_HEADER - 4:
         return BAD_CAPLEN
-    if clock.linktype != LINKTYPE_ETHERNET:
+    if clock.played == 0:
         return FOREIGN
     row.iface = first
     row.file_time_ns = time_ns
     row.offset = at + SIMPLE_HEADER
-    row.caplen = caplen
-    row.length = wire_length
+    set_lengths(row, caplen, wire_length, clock.fcs_bytes)
     row.direction = DIR_UNKNOWN
     row.linktype = clock.linktype
     return FULL
@@ -257,6 +269,7 @@ def walk_blocks(
         row = rows[first + count]
         row.frame = frame
         row.packet_id = frame
+        row.own_id = 0
         if kind == SIMPLE_PACKET_BLOCK:
             wrong = take_simple(octets, at, length, big, clocks, first_iface, interfaces, time_ns, row)
         else:

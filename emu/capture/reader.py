@@ -10,6 +10,7 @@ from emu.capture.sections import SECTION_HEADER, PcapngFile
 from emu.capture.window import Damaged, Window
 from emu.engine.plain import Engine
 from emu.errors import CaptureError
+from emu.kernel.machine import NONE
 
 __all__ = ["CaptureReader", "Interface", "linktype_name", "open_capture"]
 
@@ -46,11 +47,13 @@ class CaptureReader:
     fit together.
     """
 
-    def __init__(self, source: Source, name: str, engine: Engine, window_bytes: int = WINDOW) -> None:
-        """Read up to the first frame's section; a CaptureError if this is not a capture, or not of Ethernet.
+    def __init__(
+        self, source: Source, name: str, engine: Engine, window_bytes: int = WINDOW, device: int = NONE
+    ) -> None:
+        """Read up to the first frame's section; a CaptureError if this is no capture, or of no link type we play.
 
-        `name` is what messages call the file.  A file that starts as a capture and is damaged later is no
-        error here: see `damage`.
+        `name` is what messages call the file, `device` the device that the user named for it.  A file that starts
+        as a capture and is damaged later is no error here: see `damage`.
         """
         self.ended = False
         self.damage: CaptureError | None = None
@@ -60,7 +63,7 @@ class CaptureReader:
         self._source = source
         self._starved = True
         self._window = Window(source, engine.view, window_bytes)
-        self._file = self._recognise(engine)
+        self._file = self._recognise(engine, device)
         self._open()
 
     @property
@@ -70,7 +73,7 @@ class CaptureReader:
 
     @property
     def compression(self) -> str:
-        """One of gzip, zstd, or nothing."""
+        """One of gzip, zstd, xz, lz4, or nothing."""
         return self._source.compression
 
     @property
@@ -111,7 +114,7 @@ class CaptureReader:
     def read(self, rows: Any, first: int, limit: int) -> int:
         """Turn up to `limit` further frames into `rows[first:first + limit]`; returns how many, 0 at the end.
 
-        It waits for the first frame only.  Raises CaptureError at a frame that is not Ethernet.
+        It waits for the first frame only.  Raises CaptureError at a frame of a link type that is not played.
         """
         count, mark = 0, self._window.at
         while not (count or self.ended or limit <= 0):
@@ -146,18 +149,18 @@ class CaptureReader:
         """Close the file."""
         self.close()
 
-    def _recognise(self, engine: Engine) -> PcapFile | PcapngFile:
+    def _recognise(self, engine: Engine, device: int) -> PcapFile | PcapngFile:
         window = self._window
         while window.held() < 4 and window.fill():
             pass
         head = window.bytes(0, 4)
         if len(head) == 4:
             if word32(head, 0, 0) == SECTION_HEADER:
-                return PcapngFile(engine, self._name)
+                return PcapngFile(engine, self._name, device)
             for big in (0, 1):
                 magic = word32(head, 0, big)
                 if magic in MAGICS:
-                    return PcapFile(engine, self._name, big, magic)
+                    return PcapFile(engine, self._name, big, magic, device)
         what = f"it starts with {head.hex(' ')}" if head else "it is empty"
         if self._source.damage:
             what += f", and {self._source.damage}"
@@ -191,11 +194,11 @@ class CaptureReader:
         self.damage = CaptureError(f"{self._name}: byte {fault.offset}: expected {fault.expected}, found {found}")
 
 
-def open_capture(path: str, engine: Engine, window_bytes: int = WINDOW) -> CaptureReader:
+def open_capture(path: str, engine: Engine, window_bytes: int = WINDOW, device: int = NONE) -> CaptureReader:
     """Open a capture, or standard input for `-`; raises CaptureError in one line when it cannot be read."""
     source = open_source(path)
     try:
-        return CaptureReader(source, "stdin" if path == "-" else path, engine, window_bytes)
+        return CaptureReader(source, "stdin" if path == "-" else path, engine, window_bytes, device)
     except BaseException:
         source.close()
         raise

@@ -7,6 +7,7 @@ Block", "Options".
 from collections.abc import Iterator
 from typing import Any
 
+from emu.capture.linktype import PLAYED
 from emu.capture.pcap import (
     BAD_CAPLEN,
     BAD_IFACE,
@@ -36,6 +37,7 @@ from emu.capture.pcapng import (
 )
 from emu.capture.window import Damaged, Window
 from emu.engine.plain import Engine
+from emu.kernel.machine import NONE
 
 SECTION_HEADER = 0x0A0D0D0A  # the same in both byte orders
 INTERFACE_DESCRIPTION = 1
@@ -44,6 +46,7 @@ BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_COMMENT = 1
 IF_NAME = 2
 IF_TSRESOL = 9
+IF_FCSLEN = 13  # bits
 IF_TSOFFSET = 14
 
 LONGEST_BLOCK = (1 << 32) - 4  # what is passed over needs no memory
@@ -59,12 +62,13 @@ class PcapngFile:
     name = "pcapng"
     first = "a section header block"
 
-    def __init__(self, engine: Engine, file: str) -> None:
-        """Start before the first section."""
+    def __init__(self, engine: Engine, file: str, device: int = NONE) -> None:
+        """Start before the first section; `device` is what the user named for the file."""
         self.interfaces: list[Interface] = []
         self.section_comments: list[str] = []
         self.skipped_blocks = 0
         self._file = file
+        self._device = device
         self._walk = engine.function(walk_blocks)
         self._clocks = engine.rows(Clock, MAX_INTERFACES)
         self._set_clock = engine.function(set_clock)
@@ -167,16 +171,18 @@ class PcapngFile:
             return False
         if len(self.interfaces) == MAX_INTERFACES:
             raise Damaged(window.stream_at, f"at most {MAX_INTERFACES} interfaces", "another one")
-        name, tsresol, tsoffset = "", 6, 0
+        name, tsresol, tsoffset, fcs_bytes = "", 6, 0, 0
         for code, value in _options(block, 16, big):
             if code == IF_NAME:
                 name = _text(value[:MAX_NAME])
             elif code == IF_TSRESOL and len(value) == 1:
                 tsresol = value[0]
+            elif code == IF_FCSLEN and len(value) == 1:
+                fcs_bytes = value[0] // 8
             elif code == IF_TSOFFSET and len(value) == 8:
                 tsoffset = word64(value, 0, big)
         linktype, snaplen = word16(block, 8, big), word32(block, 12, big)
-        interface = Interface(name, linktype, snaplen, self._section, tsresol, tsoffset)
+        interface = Interface(name, linktype, snaplen, self._section, tsresol, tsoffset, fcs_bytes, self._device)
         self._set_clock(self._clocks, len(self.interfaces), *clock_of(interface))
         self.interfaces.append(interface)
         window.advance(length)
@@ -240,6 +246,8 @@ def clock_of(interface: Interface) -> tuple[int, ...]:
     easy = decimal and fine <= 0 and not interface.tsoffset
     return (
         interface.linktype,
+        int(interface.linktype in PLAYED),
+        interface.fcs_bytes,
         interface.snaplen,
         -1 if decimal else exponent,
         10 ** min(exponent, 9),

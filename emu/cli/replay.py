@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from emu.capture.compression import Source, open_source
+from emu.capture.merge import MergedReader
 from emu.capture.output import STDOUT
 from emu.capture.reader import CaptureReader
 from emu.engine.choose import ENGINES, WORTH_LOADING_BYTES, choose_engine
@@ -179,7 +180,9 @@ def end_stdin(interruption: Interruption) -> None:
 
 
 @contextmanager
-def progress_bar(asked: bool | None, task: Task) -> Iterator[Callable[[CaptureReader, Any], None] | None]:
+def progress_bar(
+    asked: bool | None, task: Task
+) -> Iterator[Callable[[CaptureReader | MergedReader, Any], None] | None]:
     """A bar on stderr: bytes, frames, drops; nothing when stderr is no terminal, unless asked for."""
     if asked is False or (asked is None and not sys.stderr.isatty()):
         yield None
@@ -196,7 +199,7 @@ def progress_bar(asked: bool | None, task: Task) -> Iterator[Callable[[CaptureRe
     with Progress(*columns, console=Console(stderr=True), transient=asked is None) as progress:
         bar = progress.add_task(task.scenario.policy.name, total=None, frames=0, drops=0)
 
-        def advance(reader: CaptureReader, m: Any) -> None:
+        def advance(reader: CaptureReader | MergedReader, m: Any) -> None:
             progress.update(
                 bar,
                 total=reader.size,

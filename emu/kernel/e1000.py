@@ -83,7 +83,7 @@ def missed(m: Machine, d: int, p: Packet, reason: int) -> None:
 def e1000_receive_frame(m: Machine, d: int, p: Packet, seq: int) -> bool:
     """A frame arrives: DMA into the next descriptors, or it is missed; whether it is in the ring now."""
     dev = m.dev[d]
-    if p.segments == 1 and p.length > longest_frame(m, d):
+    if p.segments == 1 and p.length - p.link_excess > longest_frame(m, d):
         dev.rx_length_errors += 1
         missed(m, d, p, RX_LENGTH)
         return False

@@ -59,6 +59,7 @@ class Packet:
 
     frame: int  # from 1, as in the capture
     packet_id: int  # epb_packetid of the capture, else the frame number
+    own_id: int  # 1: packet_id is the capture's
     iface: int  # index of the capture's interface (all sections counted through)
     file_time_ns: int  # as the capture says
     offset: int  # of the first byte, in the window
@@ -66,6 +67,9 @@ class Packet:
     length: int  # bytes on the wire, without FCS
     direction: int  # DIR_*
     linktype: int  # of its interface; wire.headers says which are dissected
+    link_excess: int  # bytes by which the capture's link-layer header is longer than Ethernet's
+    fcs_bytes: int  # of the frame check sequence that followed the frame on the wire, as far as the capture says
+    fcs_caplen: int  # bytes of it that the capture holds, behind the frame
 
     time_ns: int  # arrival at the NIC: the file's time, clamped to the running maximum, or paced
     dev: int  # the device that it arrives on

@@ -52,3 +52,19 @@ def put_le32(out: bytearray, at: int, value: int) -> None:
     out[at + 1] = value >> 8 & 0xFF
     out[at + 2] = value >> 16 & 0xFF
     out[at + 3] = value >> 24 & 0xFF
+
+
+def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
+    """Copy bytes from one buffer into another."""
+    out[at : at + length] = octets[start : start + length]
+
+
+def _copy_octets_compiled(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
+    """The same for numba: a loop over whole slices becomes vector moves, a slice assignment does not."""
+    target = out[at : at + length]
+    source = octets[start : start + length]
+    for index in range(len(target)):
+        target[index] = source[index]
+
+
+copy_octets.compiled_twin = _copy_octets_compiled  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from engine_pair import engine_named
 
 from emu.capture.compression import Readable, Source
+from emu.capture.merge import MergedReader
 from emu.capture.reader import CaptureReader
 from emu.engine.plain import Engine
 from emu.kernel.machine import Packet
@@ -35,6 +36,9 @@ class Frame(NamedTuple):
     length: int
     direction: int
     octets: bytes
+    linktype: int
+    fcs_bytes: int
+    fcs_caplen: int
 
 
 class Dribble(io.RawIOBase):
@@ -59,13 +63,13 @@ def column(rows: Any, at: int, name: str) -> int:
     return int(row[name]) if hasattr(row, "dtype") else getattr(row, name)
 
 
-def frame_at(reader: CaptureReader, rows: Any, at: int) -> Frame:
+def frame_at(reader: CaptureReader | MergedReader, rows: Any, at: int) -> Frame:
     offset = column(rows, at, "offset")
     octets = bytes(reader.octets[offset : offset + column(rows, at, "caplen")])
-    return Frame(octets=octets, **{name: column(rows, at, name) for name in Frame._fields[:-1]})
+    return Frame(octets=octets, **{name: column(rows, at, name) for name in Frame._fields if name != "octets"})
 
 
-def play(reader: CaptureReader, engine: Engine, limit: int = 64, keep: int = 0) -> list[Frame]:
+def play(reader: CaptureReader | MergedReader, engine: Engine, limit: int = 64, keep: int = 0) -> list[Frame]:
     """Read all frames; the last `keep` of them are held over each further read, and must stay the same."""
     rows = engine.rows(Packet, limit)
     frames: list[Frame] = []
@@ -132,6 +136,7 @@ def idb(
     tsresol: int | None = None,
     tsoffset: int | None = None,
     noise: Iterable[tuple[int, bytes]] = (),
+    fcslen: int | None = None,
 ) -> bytes:
     pairs = list(noise)
     if name:
@@ -140,6 +145,8 @@ def idb(
         pairs.append((9, bytes([tsresol])))
     if tsoffset is not None:
         pairs.append((14, struct.pack(order + "q", tsoffset)))
+    if fcslen is not None:
+        pairs.append((13, bytes([fcslen])))
     return block(order, IDB, struct.pack(order + "HHI", linktype, 0, snaplen) + options(order, pairs))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pcapng
 import pytest
+from capture_kit import play_bytes
 from engine_pair import NAMES, engine_named, packets
 from external_tools import run
 from hypothesis import given, settings
@@ -44,7 +45,7 @@ def capture(frames: list[tuple[bytes, dict[str, int]]]) -> tuple[list[dict[str, 
     window, rows = bytearray(b"before"), []
     for number, (octets, columns) in enumerate(frames, 1):
         row = {"frame": number, "packet_id": number, "file_time_ns": START_NS + number * 1000}
-        row |= {"offset": len(window), "caplen": len(octets), "length": len(octets)}
+        row |= {"offset": len(window), "caplen": len(octets), "length": len(octets), "linktype": 1}
         row |= {"verdict": dr.DELIVERED} | columns
         window += octets
         rows.append(row)
@@ -66,7 +67,7 @@ def write(
         writer = AnnotatedWriter(output, chosen, **given)
         table, view = packets(chosen, rows), chosen.view(window)
         for first in range(0, len(rows), batch):
-            writer.write(table, first, min(first + batch, len(rows)), view)
+            writer.write(table, first, min(first + batch, len(rows)), view, oops_bug=11)
         writer.close(incomplete)
     return path.read_bytes()
 
@@ -88,6 +89,10 @@ def story() -> list[tuple[bytes, dict[str, int]]]:
 LONG = (
     "emu verdict=dropped reason=PFMEMALLOC point=tcp_v4_rcv rule=2005 policy=phillips-v5 memalloc=0 from_reserve=1 "
     "pfmemalloc=0 reserve_used=12 cap=50 free_pages=197 floor_pages=256 ring_free=3 culprit=1"
+)
+LONG_OOPS = (
+    "emu verdict=oops policy=phillips-v5 memalloc=0 from_reserve=0 pfmemalloc=0 reserve_used=0 cap=0 free_pages=0 "
+    "floor_pages=0 ring_free=0 culprit=0"
 )
 LONG_NIC = (
     "emu verdict=dropped reason=RX_MISSED cause=DEVICE_CAP point=nic policy=phillips-v5 memalloc=0 from_reserve=1 "
@@ -196,8 +201,9 @@ def check_against_pcapng(octets: bytes, frames: list[tuple[bytes, dict[str, int]
     epbs = [block for block in with_kind if isinstance(block, pcapng.blocks.EnhancedPacket)]
     assert len(epbs) == len(found) == len(rows)
     for block, row, (frame, _) in zip(epbs, rows, frames, strict=True):
-        dropped = row["verdict"] == dr.DROPPED
-        assert block.interface_id == 2 * max(row.get("dev", 0), 0) + dropped
+        dropped, oops = row["verdict"] == dr.DROPPED, row["verdict"] == dr.OOPS
+        lost = dropped or oops or row["verdict"] == dr.NOT_PLAYED
+        assert block.interface_id == 2 * max(row.get("dev", 0), 0) + lost
         assert block.packet_data == frame
         assert block.packet_len == row["length"]
         assert block.timestamp_high << 32 | block.timestamp_low == max(row["file_time_ns"], 0)
@@ -206,11 +212,13 @@ def check_against_pcapng(octets: bytes, frames: list[tuple[bytes, dict[str, int]
         direction = {machine.PACKET_OUTGOING: 2, machine.PACKET_OTHERHOST: 0}.get(row.get("pkt_type", 0), 1)
         assert block.options.get_raw("epb_flags") == struct.pack("<I", direction)
         comments = block.options.get_all("opt_comment") if "opt_comment" in block.options else []
-        assert len(comments) == (2 if dropped else int(mode == "all"))
-        if comments:
+        story = dropped or oops or mode == "all"
+        assert len(comments) == lost + story
+        if story:
             check_comment(comments[-1], row)
-        if dropped:
-            assert comments[0] == f"DROP {dr.REASONS[row['reason']].name}"
+        if lost:
+            drop = f"DROP {dr.REASONS[row.get('reason', 0)].name}"
+            assert comments[0] == (drop if dropped else "OOPS bug 11" if oops else "NOT PLAYED")
         assert set(block.options) <= {"opt_comment", "epb_flags", "epb_packetid", "epb_queue"}
     statistics = [block for block in with_kind if isinstance(block, pcapng.blocks.InterfaceStatistics)]
     assert with_kind[-4:] == statistics
@@ -238,7 +246,11 @@ def check_comment(comment: str, row: dict[str, int]) -> None:
 def test_comments_in_full(written: Path) -> None:
     epbs = [b for b in scan(written.read_bytes()) if isinstance(b, pcapng.blocks.EnhancedPacket)]
     said = [b.options.get_all("opt_comment") if "opt_comment" in b.options else [] for b in epbs]
-    assert said == [[], ["DROP PFMEMALLOC", LONG], ["DROP RX_MISSED", LONG_NIC], [], [], [], []]
+    assert said[:5] == [[], ["DROP PFMEMALLOC", LONG], ["DROP RX_MISSED", LONG_NIC], [], []]
+    assert [len(comments) for comments in said[5:]] == [2, 1]
+    assert said[5][0] == "OOPS bug 11"
+    assert said[5][1].startswith("emu verdict=oops policy=phillips-v5 memalloc=0 ")
+    assert said[6] == ["NOT PLAYED"]
 
 
 def test_scapy_reads_comments_interface_and_time(written: Path) -> None:
@@ -261,8 +273,8 @@ def test_tshark_shows_every_field(written: Path) -> None:
         f"3|eth1-drop|3|0x00000001|0|1514|44|1700000000.123459789|DROP RX_MISSED;{LONG_NIC}",
         "4|eth0|4|0x00000002|0|45|45|1700000000.123460789|",
         "5|eth1|1099511627776|0x00000001|0|42|42|1700000000.123461789|",
-        "6|eth0|6|0x00000001|0|0|0|0.000000000|",
-        "7|eth0|7|0x00000001|0|42|42|1700000000.123463789|",
+        f"6|eth0-drop|6|0x00000001|0|0|0|0.000000000|OOPS bug 11;{LONG_OOPS}",
+        "7|eth0-drop|7|0x00000001|0|42|42|1700000000.123463789|NOT PLAYED",
     ]
 
 
@@ -271,7 +283,8 @@ def test_tshark_shows_every_field(written: Path) -> None:
     [
         ('frame.comment contains "reason=PFMEMALLOC"', "2"),
         ('frame.interface_name == "eth1-drop"', "3"),
-        ('frame.interface_description contains "dropped"', "2 3"),
+        ('frame.interface_description contains "dropped"', "2 3 6 7"),
+        ('frame.comment contains "OOPS"', "6"),
         ("frame.packet_id == 0x10000000000", "5"),
     ],
 )
@@ -292,7 +305,7 @@ def statistics(path: Path) -> list[list[str]]:
 
 def test_wiresharks_file_dissector_reads_the_statistics(written: Path) -> None:
     received, nic, kernel, delivered = statistics(written)
-    assert received == ["2", "1", "1", "1"]  # eth0, eth0-drop, eth1, eth1-drop
+    assert received == ["1", "2", "1", "1"]  # eth0, eth0-drop, eth1, eth1-drop
     assert nic == ["0", "0", "0", "1"]
     assert kernel == ["0", "1", "0", "0"]
     assert delivered == ["1", "0", "0", "0"]
@@ -302,8 +315,8 @@ def test_statistics_have_the_times_of_their_interface(written: Path) -> None:
     found = [b for b in scan(written.read_bytes()) if isinstance(b, pcapng.blocks.InterfaceStatistics)]
     times = [(b.options.get_raw("isb_starttime"), b.options.get_raw("isb_endtime")) for b in found]
     said = [tuple(high << 32 | low for high, low in (struct.unpack("<II", t) for t in pair)) for pair in times]
-    assert said[0] == (0, START_NS + 7000)
-    assert said[1] == (START_NS + 2000, START_NS + 2000)
+    assert said[0] == (START_NS + 1000, START_NS + 4000)
+    assert said[1] == (0, START_NS + 7000)
 
 
 def test_capinfos_tells_two_interfaces_per_device(written: Path) -> None:
@@ -313,7 +326,7 @@ def test_capinfos_tells_two_interfaces_per_device(written: Path) -> None:
     assert "Capture application: emu" in printed
     assert printed.count("Name = eth") == printed.count("Number of stat entries = 1") == 4
     assert printed.count("Time resolution = 0x09") == 4
-    for packets_of in (4, 1, 1, 1):
+    for packets_of in (2, 3, 1, 1):
         assert f"Number of packets = {packets_of}" in printed
 
 
@@ -376,7 +389,7 @@ def test_incomplete_is_a_comment_of_the_first_statistics(tmp_path: Path) -> None
     found = [b for b in scan(path.read_bytes()) if isinstance(b, pcapng.blocks.InterfaceStatistics)]
     assert found[0].options["opt_comment"] == "incomplete: interrupted after frame 7"
     assert "opt_comment" not in found[1].options
-    assert statistics(path)[0] == ["2", "1", "1", "1"]
+    assert statistics(path)[0] == ["1", "2", "1", "1"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -392,6 +405,10 @@ def test_incomplete_is_a_comment_of_the_first_statistics(tmp_path: Path) -> None
         {"verdict": dr.DROPPED, "reason": dr.NO_REASON},
         {"cause": 99},
         {"point": 99},
+        {"linktype": 105},
+        {"linktype": -1},
+        {"fcs_caplen": 1 << 30},
+        {"fcs_caplen": -1},
         {"caplen": 1 << 30},
         {"caplen": -1},
         {"offset": -1},
@@ -418,6 +435,57 @@ def test_too_long_names_and_comments_are_told(tmp_path: Path) -> None:
         write(tmp_path / "x", [], policy="p" * 256)
     with pytest.raises(UsageError, match=r"65536 bytes; a pcapng option holds 65535$"):
         write(tmp_path / "x", [], comments=["c" * 65_536])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_a_further_link_type_has_a_pair_of_its_own(tmp_path: Path, name: str, batch: int) -> None:
+    path = tmp_path / "links.pcapng"
+    cooked = bytes(14) + b"\x08\x00" + FRAME[14:]
+    frames = [
+        (cooked, {"linktype": 113}),
+        (FRAME, {"dev": 1}),
+        (cooked, {"linktype": 113, "dev": 1} | {**DROP, "dev": 1}),
+        (cooked, DROP | {"linktype": 113}),
+        (FRAME[14:], {"linktype": 101}),
+        (FRAME, DROP | {"dev": 1}),
+    ]
+    write(path, frames, name, batch)
+    printed = run("tshark", "-r", path, "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
+    assert printed.split() == [
+        word
+        for interface in ("eth0", "eth1.ether", "eth1-drop", "eth0-drop", "eth0.raw", "eth1.ether-drop")
+        for word in (interface, "10.0.0.1")
+    ]
+    descriptions = [b for b in scan(path.read_bytes()) if isinstance(b, pcapng.blocks.InterfaceDescription)]
+    assert {description.snaplen for description in descriptions} == {annotate.SNAPLEN}
+    assert [description.link_type for description in descriptions] == [113] * 4 + [1] * 2 + [101] * 2
+
+
+def test_a_capture_of_one_link_type_is_read_by_tcpdump(tmp_path: Path) -> None:
+    """Its devices have no interface of another one, whoever gets frames at all."""
+    for linktype, header in ((113, bytes(14) + b"\x08\x00"), (276, b"\x08\x00" + bytes(18)), (228, b"")):
+        path = tmp_path / f"{linktype}.pcapng"
+        frame = header + FRAME[14:]
+        write(path, [(frame, {"linktype": linktype}), (frame, DROP | {"linktype": linktype})])
+        assert run("tcpdump", "-nn", "-r", path, "--count").startswith("2 packets")
+        assert run("tshark", "-r", path, "-T", "fields", "-e", "udp.dstport").split() == ["53", "53"]
+
+
+def test_check_sequences_stay_behind_their_frames(tmp_path: Path) -> None:
+    path = tmp_path / "fcs.pcapng"
+    fcs = {"caplen": len(FRAME), "length": len(FRAME), "fcs_bytes": 4, "fcs_caplen": 4}
+    write(path, [(FRAME + b"\1\2\3\4", fcs), (FRAME, {"fcs_bytes": 4}), (FRAME, {})])
+    frames, reader = play_bytes(path.read_bytes(), "plain")
+    assert [(f.caplen, f.length, f.fcs_bytes, f.fcs_caplen) for f in frames] == [
+        (len(FRAME), len(FRAME), 4, 4),
+        (len(FRAME), len(FRAME), 4, 0),
+        (len(FRAME), len(FRAME), 0, 0),
+    ]
+    assert reader.damage is None
+    assert bytes(scan(path.read_bytes())[5].packet_data) == FRAME + b"\1\2\3\4"
+    printed = run("tshark", "-r", path, "-T", "fields", "-e", "frame.len", "-e", "eth.fcs")
+    assert printed.split("\n")[0].split() == [str(len(FRAME) + 4), "0x01020304"]
 
 
 def test_pair_of_folds_both_interfaces_into_one_device() -> None:

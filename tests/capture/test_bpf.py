@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_pair import engine_named
+from engine_pair import NAMES, engine_named
 from external_tools import run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emu.capture import bpf
-from emu.capture.bpf import Program, bpf_run, compile_filter
+from emu.capture.bpf import Filter, Program, bpf_run, compile_filter
+from emu.capture.linktype import linktype_index
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 
@@ -82,7 +83,7 @@ def emu_says(name: str, program: Program, frame: bytes, length: int) -> int:
     margin = b"\xff\x08\x00\x45" * 4
     octets = bytearray(margin + frame + margin)
     run_filter, loaded = engine_named(name).function(bpf_run), loaded_program(name, program)
-    return run_filter(loaded, engine_named(name).view(octets), len(margin), len(frame), length)
+    return run_filter(loaded, 0, engine_named(name).view(octets), len(margin), len(frame), length)
 
 
 LOADED: dict[tuple[str, Program], Any] = {}
@@ -176,7 +177,7 @@ def test_arithmetic_agrees_with_libpcap(
     program = Program("arithmetic", steps)
     run_filter = engine_named(name).function(bpf_run)
     octets = engine_named(name).view(bytearray(8))
-    assert run_filter(program.load(engine_named(name)), octets, 0, 8, 8) == libpcap_says(program, bytes(8), 8)
+    assert run_filter(program.load(engine_named(name)), 0, octets, 0, 8, 8) == libpcap_says(program, bytes(8), 8)
 
 
 @pytest.mark.parametrize("pcap", PCAPS, ids=lambda pcap: pcap.name)
@@ -187,9 +188,43 @@ def test_as_many_frames_as_tcpdump_prints(expression: str, pcap: Path) -> None:
     loaded, octets = program.load(PlainEngine()), pcap.read_bytes()
     accepted, at = 0, 24
     for frame, length in frames:
-        accepted += bpf_run(loaded, octets, at + 16, len(frame), length) != 0
+        accepted += bpf_run(loaded, 0, octets, at + 16, len(frame), length) != 0
         at += 16 + len(frame)
     assert accepted == sum(not line.startswith(("\t", " ")) for line in printed.splitlines())
+
+
+HEADERS = {
+    1: bytes(12) + b"\x08\x00",
+    0: (2).to_bytes(4, "little"),
+    108: (2).to_bytes(4, "big"),
+    101: b"",
+    12: b"",
+    14: b"",
+    228: b"",
+    113: bytes(14) + b"\x08\x00",
+    276: b"\x08\x00" + bytes(18),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_filter_has_a_program_for_every_link_type_that_is_met(name: str) -> None:
+    engine, packet = engine_named(name), bytes.fromhex("4500001c 00010000 40110000 0a000001 0a000002 00350035 00080000")
+    for expression, expected in (("udp port 53", True), ("tcp", False), ("host 10.0.0.2", True)):
+        chosen = Filter(expression)
+        assert chosen.meet([1, 113, 9999])
+        assert chosen.meet(HEADERS)
+        assert not chosen.meet(HEADERS)
+        program = chosen.load(engine)
+        for linktype, header in HEADERS.items():
+            frame = header + packet
+            start = chosen.starts[linktype_index(linktype)]
+            found = engine.function(bpf_run)(program, start, engine.view(bytearray(frame)), 0, len(frame), len(frame))
+            assert (found != 0) == expected, (expression, linktype)
+
+
+def test_a_filter_that_a_link_type_cannot_have_names_it() -> None:
+    with pytest.raises(UsageError, match=r"^--filter 'ether host 1:2:3:4:5:6': .* \(for frames of LINKTYPE_RAW\)$"):
+        Filter("ether host 1:2:3:4:5:6").meet([101])
 
 
 @pytest.mark.parametrize("pcap", PCAPS, ids=lambda pcap: pcap.name)
@@ -199,7 +234,7 @@ def test_compiled_and_libpcap_agree_on_every_frame_of_our_captures(pcap: Path) -
     for number, (frame, length) in enumerate(records(pcap)):
         program = PROGRAMS[number % len(PROGRAMS)]
         loaded = loaded_program("compiled", program)
-        assert run_filter(loaded, octets, at + 16, len(frame), length) == libpcap_says(program, frame, length)
+        assert run_filter(loaded, 0, octets, at + 16, len(frame), length) == libpcap_says(program, frame, length)
         at += 16 + len(frame)
 
 

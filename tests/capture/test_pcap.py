@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.utils import RawPcapReader
 
+from emu.capture.linktype import PLAYED
 from emu.capture.reader import open_capture
 from emu.errors import CaptureError
 
@@ -39,7 +40,7 @@ def test_what_is_written_is_read(
         ticks = ns if nanos else ns // 1000
         time_ns = seconds * NS + (ns if nanos else ns // 1000 * 1000)
         data += pcap_record(octets, seconds, ticks, len(octets) + cut, order, tail)
-        expected.append(Frame(number, number, 0, time_ns, len(octets), len(octets) + cut, 0, octets))
+        expected.append(Frame(number, number, 0, time_ns, len(octets), len(octets) + cut, 0, octets, 1, 0, 0))
 
     frames, reader = play_bytes(data, engine, window, most)
 
@@ -84,14 +85,47 @@ def test_a_length_below_caplen_counts_as_caplen(engine: str) -> None:
 
 
 def test_fcs_bits_are_no_part_of_the_link_type() -> None:
-    frames, reader = play_bytes(pcap_header(linktype=0x24000001) + pcap_record(b"abcd"), "plain")
-    assert len(frames) == 1
-    assert reader.interfaces[0].linktype == 1
+    for word, fcs in ((0x24000001, 4), (0x14000001, 2), (0x20000001, 0), (0x04000001, 0), (0x00010001, 0)):
+        frames, reader = play_bytes(pcap_header(linktype=word) + pcap_record(b"abcdef", length=10), "plain")
+        assert [(f.length, f.fcs_bytes) for f in frames] == [(10 - fcs, fcs)]
+        assert reader.interfaces[0].linktype == 1
+        assert reader.interfaces[0].fcs_bytes == fcs
+
+
+@pytest.mark.parametrize("engine", NAMES)
+@pytest.mark.parametrize(
+    ("captured", "length", "frame", "behind"),
+    [(64, 64, 60, 4), (62, 64, 60, 2), (60, 64, 60, 0), (40, 64, 40, 0), (3, 3, 0, 3), (0, 0, 0, 0)],
+)
+def test_a_frame_check_sequence_is_behind_the_frame(
+    engine: str, captured: int, length: int, frame: int, behind: int
+) -> None:
+    """What the capture holds of it is told, and it counts for no length."""
+    data = pcap_header(linktype=0x24000001) + pcap_record(bytes(captured), length=length)
+    frames, _ = play_bytes(data, engine)
+    assert [(f.caplen, f.fcs_caplen, f.length + f.fcs_bytes) for f in frames] == [(frame, behind, length)]
+
+
+@pytest.mark.parametrize("engine", NAMES)
+def test_kuznetzovs_packet_type_is_the_direction(engine: str) -> None:
+    records = b"".join(
+        pcap_record(b"abcd", tail=bytes([1, 0, 0, 0, 8, 0, kind, 0])) for kind in (0, 1, 2, 3, 4, 5, 255)
+    )
+    frames, _ = play_bytes(pcap_header(magic=0xA1B2CD34) + records, engine)
+    assert [f.direction for f in frames] == [1, 1, 1, 1, 2, 0, 0]
+
+
+@pytest.mark.parametrize("engine", NAMES)
+@pytest.mark.parametrize("linktype", PLAYED)
+def test_rows_know_their_link_type(engine: str, linktype: int) -> None:
+    frames, reader = play_bytes(pcap_header(linktype=linktype) + pcap_record(b"abcd"), engine)
+    assert [f.linktype for f in frames] == [linktype]
+    assert reader.interfaces[0].linktype == linktype
 
 
 def test_another_link_type_is_refused_at_once() -> None:
-    with pytest.raises(CaptureError, match=r"test: its frames have link type 113 \(LINKTYPE_LINUX_SLL\)"):
-        play_bytes(pcap_header(linktype=113), "plain")
+    with pytest.raises(CaptureError, match=r"test: its frames have link type 105 \(LINKTYPE_IEEE802_11\)"):
+        play_bytes(pcap_header(linktype=105), "plain")
 
 
 def test_another_version_is_damage() -> None:

@@ -99,13 +99,44 @@ def captures(draw: st.DrawFn) -> tuple[bytes, list[Frame], list[str], int]:
                     data += epb(octets, ticks, iface, length + cut, order, pairs)
                 direction = flags
                 frames.append(
-                    Frame(number, packet_id, ifaces + iface, last, len(octets), length + cut, direction, octets)
+                    Frame(
+                        number, packet_id, ifaces + iface, last, len(octets), length + cut, direction, octets, 1, 0, 0
+                    )
+                    if what != FRAME
+                    else with_fcs(number, packet_id, ifaces + iface, last, length + cut, direction, octets)
                 )
         ifaces += len(clocks)
     return data, frames, all_comments, skipped
 
 
 IDB_, FRAME, SIMPLE, OLD, OTHER = range(5)
+
+
+def with_fcs(number: int, packet_id: int, iface: int, ns: int, length: int, direction: int, octets: bytes) -> Frame:
+    """A frame whose last three bytes on the wire are a frame check sequence, as flags of 0x60 say."""
+    fcs = min(3, length)
+    caplen = min(len(octets), length - fcs)
+    held = len(octets) - caplen
+    return Frame(number, packet_id, iface, ns, caplen, length - fcs, direction, octets[:caplen], 1, fcs, held)
+
+
+@pytest.mark.parametrize("engine", NAMES)
+@pytest.mark.parametrize(
+    ("fcslen", "flags", "fcs"),
+    [(None, 0, 0), (32, 0, 4), (16, 4 << 5, 4), (32, 2 << 5, 2), (4, 0, 0), (0, 15 << 5, 15)],
+)
+def test_the_length_of_the_check_sequence_is_in_bits_or_in_octets(
+    engine: str, fcslen: int | None, flags: int, fcs: int
+) -> None:
+    """if_fcslen counts bits, epb_flags octets, and what a packet says of itself holds."""
+    pairs = [(2, struct.pack("<I", flags | 1))]
+    data = shb() + idb(fcslen=fcslen) + epb(bytes(64), length=100, pairs=pairs) + epb(bytes(64), pairs=pairs)
+    frames, reader = play_bytes(data, engine)
+    assert [(f.length, f.caplen, f.fcs_bytes, f.fcs_caplen) for f in frames] == [
+        (100 - fcs, 64, fcs, 0),
+        (64 - fcs, 64 - fcs, fcs, fcs),
+    ]
+    assert reader.interfaces[0].fcs_bytes == (fcslen or 0) // 8
 
 
 @pytest.mark.parametrize("engine", NAMES)
@@ -187,13 +218,13 @@ def test_python_pcapng_agrees_on_sections_and_options(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", NAMES)
 def test_frames_before_another_link_type_are_delivered(engine: str) -> None:
-    data = shb() + idb() + idb(linktype=276) + epb(b"abc") + epb(b"def", iface=1)
+    data = shb() + idb() + idb(linktype=105) + epb(b"abc") + epb(b"def", iface=1)
     made = engine_named(engine)
     reader = CaptureReader(source_of(data), "test", made)
     rows = made.rows(Packet, 8)
     assert reader.read(rows, 0, 8) == 1
     for _ in range(2):
-        with pytest.raises(CaptureError, match=r"link type 276 \(LINKTYPE_LINUX_SLL2\), expected 1"):
+        with pytest.raises(CaptureError, match=r"link type 105 \(LINKTYPE_IEEE802_11\), expected Ethernet"):
             reader.read(rows, 0, 8)
 
 

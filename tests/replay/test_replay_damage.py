@@ -74,14 +74,14 @@ def test_a_damaged_gzip_stream_is_played_up_to_the_damage(tmp_path: Path) -> Non
     [
         (b"", "it is empty"),
         (b"%PDF-1.7\n", "expected a pcap or pcapng file"),
-        (b"\x04\x22\x4d\x18" + bytes(60), "compressed with lz4"),
-        (pcap([])[:-4] + (113).to_bytes(4, "little") + bytes(60), "LINUX_SLL"),
+        (b"BZh9" + bytes(60), "compressed with bzip2"),
+        (pcap([])[:-4] + (105).to_bytes(4, "little") + bytes(60), "IEEE802_11"),
         (pcap([])[:10], "byte 0: "),
         (pcap(FRAMES)[: HEADER + 5], f"byte {HEADER}: "),
     ],
 )
 def test_what_cannot_be_read_at_all_leaves_nothing_behind(tmp_path: Path, capture: bytes, said: str) -> None:
-    """Empty, no capture, lz4, another link type, or cut before the first frame: an error and no output."""
+    """Empty, no capture, bzip2, another link type, or cut before the first frame: an error and no output."""
     with pytest.raises(CaptureError) as error:
         played(capture, outputs=outputs_in(tmp_path, record=True))
     assert error.value.exit_code == Exit.CAPTURE

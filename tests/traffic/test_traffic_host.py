@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from traffic_kit import kit
 
+from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.kernel.machine import (
@@ -16,8 +17,9 @@ from emu.kernel.machine import (
     PACKET_OUTGOING,
     Packet,
 )
-from emu.traffic.arrivals import Feed, packet_type
+from emu.traffic.arrivals import packet_type
 from emu.traffic.host import Host, mac_text
+from emu.traffic.inlets import Inlet
 
 A, B, C = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
 INBOUND, OUTBOUND = 1, 2
@@ -129,7 +131,7 @@ def test_an_address_is_found_as_destination_and_in_arp() -> None:
 def test_a_host_that_is_none_is_refused(asked: str) -> None:
     """An address that no frame has, or no address at all: one line that says what was expected."""
     with pytest.raises(
-        UsageError, match=r"^--host .*: (expected an IPv4 address or a MAC|no frame among the first 1 )"
+        UsageError, match=r"^--host .*: (expected an IPv4 or IPv6 address, or a MAC|no frame among the first 1 )"
     ):
         host_of([frame(A, B)], asked)
 
@@ -175,6 +177,7 @@ def type_of(octets: bytes) -> int:
     engine = PlainEngine()
     p: Any = Packet()
     p.caplen = p.length = len(octets)
-    feed: Any = engine.new(Feed)
-    feed.host_mac = int(B.replace(":", ""), 16)
-    return packet_type(feed, p, octets)
+    p.linktype = LINKTYPE_ETHERNET
+    inlet: Any = engine.new(Inlet)
+    inlet.host_mac = int(B.replace(":", ""), 16)
+    return packet_type(inlet, p, octets)
