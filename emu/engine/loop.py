@@ -66,6 +66,7 @@ def forget_verdict(p: Packet) -> None:
     p.point = 0
     p.rule = RULE_NONE
     p.decided_ns = 0
+    p.skb_dev = NONE
     p.sk = NONE
     p.memalloc = 0
     p.from_reserve = 0
