@@ -321,16 +321,18 @@ def writers(scenario: Scenario) -> str:
 def _read_toml(path: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
-        return tomllib.loads(text), key_lines(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot read the scenario: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; a scenario is a TOML file") from None
+    try:
+        return tomllib.loads(text), key_lines(text)
     except RecursionError:
         raise UsageError(f"{path}: not TOML: nested too deeply") from None
     except ValueError as error:  # tomllib's own error, or an impossible date or number
         where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        raise ScenarioError([Problem(path, int(where[1]) if where else 0, "", f"not TOML: {error}")]) from None
+        line = int(where[1]) if where else text.count("\n") + 1 if "end of document" in str(error) else 0
+        raise ScenarioError([Problem(path, line, "", f"not TOML: {error}")]) from None
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> tuple[str | int, ...]:

@@ -201,13 +201,7 @@ def expected(described: Any) -> str:
 
 def _noun(kind: Any, article: bool = False) -> str:
     if isinstance(kind, inspect.LiteralType):
-        return (
-            ("one of" if len(kind.values) > 1 else "")
-            if article
-            else "word"
-            if isinstance(kind.values[0], str)
-            else "integer"
-        )
+        return "" if article else "word" if isinstance(kind.values[0], str) else "integer"
     if isinstance(kind, inspect.ListType):
         inside = _bare(kind.item_type)[0]
         return ("an array of " if article else "array of ") + ("tables" if _is_struct(inside) else f"{_noun(inside)}s")
@@ -230,7 +224,7 @@ def _is_struct(kind: Any) -> bool:
 def range_of(kind: Any) -> str:
     """The bounds of a type in words, or nothing."""
     if isinstance(kind, inspect.LiteralType):
-        return ", ".join(map(str, kind.values))
+        return f"{'one of ' if len(kind.values) > 1 else ''}{', '.join(map(str, kind.values))}"
     if isinstance(kind, inspect.StrType):
         return f"matching {kind.pattern}" if kind.pattern else ""
     if isinstance(kind, inspect.ListType):
