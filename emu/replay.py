@@ -101,7 +101,7 @@ class Replay:
             feed,
             {
                 "checksums": CHECKSUMS.index(replay.checksums),
-                "device": self._device(),
+                "given_dev": self._device(),
                 "offload": OFFLOADS.index(replay.offload),
                 "mtu": JUMBO_MTU if replay.offload == "jumbo" else self.task.scenario.device[self._device()].mtu,
                 "filter_length": filter_length,

@@ -42,7 +42,7 @@ class Feed:
     checksums: int  # wire.headers CHECKSUMS_*
     offload: int  # OFFLOAD_*
     mtu: int
-    device: int  # the one that all frames arrive on
+    given_dev: int  # the device that all frames arrive on
     filter_length: int  # instructions of the BPF program; 0: no filter
     pace: int
     rate_over: int
@@ -120,7 +120,7 @@ def prepare(feed: Feed, rows: Any, first: int, last: int, octets: Octets, progra
         p = rows[i]
         filtered = feed.filter_length > 0 and bpf_run(program, octets, p.offset, p.caplen, p.length) == 0
         set_time(feed, p, filtered)
-        p.dev = feed.device
+        p.dev = feed.given_dev
         p.segments = 1
         if filtered:
             p.pkt_type = PACKET_FILTERED

@@ -212,6 +212,8 @@ def test_an_input_is_not_overwritten(tmp_path: Path, option: str) -> None:
     (tmp_path / "s.toml").write_text("")
     for name in ("in.pcap", "link.pcap"):
         assert "would overwrite the input" in refused("replay", "in.pcap", option, name, code=USAGE, cwd=tmp_path)
+        given = ("replay", "--device", "eth1=in.pcap", option, name)
+        assert "would overwrite the input" in refused(*given, code=USAGE, cwd=tmp_path)
     line = refused("replay", "in.pcap", "--scenario", "s.toml", option, "s.toml", code=USAGE, cwd=tmp_path)
     assert "would overwrite the input" in line
     assert (tmp_path / "in.pcap").read_bytes() == octets

@@ -34,4 +34,8 @@ def one_input(octets: bytes) -> None:
     except UsageError as error:
         assert "\n" not in str(error)
         return
-    assert outcome.machine.total.frames == FRAMES
+    m = outcome.machine
+    assert m.total.frames == FRAMES
+    for zone in range(m.zones):
+        assert 0 <= m.zone[zone].other_pages <= m.zone[zone].present_pages
+        assert 0 <= m.zone[zone].free_pages <= m.zone[zone].present_pages

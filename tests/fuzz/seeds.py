@@ -100,7 +100,14 @@ def streams() -> dict[str, bytes]:
     )
     rest = b'["read", 9, 1000080000, 1, 2]\n["pages", 9, 1000080000, 1, 5]\n["pages", 9, 1000080001, 1, -5]\n'
     timers = b'["reap", 12, 2000000000, 0, 0]\n["tick", 12, 2000000000, 0, 0]\n["context", 12, 2000000000, 0, 0]\n'
-    return {"polls": first, "memory": first + rest, "timers": timers, "header": b'{"emu_events": 1}\n' + rest}
+    not_held = b'["pages", 3, 1000010000, 1, 7]\n["pages", 3, 1000010000, 1, -16777216]\n'
+    return {
+        "pages-not-held": not_held,
+        "polls": first,
+        "memory": first + rest,
+        "timers": timers,
+        "header": b'{"emu_events": 1}\n' + rest,
+    }
 
 
 def main() -> None:
