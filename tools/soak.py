@@ -187,6 +187,8 @@ def main() -> int:
             again = f"{sys.executable} {__file__} --seed {seed} --runs 1" + " --plain-only" * asked.plain_only
             print(f"seed {seed}: {type(error).__name__}: {error}\nagain with: {again}")
             return 1
+        if runs == 0:
+            until = time.monotonic() + asked.seconds  # what was compiled until now is not soaked
         runs, refused, frames = runs + (compared > 0), refused + (compared == 0), frames + compared
         seed += 1
     print(f"{runs} runs of {frames} frames agree; {refused} scenarios were refused")

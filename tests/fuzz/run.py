@@ -36,7 +36,7 @@ def fuzz_here(target: str, seconds: int, folder: Path) -> None:
     """Fuzz in this process until the time is over; does not return."""
     import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-    with atheris.instrument_imports(include=["emu"]):
+    with atheris.instrument_imports(include=["emu", f"fuzz_{target}"]):
         harness = importlib.import_module(f"fuzz_{target}")
     found = folder / "corpus"
     found.mkdir(exist_ok=True)
@@ -44,8 +44,9 @@ def fuzz_here(target: str, seconds: int, folder: Path) -> None:
         f"-max_total_time={seconds}",
         f"-timeout={INPUT_SECONDS}",
         f"-max_len={LONGEST}",
-        f"-artifact_prefix={folder}/crash-",
+        f"-artifact_prefix={folder}/found-",
         "-rss_limit_mb=2048",
+        "-use_value_profile=1",
         "-print_final_stats=1",
     )
     atheris.Setup([sys.argv[0], *options, str(found), str(CORPUS / target)], harness.one_input)
@@ -67,7 +68,7 @@ def fuzz(target: str, seconds: int, folder: Path) -> list[Path]:
         except BaseException:
             child.kill()
             raise
-    crashes = sorted(folder.glob("crash-*"))
+    crashes = sorted(folder.glob("found-*"))
     lines = log.read_text(errors="replace").splitlines()
     runs = next((line.split()[-1] for line in lines if "number_of_executed_units" in line), "?")
     print(f"{target}: {runs} inputs in {seconds} s, {len(crashes)} found", flush=True)
