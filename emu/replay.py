@@ -16,9 +16,8 @@ from typing import Any
 import emu
 from emu.capture.annotate import AnnotatedWriter
 from emu.capture.bpf import Filter
-from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.capture.merge import MergedReader
-from emu.capture.output import PARTIAL, STDOUT, OutputFile
+from emu.capture.output import STDOUT, OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
 from emu.engine.plain import Engine
@@ -34,8 +33,10 @@ from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.events import EventReader, EventWriter
 from emu.traffic.host import Host, choose_host
 from emu.traffic.inlets import Inlet, device_table
+from emu.verdicts.expect import refuse_impossible
 from emu.verdicts.log import LogWriter
-from emu.wire.headers import CHECKSUMS
+from emu.verdicts.summary import summarise
+from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
 HOST_FRAMES = 1024  # how many frames decide which end is the host
 EVENT_LOG = 1 << 16
@@ -80,7 +81,7 @@ class Replay:
         self.hosts: dict[int, Host] = {}  # by device
         self.host = Host(0, False, "")  # of the first device that shows frames
         self._meet_interfaces()
-        self.events = EventReader(task.events, engine, len(self.devices)) if task.events else None
+        self.events = self._recorded()
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
         self.room = 2 * max(task.batch, HOST_FRAMES)
@@ -91,6 +92,9 @@ class Replay:
         self.at_event = 0
         self.events_read = 0
         self.first_ns = 0
+        self.oops_frame = 0
+        self.limited = False
+        refuse_impossible(task.expectations, summarise(self._outcome()))
         self._open_outputs(inputs)
 
     def _feed(self) -> Any:
@@ -145,17 +149,23 @@ class Replay:
         if not self.host.because:
             self.host = host
 
+    def _recorded(self) -> EventReader | None:
+        if self.task.events is None:
+            return None
+        return EventReader(self.task.events, self.engine, len(self.devices), self.task.scenario.digest())
+
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         outputs, scenario = self.task.outputs, self.task.scenario
         _refuse_doubles(outputs)
         self.stack = ExitStack()
+        self.opened: list[OutputFile | LogWriter] = []
         self.annotated: AnnotatedWriter | None = None
         self.log: LogWriter | None = None
         self.recorder: EventWriter | None = None
         with self.stack:
             if outputs.write is not None:
                 self.annotated_file = OutputFile(outputs.write, inputs)
-                self.stack.callback(self.annotated_file.abandon)
+                self._opened(self.annotated_file)
             if outputs.log is not None:
                 self.log = LogWriter(
                     outputs.log,
@@ -164,10 +174,10 @@ class Replay:
                     rows=outputs.log_rows,
                     inputs=inputs,
                 )
-                self.stack.callback(self.log.abandon)
+                self._opened(self.log)
             if outputs.record_events is not None:
                 self.recorder_file = OutputFile(outputs.record_events, inputs)
-                self.stack.callback(self.recorder_file.abandon)
+                self._opened(self.recorder_file)
                 self.recorder = EventWriter(self.recorder_file, scenario.digest())
                 self.engine.fill(self.machine.config, {"recording": 1})
             if outputs.write is not None:
@@ -182,6 +192,10 @@ class Replay:
                 )
             self.stack = self.stack.pop_all()
 
+    def _opened(self, output: OutputFile | LogWriter) -> None:
+        self.opened.append(output)
+        self.stack.callback(output.abandon)
+
     def _comments(self) -> list[str]:
         scenario = self.task.scenario
         policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
@@ -191,12 +205,11 @@ class Replay:
         """Play the whole capture; the outputs are complete and in place when this returns."""
         started = time.perf_counter()
         cpu_started = time.process_time()
-        limited = False
         with self.stack, self.interruption:
             while True:
                 wanted = self._wanted()
                 if wanted == 0:
-                    limited = True
+                    self.limited = True
                     break
                 count = self._read(wanted)
                 if count == 0:
@@ -208,6 +221,16 @@ class Replay:
             incomplete = self._incomplete(interrupted)
             self._finish(interrupted)
             self._close_outputs(incomplete)
+        return self._outcome()._replace(
+            incomplete=incomplete,
+            interrupted=interrupted,
+            wall_seconds=time.perf_counter() - started,
+            cpu_seconds=time.process_time() - cpu_started,
+            rss_peak_bytes=rss_peak_bytes(),
+        )
+
+    def _outcome(self) -> Outcome:
+        """How things stand: before the first frame, what a summary will speak of."""
         return Outcome(
             task=self.task,
             machine=self.machine,
@@ -217,14 +240,15 @@ class Replay:
             compression=self.reader.compression,
             interfaces=len(self.reader.interfaces),
             skipped_blocks=self.reader.skipped_blocks,
-            limited=limited,
-            incomplete=incomplete,
+            limited=self.limited,
+            incomplete=None,
             damage=self.reader.damage,
-            interrupted=interrupted,
+            interrupted=False,
             first_ns=self.first_ns,
-            wall_seconds=time.perf_counter() - started,
-            cpu_seconds=time.process_time() - cpu_started,
-            rss_peak_bytes=rss_peak_bytes(),
+            oops_frame=self.oops_frame,
+            wall_seconds=0.0,
+            cpu_seconds=0.0,
+            rss_peak_bytes=0,
         )
 
     def _wanted(self) -> int:
@@ -290,6 +314,8 @@ class Replay:
                 if first == last and not full:
                     break
         if int(m.oops):
+            if int(m.total.oops) + int(m.total.not_played) == 0:
+                self.oops_frame = int(m.total.frames)
             function(end_in_oops)(m, rows, first, last)
         if int(m.limit_hit):
             raise UsageError(
@@ -387,12 +413,12 @@ class Replay:
         """Let the machine run on, then say of the rest that it is in flight."""
         total = self.machine.total
         if int(total.frames) == int(total.filtered) and not interrupted:
-            self._forget_outputs()
+            self._discard_outputs()
             nothing = (
                 f"none of {int(total.frames)} frames matches --filter" if int(total.frames) else "no frame to play"
             )
             raise self.reader.damage or NothingToPlayError(f"{self.task.name}: {nothing}")
-        if int(total.frames) and not interrupted:
+        if int(total.frames) and not interrupted and not int(self.machine.oops):
             end_ns = int(self.feed.last_time_ns) + self.task.scenario.replay.drain_ns
             self._advance(self.kept, self.kept, end_ns)
         self.engine.function(leave_in_flight)(self.machine, self.rows, 0, self.kept)
@@ -402,11 +428,11 @@ class Replay:
         invariants_hold(self.engine, self.machine, check_conservation)
         invariants_hold(self.engine, self.machine, check_structures)
 
-    def _forget_outputs(self) -> None:
+    def _discard_outputs(self) -> None:
         """Nothing was played: leave no unfinished file behind."""
-        self.stack.close()
-        for name in _named(self.task.outputs):
-            Path(os.path.realpath(name) + PARTIAL).unlink(missing_ok=True)
+        self.stack.pop_all()
+        for output in self.opened:
+            output.discard()
 
     def _close_outputs(self, incomplete: str | None) -> None:
         if self.annotated is not None:
@@ -420,15 +446,13 @@ class Replay:
         self.engine.finished()
 
 
-def _named(outputs: Outputs) -> list[str]:
-    """The outputs that are files of their own."""
-    names = (outputs.write, outputs.log, outputs.record_events)
-    return [name for name in names if name not in (None, STDOUT) and (Path(name).is_file() or not Path(name).exists())]
-
-
 def _refuse_doubles(outputs: Outputs) -> None:
-    places = [os.path.realpath(name) for name in _named(outputs)]
-    for place, name in zip(places, _named(outputs), strict=True):
+    wanted = (outputs.write, outputs.log, outputs.record_events)
+    names = [
+        name for name in wanted if name not in (None, STDOUT) and (Path(name).is_file() or not Path(name).exists())
+    ]
+    places = [os.path.realpath(name) for name in names]
+    for place, name in zip(places, names, strict=True):
         if places.count(place) > 1:
             raise UsageError(f"{name}: is asked for twice; name another output")
 

@@ -1,12 +1,14 @@
 """The experiment as data: machine, policy, devices, sockets, pressure, what to expect.
 
-A scenario is a TOML file, checked against `Scenario` (schema 1): an unknown key is an error that names it.  What the
-file leaves out has the default written here, which is the default crunch of a replay.
+A scenario is a TOML file, checked against `Scenario` (schema 1): every problem is told with its line and key.  What
+the file leaves out has the default written here, which is the default crunch of a replay.  Each key's meaning, unit
+and bounds stand in its annotation: check, messages, `emu scenarios schema` and docs/scenario.md are made from them.
 """
 
 import hashlib
 import re
 import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,16 +19,26 @@ from emu.errors import UsageError
 from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, PAGE_SIZE
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
 from emu.kernel.sock import READERS
+from emu.tables import Key, Problem, convert_tables, dotted, keys_of, nearest_line
+from emu.toml_text import key_lines, toml_text, toml_value
 from emu.traffic.arrivals import OFFLOADS
 from emu.traffic.expression import parse_flows
+from emu.verdicts.expect import parse_expectation
 from emu.wire.headers import CHECKSUMS
 
 SCHEMA = 1
 RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver shows the NIC one step of 16 of them
 
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Rcvbuf = Annotated[int, Meta(ge=256, le=1 << 30)]
 Reader = Literal["immediate", "rate", "needs-memory", "never"]
 assert Reader.__args__ == READERS  # type: ignore[attr-defined]
+
+
+def about(meaning: str, unit: str = "") -> Meta:
+    """What a key means, in one sentence, and the unit of its number."""
+    return Meta(description=meaning, extra={"unit": unit})
 
 
 class Part(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -57,84 +69,127 @@ GEOMETRIES = {
 class MachineTable(Part, frozen=True):
     """The emulated host."""
 
-    geometry: str = "2.6.12-e1000"
-    memory: str | int = "128MiB"
-    cpu_ns_per_packet: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 2_000
-    cpu_ps_per_byte: Annotated[int, Meta(ge=0, le=1_000_000)] = 1_000
-    netdev_max_backlog: Annotated[int, Meta(ge=1, le=1_000_000)] = 300
+    geometry: Annotated[str, about("Sizes of a kernel build and its NIC: a row of the table of geometries.")] = (
+        "2.6.12-e1000"
+    )
+    memory: Annotated[
+        str | int, about("Memory: a size such as '128MiB' or '32768 pages'; a bare number is pages.", "pages")
+    ] = "128MiB"
+    cpu_ns_per_packet: Annotated[
+        int, Meta(ge=0, le=1_000_000_000), about("What the softirq costs for each packet: an assumption.", "ns")
+    ] = 2_000
+    cpu_ps_per_byte: Annotated[
+        int, Meta(ge=0, le=1_000_000), about("What it costs for each byte of a packet: an assumption.", "ps")
+    ] = 1_000
+    netdev_max_backlog: Annotated[
+        int, Meta(ge=1, le=1_000_000), about("Packets of one softirq round, and of the backlog (sysctl).", "packets")
+    ] = 300
 
 
 class PolicyTable(Part, frozen=True):
     """The kernel's rules: a row of the policy table, and single rules changed."""
 
-    name: str = DEFAULT_POLICY
-    rules: dict[str, int] = {}
+    name: Annotated[str, about("A row of `emu policies`.")] = DEFAULT_POLICY
+    rules: Annotated[dict[str, int], about("Rules of that row changed, by name, each to the number of an answer.")] = {}
 
 
 class DeviceTable(Part, frozen=True):
     """A network device."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9._]{0,14}$")] = "eth0"
-    mtu: Annotated[int, Meta(ge=68, le=16_110)] = 1500
-    ring: Annotated[int, Meta(ge=80, le=MAX_RING, multiple_of=16)] = 256
-    weight: Annotated[int, Meta(ge=1, le=4096)] = 64
-    rx_reserve: Annotated[int, Meta(ge=0, le=MAX_RING)] | None = None
+    name: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z][A-Za-z0-9._]{0,14}$"),
+        about("Its name; --device and the interfaces of a capture refer to it."),
+    ] = "eth0"
+    mtu: Annotated[int, Meta(ge=68, le=16_110), about("The largest packet without Ethernet's header.", "B")] = 1500
+    ring: Annotated[
+        int, Meta(ge=80, le=MAX_RING, multiple_of=16), about("Descriptors of its receive ring.", "descriptors")
+    ] = 256
+    weight: Annotated[int, Meta(ge=1, le=4096), about("Packets of one poll.", "packets")] = 64
+    rx_reserve: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_RING)] | None,
+        about("Cap on its buffers from the reserve; left out: the policy's.", "skbs"),
+    ] = None
 
 
 class PressureTable(Part, frozen=True):
-    """Who else wants memory when play starts; writers are blocked in a crunch, and there are none in a quiet.
+    """Who else wants memory when play starts."""
 
-    `memalloc_socket`: a SOCK_MEMALLOC socket that the capture does not show is open already (mainline's static key).
-    """
-
-    start: Literal["crunch", "quiet"] = "crunch"
-    free_pages_above_floor: Count = 0
-    background_skbs: Count | None = None
-    writers: Literal["blocked", "none"] | None = None
-    memalloc_socket: bool = False
+    start: Annotated[
+        Literal["crunch", "quiet"],
+        about("Crunch: every zone stands at its GFP_ATOMIC floor when play starts; quiet: all memory is free."),
+    ] = "crunch"
+    free_pages_above_floor: Annotated[
+        Count, about("Of a crunch: free pages of each zone above its floor.", "pages")
+    ] = 0
+    background_skbs: Annotated[
+        Count | None,
+        about("Buffers of each ring that sockets outside the capture hold; left out: all but 32 of the ring.", "skbs"),
+    ] = None
+    writers: Annotated[
+        Literal["blocked", "none"] | None,
+        about("Blocked writers take every page above pages_min; left out: blocked in a crunch, none in a quiet."),
+    ] = None
+    memalloc_socket: Annotated[
+        bool, about("A SOCK_MEMALLOC socket that the capture does not show is open already (mainline's static key).")
+    ] = False
 
 
 class ReadersTable(Part, frozen=True):
-    """Who reads what the sockets hold; `rate` in packets per second."""
+    """Who reads what the sockets hold."""
 
-    ordinary: Reader = "needs-memory"
-    memalloc: Reader = "immediate"
-    rate: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1_000
-    udp_rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
-    tcp_rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
+    ordinary: Annotated[Reader, about("How ordinary sockets are read; needs-memory: only when a page is free.")] = (
+        "needs-memory"
+    )
+    memalloc: Annotated[Reader, about("How sockets are read that block I/O depends on.")] = "immediate"
+    rate: Annotated[Rate, about("How fast the reader `rate` reads.", "packets/s")] = 1_000
+    udp_rcvbuf: Annotated[Rcvbuf | None, about("Receive buffer of UDP sockets; left out: the geometry's.", "B")] = None
+    tcp_rcvbuf: Annotated[Rcvbuf | None, about("Receive buffer of TCP sockets; left out: the geometry's.", "B")] = None
 
 
 class SocketTable(Part, frozen=True):
-    """What is special about some sockets; `match` sees the remote end, `local_port` the host's."""
+    """What is special about some sockets."""
 
-    match: str
-    local_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    memalloc: bool | None = None
-    closed: bool = False
-    reader: Reader | None = None
-    rate: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
-    rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
+    match: Annotated[str, about("Which, by their remote end: tcp|udp [host A] [port N] [or ...].")]
+    local_port: Annotated[int, Meta(ge=0, le=65535), about("Only those of this port of the host; 0: any.")] = 0
+    memalloc: Annotated[bool | None, about("Whether block I/O depends on them; left out: as replay.memalloc says.")] = (
+        None
+    )
+    closed: Annotated[bool, about("Nothing listens there.")] = False
+    reader: Annotated[Reader | None, about("How they are read; left out: as `readers` says.")] = None
+    rate: Annotated[Rate | None, about("How fast the reader `rate` reads them.", "packets/s")] = None
+    rcvbuf: Annotated[Rcvbuf | None, about("Their receive buffer.", "B")] = None
 
 
 class ReplayTable(Part, frozen=True):
     """How a capture is played."""
 
-    memalloc: str = "iscsi"
-    closed: str = ""
-    offload: Literal["split", "drop", "jumbo"] = "split"
-    checksums: Literal["auto", "verify", "trust"] = "auto"
-    drain_ns: Annotated[int, Meta(ge=0, le=3_600_000_000_000)] = 1_000_000_000
+    memalloc: Annotated[
+        str, about("Flows that block I/O depends on, by their remote end, or iscsi, nbd, nvme-tcp, nfs, none.")
+    ] = "iscsi"
+    closed: Annotated[str, about("Ports of the host where nothing listens; the same grammar.")] = ""
+    offload: Annotated[
+        Literal["split", "drop", "jumbo"],
+        about("Frames longer than the MTU: split into the segments they stand for, dropped, or received whole."),
+    ] = "split"
+    checksums: Annotated[
+        Literal["auto", "verify", "trust"],
+        about("Auto: believe checksums that a NIC would have finished; verify: believe none unseen; trust: all."),
+    ] = "auto"
+    drain_ns: Annotated[
+        int, Meta(ge=0, le=3_600_000_000_000), about("For how long the machine runs on behind the last frame.", "ns")
+    ] = 1_000_000_000
 
 
-assert ReplayTable.__annotations__["offload"].__args__ == OFFLOADS
-assert ReplayTable.__annotations__["checksums"].__args__ == CHECKSUMS
+assert ReplayTable.__annotations__["offload"].__args__[0].__args__ == OFFLOADS
+assert ReplayTable.__annotations__["checksums"].__args__[0].__args__ == CHECKSUMS
 
 
 class Scenario(Part, frozen=True):
     """A whole experiment."""
 
-    schema: Literal[1] = 1
-    why: str = ""
+    schema: Annotated[Literal[1], about("Version of this schema.")] = 1
+    why: Annotated[str, about("What the experiment is for, in words.")] = ""
     machine: MachineTable = MachineTable()
     policy: PolicyTable = PolicyTable()
     device: Annotated[list[DeviceTable], Meta(min_length=1, max_length=MAX_DEVICES)] = msgspec.field(
@@ -144,28 +199,84 @@ class Scenario(Part, frozen=True):
     readers: ReadersTable = ReadersTable()
     socket: Annotated[list[SocketTable], Meta(max_length=MAX_RULES // 2)] = []
     replay: ReplayTable = ReplayTable()
-    expect: list[str] = []
+    expect: Annotated[
+        list[str], about("What must hold of the summary, PATH OP VALUE, such as 'memalloc.dropped == 0'.")
+    ] = []
 
     def digest(self) -> str:
         """SHA-256 of the complete scenario, defaults included."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
-def load_scenario(path: str | None, settings: dict[str, Any] | None = None) -> Scenario:
-    """Read a scenario file (none: all defaults) and put `settings` (dotted key -> value) over it."""
-    tree: dict[str, Any] = {}
-    origin = "the scenario"
-    if path is not None:
-        origin = path
-        tree = _read_toml(path)
+class ScenarioError(UsageError):
+    """A scenario with problems: one line each."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        """Say each once: what options set comes first, then the file from its beginning."""
+        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def load_scenario(
+    path: str | None,
+    settings: Mapping[str, Any] | None = None,
+    options: Mapping[str, str] | None = None,
+    devices: Sequence[str] = (),
+) -> Scenario:
+    """Read a scenario file (none: all defaults) and put `settings` (dotted key -> value) over it.
+
+    `options` names the option that made a setting, where it was not --set.  `devices` are there in any case: with
+    defaults, when the scenario does not name them.  Errors: UsageError, a ScenarioError with every problem.
+    """
+    tree, lines = ({}, {}) if path is None else _read_toml(path)
+    problems = []
+    said: dict[tuple[str | int, ...], str] = {}
     for key, value in (settings or {}).items():
-        _put(tree, key, value)
-    try:
-        scenario = msgspec.convert(tree, Scenario)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{origin}: {_readable(str(error))}") from None
-    _check(scenario, origin)
+        option = (options or {}).get(key, f"--set {key}={toml_value(value)}")
+        try:
+            said[_put(tree, key, value)] = option
+        except ValueError as error:
+            problems.append(Problem(option, 0, "", str(error)))
+    said |= _add_devices(tree, devices)
+
+    def problem(place: tuple[str | int, ...], sentence: str) -> Problem:
+        around = [option for key, option in said.items() if place[: len(key)] == key]
+        inside = [option for key, option in said.items() if key[: len(place)] == place and place not in lines]
+        if around or inside:
+            return Problem((around or inside)[-1], 0, dotted(place), sentence)
+        return Problem(path or "", nearest_line(place, lines), dotted(place), sentence)
+
+    scenario, found = convert_tables(tree, Scenario)
+    problems += [problem(place, sentence) for place, sentence in found]
+    if scenario is not None:
+        wrong = {place for place, _ in found}
+        for key, sentence in (each for check in CHECKS for each in check(scenario)):
+            place = _place(key)
+            if not any(place[:length] in wrong for length in range(1, len(place) + 1)):  # else it is a stand-in
+                problems.append(problem(place, sentence))
+    if problems:
+        raise ScenarioError(problems)
+    assert isinstance(scenario, Scenario)
     return scenario
+
+
+def _add_devices(tree: dict[str, Any], names: Sequence[str]) -> dict[tuple[str | int, ...], str]:
+    """Devices that the command line names; the option of each that was added, by its place."""
+    tables = tree.setdefault("device", []) if names else []
+    if not isinstance(tables, list):
+        return {}
+    known = [table.get("name", DeviceTable().name) for table in tables if isinstance(table, dict)]
+    added: dict[tuple[str | int, ...], str] = {}
+    for name in names:
+        if name not in known:
+            added["device", len(tables)] = f"--device {name}"
+            tables.append({"name": name})
+    return added
+
+
+def show_scenario(scenario: Scenario) -> str:
+    """The complete scenario, defaults included, as TOML that loads as the same scenario."""
+    return toml_text(msgspec.to_builtins(scenario))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -175,19 +286,23 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", key):
         raise UsageError(f"--set {text}: expected key=value, such as pressure.background_skbs=0")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key, value
+    return key, parsed["value"] if list(parsed) == ["value"] else value
 
 
 def memory_pages(scenario: Scenario) -> int:
-    """The machine's memory in pages of 4096 bytes; a bare number in the scenario is pages."""
+    """The machine's memory in pages of 4096 bytes; a bare number in the scenario is pages.
+
+    Errors: ValueError, which the scenario's check turns into a problem.
+    """
     memory = scenario.machine.memory
     if isinstance(memory, int):
         return memory
     found = re.fullmatch(r"(\d{1,9})\s*(KiB|MiB|GiB|pages)", memory)
     if not found:
-        raise UsageError(f"machine.memory '{memory}': expected a size such as '128MiB', or a number of pages")
+        raise ValueError(f"'{memory}': expected a size such as '128MiB', or a number of pages")
     unit = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "pages": PAGE_SIZE}[found[2]]
     return int(found[1]) * unit // PAGE_SIZE
 
@@ -203,92 +318,121 @@ def writers(scenario: Scenario) -> str:
     return scenario.pressure.writers or ("blocked" if scenario.pressure.start == "crunch" else "none")
 
 
-def _read_toml(path: str) -> dict[str, Any]:
+def _read_toml(path: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot read the scenario: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; a scenario is a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML: {error}") from None
+    try:
+        return tomllib.loads(text), key_lines(text)
+    except RecursionError:
+        raise UsageError(f"{path}: not TOML: nested too deeply") from None
+    except ValueError as error:  # tomllib's own error, or an impossible date or number
+        where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
+        line = int(where[1]) if where else text.count("\n") + 1 if "end of document" in str(error) else 0
+        raise ScenarioError([Problem(path, line, "", f"not TOML: {error}")]) from None
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+def _put(tree: dict[str, Any], key: str, value: Any) -> tuple[str | int, ...]:
+    """Set a dotted key; its place.  Errors: ValueError that says why it leads nowhere."""
     at: Any = tree
+    place = _place(key)
     words = key.split(".")
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if isinstance(at, list):
-            index = int(word) if word.isdigit() else -1
+            index = int(word) if word.isdigit() and len(word) < 6 else -1
             if not 0 <= index <= len(at):
-                raise UsageError(f"--set {key}: '{word}' is not an element from 0 to {len(at)}")
+                raise ValueError(f"'{word}' is not an element from 0 to {len(at)}")
             if index == len(at):
                 at.append({})
             if not following:
                 at[index] = value
-                return
+                break
             at = at[index]
             continue
         if not isinstance(at, dict):
-            raise UsageError(f"--set {key}: '{word}' lies inside a value that is not a table")
+            raise ValueError(f"'{word}' lies inside a value that is not a table")
         if not following:
             at[word] = value
-            return
+            break
         at = at.setdefault(word, [{}] if following.isdigit() else {})
+    return place
 
 
-def _readable(message: str) -> str:
-    found = re.fullmatch(r"(.*?)(?: - at `\$\.?(.*)`)?", message, re.DOTALL)
-    assert found is not None
-    place = re.sub(r"\[(\d+)\]", r".\1", found[2] or "").strip(".")
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", found[1])
-    if unknown:
-        table = f"{place}." if place else ""
-        return f"unknown key '{table}{unknown[1]}'; expected one of {', '.join(_keys(place))}"
-    return f"{place or 'top level'}: {found[1]}"
+def _place(key: str) -> tuple[str | int, ...]:
+    return tuple(int(word) if word.isdigit() else word for word in key.split(".") if word)
 
 
-def _keys(place: str) -> list[str]:
-    """The keys of the table at a dotted place."""
-    part: Any = Scenario
-    for word in filter(None, place.split(".")):
-        if word.isdigit():
-            continue
-        kind = next(field.type for field in msgspec.structs.fields(part) if field.name == word)
-        part = next((table for table in Part.__subclasses__() if table.__name__ in repr(kind)), part)
-    return list(part.__struct_fields__)
+def schema_keys() -> list[Key]:
+    """Every key of the scenario (`tables.Key`)."""
+    return keys_of(Scenario)
 
 
-def _check(scenario: Scenario, origin: str) -> None:
+def _check_machine(scenario: Scenario) -> Iterator[tuple[str, str]]:
     if scenario.machine.geometry not in GEOMETRIES:
-        known = ", ".join(GEOMETRIES)
-        raise UsageError(f"{origin}: machine.geometry: '{scenario.machine.geometry}' is not one of {known}")
+        yield "machine.geometry", f"'{scenario.machine.geometry}' is not one of {', '.join(GEOMETRIES)}"
+    try:
+        pages = memory_pages(scenario)
+    except ValueError as error:
+        yield "machine.memory", str(error)
+        return
+    if not 8192 <= pages <= 1 << 24:
+        yield "machine.memory", f"{pages} pages; expected 32MiB to 64GiB"
+
+
+def _check_policy(scenario: Scenario) -> Iterator[tuple[str, str]]:
     if scenario.policy.name not in POLICIES:
-        known = ", ".join(POLICIES)
-        raise UsageError(f"{origin}: policy.name: '{scenario.policy.name}' is not one of {known}")
+        yield "policy.name", f"'{scenario.policy.name}' is not one of {', '.join(POLICIES)}"
     for rule, value in scenario.policy.rules.items():
         question = next((question for question in QUESTIONS if question.field == rule), None)
         if question is None:
             known = ", ".join(question.field for question in QUESTIONS)
-            raise UsageError(f"{origin}: policy.rules.{rule}: unknown rule; the rules are {known}")
+            yield f"policy.rules.{rule}", f"unknown rule; the rules are {known}"
+            continue
         top = len(question.answers) - 1 if question.answers else MAX_RING
         if not 0 <= value <= top:
-            raise UsageError(f"{origin}: policy.rules.{rule}: {value} is not from 0 to {top}")
-    pages = memory_pages(scenario)
-    if not 8192 <= pages <= 1 << 24:
-        raise UsageError(f"{origin}: machine.memory: {pages} pages; expected 32MiB to 64GiB")
-    if len(scenario.device) > 1:
-        raise UsageError(
-            f"{origin}: device: {len(scenario.device)} devices, but a replay plays one capture on one device"
-        )
-    for device in scenario.device:
+            yield f"policy.rules.{rule}", f"{value} is not from 0 to {top}"
+
+
+def _check_devices(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    names = [device.name for device in scenario.device]
+    for number, device in enumerate(scenario.device):
+        if device.name in names[:number]:
+            yield f"device.{number}.name", f"'{device.name}' is the name of device {names.index(device.name)} already"
         held = background_skbs(scenario, device)
         if held > device.ring - RING_BUFFERS_LEFT:
-            raise UsageError(
-                f"{origin}: pressure.background_skbs: {held} leaves the NIC no buffer of {device.name}'s ring of "
-                f"{device.ring}: at most {device.ring - RING_BUFFERS_LEFT}"
-            )
-    parse_flows(scenario.replay.memalloc, f"{origin}: replay.memalloc")
-    parse_flows(scenario.replay.closed, f"{origin}: replay.closed")
-    for number, socket in enumerate(scenario.socket):
-        parse_flows(socket.match, f"{origin}: socket.{number}.match")
+            most = device.ring - RING_BUFFERS_LEFT
+            no_buffer = f"{held} leaves the NIC no buffer of {device.name}'s ring of {device.ring}: at most {most}"
+            yield "pressure.background_skbs", no_buffer
+
+
+def _check_flows(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    rules = 0
+    expressions = [("replay.memalloc", scenario.replay.memalloc), ("replay.closed", scenario.replay.closed)]
+    expressions += [(f"socket.{number}.match", socket.match) for number, socket in enumerate(scenario.socket)]
+    for key, expression in expressions:
+        try:
+            rules += len(parse_flows(expression, ""))
+        except UsageError as error:
+            yield key, str(error).strip()
+    if rules > MAX_RULES:
+        yield "socket", f"replay.memalloc, replay.closed and socket.*.match name {rules} flows; at most {MAX_RULES}"
+
+
+def _check_expectations(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    for number, text in enumerate(scenario.expect):
+        try:
+            parse_expectation(text)
+        except UsageError as error:
+            yield f"expect.{number}", str(error).removeprefix("--expect ")
+
+
+CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
+    _check_machine,
+    _check_policy,
+    _check_devices,
+    _check_flows,
+    _check_expectations,
+)

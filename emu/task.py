@@ -1,11 +1,13 @@
 """What is to be replayed, and what is left when the replay has ended."""
 
+import os
 from typing import Any, NamedTuple
 
 from emu.errors import CaptureError
 from emu.scenario import Scenario
 from emu.traffic.host import Host
 from emu.traffic.pace import PACE_CAPTURED
+from emu.verdicts.expect import Expectation
 
 BATCH = 4096
 
@@ -28,6 +30,21 @@ class Outputs(NamedTuple):
     record_events: str | None = None
 
 
+NO_OUTPUTS = Outputs()
+
+
+class Input(NamedTuple):
+    """A capture, and the device that it is of; none named: its interfaces say, else the first device."""
+
+    device: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The capture for a person; a file's name need not be UTF-8, what we write is."""
+        return "stdin" if self.path == "-" else os.fsencode(self.path).decode(errors="replace")
+
+
 class Task(NamedTuple):
     """What to replay and how."""
 
@@ -38,7 +55,9 @@ class Task(NamedTuple):
     limit: int | None = None
     filter: str | None = None
     events: str | None = None
-    outputs: Outputs = Outputs()
+    outputs: Outputs = NO_OUTPUTS
+    inputs: tuple[Input, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
     batch: int = BATCH
 
 
@@ -58,6 +77,7 @@ class Outcome(NamedTuple):
     damage: CaptureError | None
     interrupted: bool
     first_ns: int
+    oops_frame: int  # frames that had arrived when the kernel died
     wall_seconds: float
     cpu_seconds: float
     rss_peak_bytes: int

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from emu import __version__
-from emu.capture.linktype import LINKTYPE_ETHERNET, PLAYED, linktype_index, suffix_of
+from emu.capture.linktype import PLAYED, linktype_index, suffix_of
 from emu.capture.output import OutputFile
 from emu.engine.plain import Engine
 from emu.errors import UsageError
@@ -39,6 +39,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
 from emu.kernel.record import record
+from emu.wire.headers import LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 
 SNAPLEN = 262_144  # of every interface; Wireshark and libpcap read no longer frames

@@ -10,17 +10,11 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from emu.capture.linktype import (
-    LINKTYPE_ETHERNET,
-    LINKTYPE_RAW,
-    LINKTYPE_RAW_OPENBSD,
-    PLAYED,
-    linktype_index,
-    linktype_name,
-)
+from emu.capture.linktype import PLAYED, linktype_index, linktype_name
 from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.kernel.record import record
+from emu.wire.headers import LINKTYPE_ETHERNET, LINKTYPE_RAW, LINKTYPE_RAW_OPENBSD
 from emu.wire.octets import Octets, be16, be32
 
 SNAPLEN = 262_144

@@ -1,30 +1,10 @@
 """Link types: which are played, and all by name, for messages.  Source: the tcpdump.org list of link types."""
 
-LINKTYPE_ETHERNET = 1
-LINKTYPE_NULL = 0  # BSD loopback: the address family in the byte order of the host
-LINKTYPE_LOOP = 108  # OpenBSD loopback: ditto, big-endian
-LINKTYPE_RAW = 101  # an IPv4 or IPv6 header first
-LINKTYPE_RAW_BSD = 12  # the same, as some systems wrote their own number into files
-LINKTYPE_RAW_OPENBSD = 14
-LINKTYPE_IPV4 = 228
-LINKTYPE_IPV6 = 229
-LINKTYPE_LINUX_SLL = 113  # cooked: what the "any" device gives
-LINKTYPE_LINUX_SLL2 = 276
+from emu.wire.headers import DISSECTED_LINKTYPES
 
-PLAYED = (
-    LINKTYPE_ETHERNET,
-    LINKTYPE_NULL,
-    LINKTYPE_LOOP,
-    LINKTYPE_RAW,
-    LINKTYPE_RAW_BSD,
-    LINKTYPE_RAW_OPENBSD,
-    LINKTYPE_IPV4,
-    LINKTYPE_IPV6,
-    LINKTYPE_LINUX_SLL,
-    LINKTYPE_LINUX_SLL2,
-)
-HEADER_BYTES = (14, 4, 4, 0, 0, 0, 0, 0, 16, 20)  # of the link layer, for each of PLAYED
-SUFFIXES = ("ether", "null", "loop", "raw", "raw12", "raw14", "ipv4", "ipv6", "sll", "sll2")  # of interface names
+PLAYED = DISSECTED_LINKTYPES
+HEADER_BYTES = (4, 14, 0, 0, 0, 4, 16, 0, 0, 20)  # of the link layer, for each of PLAYED
+SUFFIXES = ("null", "ether", "raw12", "raw14", "raw", "loop", "sll", "ipv4", "ipv6", "sll2")  # of interface names
 assert len(PLAYED) == len(HEADER_BYTES) == len(SUFFIXES)
 
 _NAMES = {

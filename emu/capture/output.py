@@ -108,6 +108,13 @@ class OutputFile:
             else:
                 self.stream.close()
 
+    def discard(self) -> None:
+        """Let go as if it had never been opened: no unfinished file stays behind."""
+        self.abandon()
+        if self.partial is not None and not self.finished:
+            with suppress(OSError):
+                self.partial.unlink(missing_ok=True)
+
     def __enter__(self) -> "OutputFile":
         """The output itself."""
         return self

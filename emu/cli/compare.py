@@ -3,29 +3,42 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from emu.cli.replay import ReplayCommand, capture_name, exit_code, play, print_json, scenario_of, screen, task_of, tell
+from emu.cli.options import CompareCommand
+from emu.cli.replay import (
+    exit_code,
+    expectations_of,
+    inputs_of,
+    play,
+    print_json,
+    scenario_of,
+    screen,
+    task_of,
+    tell,
+)
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
-from emu.verdicts.expect import judge, parse_expectation
+from emu.task import Input
+from emu.verdicts.expect import judge
 from emu.verdicts.screen import show_comparison, show_judgements
 from emu.verdicts.summary import summarise
 
 
-def run_compare(command: ReplayCommand, names: str) -> int:
+def run_compare(command: CompareCommand) -> int:
     """Replay under each policy; the worst exit code."""
-    policies = policies_of(names)
-    scenario = scenario_of(command, None)
-    expectations = [parse_expectation(text) for text in [*scenario.expect, *command.expect]]
+    policies = policies_of(command.policies)
+    inputs = inputs_of(command)
+    expectations = expectations_of(command, scenario_of(command, inputs))
     summaries = []
     judgements = []
     codes = []
-    with rereadable(command) as again:
+    with rereadable(inputs) as again:
         for name in policies:
-            outcome = play(again, task_of(again, name)._replace(name=capture_name(command)))
+            task = task_of(command, inputs, policy=name)
+            outcome = play(command, task, again)
             summary = summarise(outcome)
             found = [judge(expectation, summary) for expectation in expectations]
             summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})
@@ -34,12 +47,10 @@ def run_compare(command: ReplayCommand, names: str) -> int:
             if outcome.interrupted:
                 break
     if command.json:
-        print_json(
-            {"capture": capture_name(command), "policies": {summary["policy"]: summary for summary in summaries}}
-        )
+        print_json({"capture": task.name, "policies": {summary["policy"]: summary for summary in summaries}})
     else:
         console = screen(sys.stdout)
-        show_comparison(console, capture_name(command), summaries)
+        show_comparison(console, task.name, summaries)
         show_judgements(console, judgements)
     tell(outcome)
     return max(codes)
@@ -59,13 +70,18 @@ def policies_of(names: str) -> list[str]:
 
 
 @contextmanager
-def rereadable(command: ReplayCommand) -> Iterator[ReplayCommand]:
-    """The command with a capture that can be read more than once: a pipe is kept in a temporary file."""
-    if command.capture != "-" and not Path(command.capture).is_fifo():
-        yield command
-        return
-    with tempfile.NamedTemporaryFile(prefix="emu-stdin-") as kept:
-        with open(0 if command.capture == "-" else command.capture, "rb", closefd=command.capture != "-") as pipe:
-            shutil.copyfileobj(pipe, kept)
-        kept.flush()
-        yield command._replace(capture=kept.name)
+def rereadable(inputs: Sequence[Input]) -> Iterator[Sequence[Input]]:
+    """The inputs such that they can be read more than once: a pipe is kept in a temporary file."""
+    with ExitStack() as kept:
+        yield [
+            given._replace(path=_copied(given.path, kept)) if given.path == "-" or Path(given.path).is_fifo() else given
+            for given in inputs
+        ]
+
+
+def _copied(path: str, until: ExitStack) -> str:
+    folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-stdin-"))
+    copy = Path(folder, "capture")
+    with open(0 if path == "-" else path, "rb", closefd=path != "-") as pipe, copy.open("wb") as into:
+        shutil.copyfileobj(pipe, into)
+    return str(copy)

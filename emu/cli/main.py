@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from emu import __version__
+from emu.cli.options import CompareCommand, Json, ReplayCommand, verb
 from emu.errors import EmuError, Exit
 
 HELP = """\
 Replay a capture through an emulated kernel receive path that is short of memory: which packets survive, and why.
 
-Exit codes: 0 done and all expectations held; 1 an expectation failed; 2 bad command or scenario; 3 capture unreadable
-or damaged (what was read is reported); 4 nothing to play; 130 interrupted.
+Exit codes: 0 done and all expectations held; 1 an expectation failed, or an oops that nobody asked for; 2 bad command
+or scenario; 3 capture unreadable or damaged (what was read is reported); 4 nothing to play; 130 interrupted.
 """
 
 app = typer.Typer(
@@ -26,63 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Captures = "A capture: pcap or pcapng, plain, gzip or zstd; `-` reads standard input."
-ScenarioFile = Annotated[Path | None, typer.Option("--scenario", metavar="FILE.toml", help="The experiment as data.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the scenario; repeatable."),
-]
-Expectations = Annotated[
-    list[str] | None,
-    typer.Option("--expect", metavar="EXPR", help="Fail (exit 1) unless this holds of the summary; repeatable."),
-]
-HostOption = Annotated[
-    str | None, typer.Option("--host", metavar="IP|MAC", help="Which end of the capture is the host.")
-]
-Memalloc = Annotated[
-    str | None,
-    typer.Option(
-        "--memalloc",
-        metavar="EXPR",
-        help="Flows that block I/O depends on, seen from the remote end: tcp|udp [host A] [port N] [or ...], or "
-        "iscsi (default), nbd, nvme-tcp, nfs, none.",
-    ),
-]
-Closed = Annotated[
-    str | None,
-    typer.Option("--closed", metavar="EXPR", help="Ports of the host where nothing listens; the same grammar."),
-]
-Speed = Annotated[str | None, typer.Option("--speed", metavar="X", help="Play X times as fast as captured.")]
-Pps = Annotated[str | None, typer.Option("--pps", metavar="N", help="Play at N packets per second (200k, 1.5M).")]
-Mbps = Annotated[
-    str | None,
-    typer.Option("--mbps", metavar="N", help="Play at N Mbit/s, counting 24 bytes of framing per frame."),
-]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Stop after N frames.")]
-Filter = Annotated[
-    str | None,
-    typer.Option(
-        "--filter", metavar="BPF", help="Only frames that match arrive (tcpdump's syntax); others are counted."
-    ),
-]
-Offload = Annotated[
-    str | None,
-    typer.Option("--offload", metavar="split|drop|jumbo", help="What to do with frames longer than the MTU."),
-]
-Checksums = Annotated[
-    str | None,
-    typer.Option(
-        "--checksums", metavar="auto|verify|trust", help="Believe unfinished checksums, verify, or trust all."
-    ),
-]
-EngineOption = Annotated[
-    str, typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical.")
-]
-Progress = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
-]
 
 
 def _version(asked: bool) -> None:
@@ -100,132 +44,69 @@ def _emu(
     pass
 
 
-@app.command(
-    epilog="Examples:  emu replay pcaps/mixed.pcap -w verdicts.pcapng --log verdicts.parquet   |   "
-    "emu replay - --policy linux-2.6.12 --json < capture.pcapng.zst"
-)
-def replay(
-    capture: Annotated[str, typer.Argument(help=Captures)],
-    write: Annotated[
-        str | None,
-        typer.Option("-w", "--write", metavar="FILE|-", help="Write the annotated pcapng: every frame, its verdict."),
-    ] = None,
-    annotate: Annotated[
-        str, typer.Option("--annotate", metavar="drops|all", help="Which frames of it get a comment.")
-    ] = "drops",
-    log: Annotated[
-        str | None,
-        typer.Option("--log", metavar="FILE", help="Write a row per received packet: .parquet .arrow .csv .jsonl"),
-    ] = None,
-    log_rows: Annotated[
-        str, typer.Option("--log-rows", metavar="all|drops", help="Which packets the log holds.")
-    ] = "all",
-    json: Json = False,
-    policy: Annotated[
-        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
-    ] = None,
-    scenario: ScenarioFile = None,
-    set_: Settings = None,
-    expect: Expectations = None,
-    host: HostOption = None,
-    memalloc: Memalloc = None,
-    closed: Closed = None,
-    speed: Speed = None,
-    pps: Pps = None,
-    mbps: Mbps = None,
-    limit: Limit = None,
-    filter_: Filter = None,
-    offload: Offload = None,
-    checksums: Checksums = None,
-    events: Annotated[
-        str | None,
-        typer.Option("--events", metavar="FILE", help="Take polls, reads and memory changes from a recording."),
-    ] = None,
-    record_events: Annotated[
-        str | None, typer.Option("--record-events", metavar="FILE", help="Record the machine's event stream.")
-    ] = None,
-    engine: EngineOption = "auto",
-    progress: Progress = None,
-) -> None:
-    """Take a capture through the emulated receive path and say of every packet whether it survives, and why."""
-    from emu.cli.replay import ReplayCommand, run_replay
+def _replay(command: ReplayCommand) -> None:
+    from emu.cli.replay import run_replay
 
-    command = ReplayCommand(
-        capture=capture,
-        write=write,
-        annotate=annotate,
-        log=log,
-        log_rows=log_rows,
-        json=json,
-        policy=policy,
-        scenario=scenario,
-        settings=set_ or [],
-        expect=expect or [],
-        host=host,
-        memalloc=memalloc,
-        closed=closed,
-        speed=speed,
-        pps=pps,
-        mbps=mbps,
-        limit=limit,
-        filter=filter_,
-        offload=offload,
-        checksums=checksums,
-        events=events,
-        record_events=record_events,
-        engine=engine,
-        progress=progress,
-    )
     _leave(run_replay, command)
 
 
-@app.command(epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline")
-def compare(
-    capture: Annotated[str, typer.Argument(help=Captures)],
-    policies: Annotated[
-        str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated, or all.")
-    ] = "all",
-    json: Json = False,
-    scenario: ScenarioFile = None,
-    set_: Settings = None,
-    expect: Expectations = None,
-    host: HostOption = None,
-    memalloc: Memalloc = None,
-    closed: Closed = None,
-    speed: Speed = None,
-    pps: Pps = None,
-    mbps: Mbps = None,
-    limit: Limit = None,
-    filter_: Filter = None,
-    offload: Offload = None,
-    checksums: Checksums = None,
-    engine: EngineOption = "auto",
-    progress: Progress = None,
-) -> None:
-    """Replay one capture under several policies: who survives under which."""
+def _compare(command: CompareCommand) -> None:
     from emu.cli.compare import run_compare
-    from emu.cli.replay import ReplayCommand
 
-    command = ReplayCommand(
-        capture=capture,
-        json=json,
-        scenario=scenario,
-        settings=set_ or [],
-        expect=expect or [],
-        host=host,
-        memalloc=memalloc,
-        closed=closed,
-        speed=speed,
-        pps=pps,
-        mbps=mbps,
-        limit=limit,
-        filter=filter_,
-        offload=offload,
-        checksums=checksums,
-        engine=engine,
-        progress=progress,
+    _leave(run_compare, command)
+
+
+app.command(
+    "replay",
+    epilog="Examples:  emu replay pcaps/mixed.pcap -w verdicts.pcapng --log verdicts.parquet   |   "
+    "emu replay --device eth0=a.pcap --device eth1=b.pcapng.zst   |   emu replay - --json < capture.pcapng",
+)(
+    verb(
+        ReplayCommand,
+        _replay,
+        "Take a capture through the emulated receive path and say of every packet whether it survives, and why.",
     )
-    _leave(run_compare, command, policies)
+)
+app.command(
+    "compare", epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline"
+)(verb(CompareCommand, _compare, "Replay one capture under several policies: who survives under which."))
+
+scenarios = typer.Typer(
+    help="Check scenario files, show them complete, or print what they may say.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(scenarios, name="scenarios")
+
+
+@scenarios.command("check", epilog="Example:  emu scenarios check experiments/*.toml")
+def check_scenarios(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenario files.")],
+    json: Json = False,
+) -> None:
+    """Name every problem of every file, with its line and key (exit 2), or each file's checksum."""
+    from emu.cli.scenarios import check
+
+    _leave(check, files, json)
+
+
+@scenarios.command("schema")
+def scenario_schema(json: Json = False) -> None:
+    """Print every key of a scenario: type, range, unit, default, meaning."""
+    from emu.cli.scenarios import schema
+
+    _leave(schema, json)
+
+
+@scenarios.command("show")
+def show_scenario(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
+    json: Json = False,
+) -> None:
+    """Print the complete scenario, defaults included, as TOML."""
+    from emu.cli.scenarios import show
+
+    _leave(show, file, json)
 
 
 @app.command("policies")
@@ -280,8 +161,9 @@ def _leave(verb: Callable[..., int], *arguments: Any) -> None:
     raise typer.Exit(code)
 
 
-def _say(line: str) -> None:
-    print(f"emu: {line}", file=sys.stderr)
+def _say(lines: str) -> None:
+    for line in lines.split("\n"):
+        print(f"emu: {line}", file=sys.stderr)
 
 
 def _misused(error: Any) -> None:

@@ -4,26 +4,28 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from rich.console import Console
 
 from emu.capture.compression import Source, open_source
-from emu.capture.merge import MergedReader
+from emu.capture.merge import MergedReader, open_captures
 from emu.capture.output import STDOUT
 from emu.capture.reader import CaptureReader
-from emu.engine.choose import ENGINES, WORTH_LOADING_BYTES, choose_engine
+from emu.cli.options import PlayCommand, ReplayCommand
+from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
 from emu.errors import CaptureError, Exit, UsageError
 from emu.interrupt import Interruption
+from emu.kernel.machine import NONE
 from emu.replay import replay
 from emu.scenario import Scenario, load_scenario, parse_setting
-from emu.task import Outcome, Outputs, Pace, Task
+from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
-from emu.verdicts.expect import Judgement, judge, parse_expectation
+from emu.verdicts.expect import Expectation, Judgement, judge, parse_expectation, speaks_of_oops
 from emu.verdicts.screen import show_judgements, show_summary
 from emu.verdicts.summary import summarise
 
@@ -34,46 +36,23 @@ NUMERATOR_LIMIT = 1_000_000_000_000  # pacing counts in 64 bits
 COMPRESSED_RATIO = 4  # how much larger a compressed capture is taken to be, for the choice of an engine
 
 
-class ReplayCommand(NamedTuple):
-    """The options as given."""
-
-    capture: str
-    write: str | None = None
-    annotate: str = "drops"
-    log: str | None = None
-    log_rows: str = "all"
-    json: bool = False
-    policy: str | None = None
-    scenario: Path | None = None
-    settings: Sequence[str] = ()
-    expect: Sequence[str] = ()
-    host: str | None = None
-    memalloc: str | None = None
-    closed: str | None = None
-    speed: str | None = None
-    pps: str | None = None
-    mbps: str | None = None
-    limit: int | None = None
-    filter: str | None = None
-    offload: str | None = None
-    checksums: str | None = None
-    events: str | None = None
-    record_events: str | None = None
-    engine: str = "auto"
-    progress: bool | None = None
-
-
 def run_replay(command: ReplayCommand) -> int:
     """Play one capture; the exit code."""
     _check_choice("--annotate", command.annotate, ("drops", "all"))
     _check_choice("--log-rows", command.log_rows, ("all", "drops"))
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
-    task = task_of(command, command.policy)
-    expectations = [parse_expectation(text) for text in [*task.scenario.expect, *command.expect]]
-    outcome = play(command, task)
+    inputs = inputs_of(command)
+    task = task_of(
+        command,
+        inputs,
+        policy=command.policy,
+        events=command.events,
+        outputs=Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events),
+    )
+    outcome = play(command, task, inputs)
     summary = summarise(outcome)
-    judgements = [judge(expectation, summary) for expectation in expectations]
+    judgements = [judge(expectation, summary) for expectation in task.expectations]
     if command.json:
         print_json(summary | {"expectations": [judgement._asdict() for judgement in judgements]})
     else:
@@ -84,40 +63,83 @@ def run_replay(command: ReplayCommand) -> int:
     return exit_code(outcome, judgements)
 
 
-def task_of(command: ReplayCommand, policy: str | None) -> Task:
+def task_of(
+    command: PlayCommand,
+    inputs: Sequence[Input],
+    *,
+    policy: str | None,
+    events: str | None = None,
+    outputs: Outputs = NO_OUTPUTS,
+) -> Task:
     """The command's options as a task under one policy."""
+    scenario = scenario_of(command, inputs, policy)
     return Task(
-        scenario=scenario_of(command, policy),
-        name=capture_name(command),
+        scenario=scenario,
+        name=", ".join(map(input_name, inputs)),
+        inputs=tuple(inputs),
         host=command.host,
         pace=pace_of(command),
         limit=command.limit,
         filter=command.filter,
-        events=command.events,
-        outputs=Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events),
+        events=events,
+        outputs=outputs,
+        expectations=tuple(expectations_of(command, scenario)),
     )
 
 
-def capture_name(command: ReplayCommand) -> str:
-    """What the capture is called; a file's name need not be UTF-8, what we write is."""
-    return "stdin" if command.capture == "-" else os.fsencode(command.capture).decode(errors="replace")
+def inputs_of(command: PlayCommand) -> list[Input]:
+    """The captures, each with the device that it is of."""
+    given = command.device or []
+    if command.capture is not None:
+        if given:
+            raise UsageError(
+                f"{command.capture}: a capture without a device, beside --device; write --device NAME=FILE"
+            )
+        return [Input("", command.capture)]
+    inputs: list[Input] = []
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise UsageError(f"--device {text}: expected NAME=FILE, such as eth0=capture.pcapng")
+        if name in [other.device for other in inputs]:
+            raise UsageError(f"--device {text}: {name} has a capture already; merge them (mergecap) or rename one")
+        inputs.append(Input(name, path))
+    if not inputs:
+        raise UsageError("Missing argument 'CAPTURE': a capture, or --device NAME=FILE (emu --help)")
+    if [given.path for given in inputs].count("-") > 1:
+        raise UsageError("--device: standard input (-) can be one device's capture only")
+    return inputs
 
 
-def scenario_of(command: ReplayCommand, policy: str | None) -> Scenario:
+def input_name(given: Input) -> str:
+    """A capture as messages and the summary call it."""
+    return f"{given.device}={given.name}" if given.device else given.name
+
+
+def expectations_of(command: PlayCommand, scenario: Scenario) -> list[Expectation]:
+    """What must hold: the scenario's expectations, then the command's."""
+    return [parse_expectation(text) for text in [*scenario.expect, *(command.expect or [])]]
+
+
+def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | None = None) -> Scenario:
     """The scenario file, then --set, then the options that have a name of their own."""
-    settings = dict(parse_setting(text) for text in command.settings)
-    named = {
-        "policy.name": policy,
-        "replay.memalloc": command.memalloc,
-        "replay.closed": command.closed,
-        "replay.offload": command.offload,
-        "replay.checksums": command.checksums,
-    }
-    settings |= {key: value for key, value in named.items() if value is not None}
-    return load_scenario(None if command.scenario is None else str(command.scenario), settings)
+    settings = dict(parse_setting(text) for text in command.settings or [])
+    options = {}
+    for key, option, value in (
+        ("policy.name", "--policy", policy),
+        ("replay.memalloc", "--memalloc", command.memalloc),
+        ("replay.closed", "--closed", command.closed),
+        ("replay.offload", "--offload", command.offload),
+        ("replay.checksums", "--checksums", command.checksums),
+    ):
+        if value is not None:
+            settings[key] = value
+            options[key] = f"{option} {value}"
+    path = None if command.scenario is None else str(command.scenario)
+    return load_scenario(path, settings, options, [given.device for given in inputs if given.device])
 
 
-def pace_of(command: ReplayCommand) -> Pace:
+def pace_of(command: PlayCommand) -> Pace:
     """The one pace that was asked for."""
     asked = [
         (mode, option, text)
@@ -140,26 +162,45 @@ def pace_of(command: ReplayCommand) -> Pace:
     return Pace(mode, rate.numerator, rate.denominator)
 
 
-def play(command: ReplayCommand, task: Task) -> Outcome:
-    """Open the capture, choose the engine, replay."""
+def play(command: PlayCommand, task: Task, inputs: Sequence[Input]) -> Outcome:
+    """Open the captures, choose the engine, replay."""
     _check_choice("--engine", command.engine, ENGINES)
-    inputs = [str(name) for name in (command.capture, command.scenario, command.events) if name is not None]
+    read = [*(given.path for given in inputs), command.scenario, task.events]
     interruption = Interruption()
-    with closing(open_source(command.capture)) as source:
-        size = capture_bytes(source, interruption) if command.engine == "auto" else None
-        if interruption.happened and command.capture == "-":
+    devices = [device.name for device in task.scenario.device]
+    with ExitStack() as opened:
+        if len(inputs) == 1:
+            source = opened.enter_context(closing(open_source(inputs[0].path)))
+            size = capture_bytes(source, interruption) if command.engine == "auto" else None
+        else:
+            size = sum(file_bytes(given.path) for given in inputs)
+        if interruption.happened and any(given.path == "-" for given in inputs):
             end_stdin(interruption)
         engine, said = choose_engine(command.engine, size)
         if said:
             print(f"emu: {said}", file=sys.stderr)
         try:
-            reader = CaptureReader(source, task.name, engine)
+            reader: CaptureReader | MergedReader
+            if len(inputs) == 1:
+                device = devices.index(inputs[0].device) if inputs[0].device else NONE
+                reader = CaptureReader(source, task.name, engine, device=device)
+            else:
+                places = [(given.path, devices.index(given.device)) for given in inputs]
+                reader = opened.enter_context(closing(open_captures(places, engine)))
         except CaptureError:
             if interruption.happened:  # before there was a capture
                 raise KeyboardInterrupt from None
             raise
         with progress_bar(command.progress, task) as advance:
-            return replay(task, engine, reader, inputs, advance, interruption)
+            return replay(task, engine, reader, [str(name) for name in read if name is not None], advance, interruption)
+
+
+def file_bytes(path: str) -> int:
+    """How many bytes a file holds, as it lies there; a pipe's are not known: enough to compile for."""
+    file = Path(path)
+    if path == "-" or (file.exists() and not file.is_file()):
+        return WORTH_COMPILING_BYTES
+    return file.stat().st_size if file.exists() else 0
 
 
 def capture_bytes(source: Source, interruption: Interruption) -> int | None:
@@ -236,7 +277,17 @@ def exit_code(outcome: Outcome, judgements: list[Judgement]) -> int:
         return Exit.INTERRUPTED
     if outcome.damage is not None:
         return Exit.CAPTURE
-    return Exit.DONE if all(judgement.holds for judgement in judgements) else Exit.EXPECTATION_FAILED
+    if oops_unasked(outcome) or not all(judgement.holds for judgement in judgements):
+        return Exit.EXPECTATION_FAILED
+    return Exit.DONE
+
+
+def oops_unasked(outcome: Outcome) -> bool:
+    """Whether the kernel died of a bug that nobody left in on purpose, and no expectation speaks of."""
+    m = outcome.machine
+    asked = int(m.config.as_posted) >> int(m.oops) & 1
+    spoken = any(speaks_of_oops(expectation) for expectation in outcome.task.expectations)
+    return bool(int(m.oops)) and not asked and not spoken
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -66,6 +66,7 @@ def forget_verdict(p: Packet) -> None:
     p.point = 0
     p.rule = RULE_NONE
     p.decided_ns = 0
+    p.skb_dev = NONE
     p.sk = NONE
     p.memalloc = 0
     p.from_reserve = 0
@@ -233,13 +234,13 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
 
 
 def move_pages(m: Machine, zone: int, pages: int) -> None:
-    """Others take pages of a zone one by one, or give them back."""
+    """Others take pages of a zone one by one, or give back what they hold: nobody has more pages than there are."""
     z = m.zone[zone]
     for _ in range(pages):
         if not buffered_rmqueue(z, 0):
             break
         z.other_pages += 1
-    for _ in range(-pages):
+    for _ in range(min(-pages, z.other_pages)):
         z.other_pages -= 1
         free_pages(m, zone, 0)
 

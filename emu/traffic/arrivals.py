@@ -13,13 +13,7 @@ for somebody else.
 from typing import Annotated, Any
 
 from emu.capture.bpf import bpf_run
-from emu.capture.linktype import (
-    HEADER_BYTES,
-    LINKTYPE_ETHERNET,
-    LINKTYPE_LINUX_SLL,
-    LINKTYPE_LINUX_SLL2,
-    linktype_index,
-)
+from emu.capture.linktype import HEADER_BYTES, linktype_index
 from emu.kernel.machine import (
     DIR_INBOUND,
     DIR_OUTBOUND,
@@ -34,9 +28,17 @@ from emu.kernel.machine import (
 from emu.kernel.record import record
 from emu.traffic.inlets import Inlet
 from emu.traffic.pace import PACE_CAPTURED, PACE_SPEED, gap_ns
-from emu.wire import ethernet
+from emu.wire import ethernet, sll, sll2
 from emu.wire.dissect import dissect
-from emu.wire.headers import CSUM_PARTIAL, CSUM_UNKNOWN, KIND_TCP, KIND_UDP
+from emu.wire.headers import (
+    CSUM_PARTIAL,
+    CSUM_UNKNOWN,
+    KIND_TCP,
+    KIND_UDP,
+    LINKTYPE_ETHERNET,
+    LINKTYPE_LINUX_SLL,
+    LINKTYPE_LINUX_SLL2,
+)
 from emu.wire.octets import Octets, be16, be32
 
 OFFLOAD_SPLIT, OFFLOAD_DROP, OFFLOAD_JUMBO = range(3)
@@ -44,8 +46,6 @@ OFFLOADS = ("split", "drop", "jumbo")
 
 BROADCAST_MAC = 0xFFFFFFFFFFFF
 VLAN_TAG_BYTES = 4
-SLL_PACKET_TYPE = 0  # offset; 16 bits
-SLL2_PACKET_TYPE = 10  # 8 bits
 NO_PACKET_TYPE = -1
 IPV4_BROADCAST = 0xFFFFFFFF
 MAX_SEGMENTS = 4_096  # the largest ring; a frame of more is missed in any case
@@ -104,10 +104,10 @@ def set_time(feed: Feed, p: Packet, filtered: bool) -> None:
 def cooked_type(p: Packet, octets: Octets) -> int:
     """PACKET_* as a cooked frame states it, else NO_PACKET_TYPE."""
     stated = PACKET_OUTGOING + 1
-    if p.linktype == LINKTYPE_LINUX_SLL and p.caplen >= SLL_PACKET_TYPE + 2:
-        stated = be16(octets, p.offset + SLL_PACKET_TYPE)
-    elif p.linktype == LINKTYPE_LINUX_SLL2 and p.caplen > SLL2_PACKET_TYPE:
-        stated = octets[p.offset + SLL2_PACKET_TYPE] & 0xFF
+    if p.linktype == LINKTYPE_LINUX_SLL and p.caplen >= sll.PACKET_TYPE + 2:
+        stated = be16(octets, p.offset + sll.PACKET_TYPE)
+    elif p.linktype == LINKTYPE_LINUX_SLL2 and p.caplen > sll2.PACKET_TYPE:
+        stated = octets[p.offset + sll2.PACKET_TYPE] & 0xFF
     return stated if stated <= PACKET_OUTGOING else NO_PACKET_TYPE
 
 

@@ -43,8 +43,11 @@ class EventWriter:
 class EventReader:
     """Reads a stream in chunks; a line that is none is a UsageError that names it."""
 
-    def __init__(self, path: str, engine: Engine, devices: int) -> None:
-        """Open the file and check its header; the machine has `devices` devices."""
+    def __init__(self, path: str, engine: Engine, devices: int, scenario_sha256: str | None = None) -> None:
+        """Open the file and check its header; the machine has `devices` devices.
+
+        A header that names another scenario than `scenario_sha256` is a UsageError.
+        """
         self.path = path
         self.bounds = BOUNDS | dict.fromkeys(("poll-begin", "packets", "poll-end"), devices)
         self.engine = engine
@@ -54,6 +57,12 @@ class EventReader:
         header = next(self._lines, None)
         if not isinstance(header, dict) or header.get("emu_events") != VERSION:
             raise UsageError(f"{path}: not an event stream of emu (version {VERSION}); see --record-events")
+        recorded = header.get("scenario_sha256", scenario_sha256)
+        if scenario_sha256 is not None and recorded != scenario_sha256:
+            raise UsageError(
+                f"{path}: recorded under another scenario (sha256 {str(recorded)[:12]}..., this one is "
+                f"{scenario_sha256[:12]}...); give the scenario, policy and settings of the recording"
+            )
 
     def _read(self) -> Iterator[Any]:
         try:

@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.errors import UsageError
 from emu.kernel.machine import DIR_INBOUND, DIR_OUTBOUND, PACKET_HOST, PACKET_OUTGOING, Packet
 from emu.traffic.arrivals import BROADCAST_MAC, IPV4_BROADCAST, NO_PACKET_TYPE, cooked_type, mac_at
 from emu.traffic.expression import Address, parse_address
 from emu.wire import ethernet
 from emu.wire.dissect import dissect
-from emu.wire.headers import CHECKSUMS_TRUST, KIND_ARP, KIND_MALFORMED, KIND_OTHER, KIND_TCP
+from emu.wire.headers import CHECKSUMS_TRUST, KIND_ARP, KIND_MALFORMED, KIND_OTHER, KIND_TCP, LINKTYPE_ETHERNET
 from emu.wire.octets import Octets
 
 ISCSI_PORT = 3260

@@ -13,13 +13,16 @@ from emu.kernel.drop_reason import DELIVERED, DROPPED, IN_FLIGHT, LATER, OOPS, P
 from emu.kernel.machine import ZONE_NORMAL
 from emu.verdicts.schema import (
     COLUMNS,
+    DEVICE_COLUMNS,
     ENUM,
     FLAG,
     FLOW_FIELDS,
     INT,
+    IPV6_FLAG,
     SOCKET_FIELDS,
     UINT,
     UINT_MASK,
+    VLAN_ID,
     device_names,
     flow_head,
     flow_key,
@@ -35,11 +38,14 @@ if TYPE_CHECKING:
 CHUNK = 65_536  # rows
 BLOCK = 4_096  # rows that are gathered at once: their 344 bytes each stay in the CPU's cache
 SLOT_BITS = 16  # of the table that knows a chunk's flows again
-NO_KEY = -1  # both parts of the key of nothing: no packet has it, and its text is empty
+NO_KEY = -1  # every part of the key of nothing: no packet has it, and its text is empty
+FLOW_PARTS, SOCKET_PARTS = 5, 3
 RECEIVED = (DELIVERED, DROPPED, IN_FLIGHT, OOPS)  # the sum that the conservation law speaks of
+MADE = ("flow", "socket", "vlan", *DEVICE_COLUMNS)
 # Columns that are copied as they are; texts are built from several fields, the zone is a constant.
-COPIED = tuple(column for column in COLUMNS if column.field and column.name not in ("flow", "socket"))
-FIELDS = tuple(dict.fromkeys((*(column.field for column in COPIED), "sk", *FLOW_FIELDS, *SOCKET_FIELDS)))
+COPIED = tuple(column for column in COLUMNS if column.field and column.name not in MADE)
+SOURCES = {column.name: column.field for column in COLUMNS}
+FIELDS = tuple(dict.fromkeys((*(column.field for column in COLUMNS if column.field), *FLOW_FIELDS, *SOCKET_FIELDS)))
 _values = attrgetter(*FIELDS)
 
 
@@ -120,7 +126,9 @@ class PlainChunks:
     def _made(self) -> Chunk:
         values = dict(zip(FIELDS, map(list, zip(*self._rows, strict=True)), strict=True))
         columns: dict[str, list[int]] = {column.name: values[column.field] for column in COPIED}
-        columns["device"] = [device + 1 for device in values["dev"]]
+        for name in DEVICE_COLUMNS:
+            columns[name] = [device + 1 for device in values[SOURCES[name]]]
+        columns["vlan"] = [tag & VLAN_ID for tag in values["vlan_outer"]]
         columns["packet_id"] = [number & UINT_MASK for number in values["packet_id"]]
         flows, sockets = {"": 0}, {"": 0}
         flow_fields, socket_fields = ([values[field] for field in fields] for fields in (FLOW_FIELDS, SOCKET_FIELDS))
@@ -131,7 +139,8 @@ class PlainChunks:
             sockets.setdefault(socket_text(*socket_key(*key)) if sk >= 0 else "", len(sockets))
             for sk, *key in zip(values["sk"], *socket_fields, strict=True)
         ]
-        texts = {"flow": lambda: list(flows), "socket": lambda: list(sockets), "device": lambda: self._devices}
+        texts: dict[str, Callable[[], Any]] = {"flow": lambda: list(flows), "socket": lambda: list(sockets)}
+        texts |= dict.fromkeys(DEVICE_COLUMNS, lambda: self._devices)
         made = Chunk(columns, texts, len(self._rows))
         self._rows = []
         return made
@@ -158,7 +167,7 @@ class ArrayChunks:
 
         # New arrays each time: a frame may hold on to the old ones.
         self._columns = {c.name: np.empty(CHUNK, self._types.get(c.type, np.uint32)) for c in COLUMNS if c.field}
-        self._flows, self._sockets = _Codes(), _Codes()
+        self._flows, self._sockets = _Codes(FLOW_PARTS), _Codes(SOCKET_PARTS)
         self._rows = 0
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
@@ -188,12 +197,13 @@ class ArrayChunks:
         place = slice(self._rows, self._rows + len(block))
         for column in COPIED:
             self._columns[column.name][place] = block[column.field]
-        self._columns["device"][place] = block["dev"] + 1
+        for name in DEVICE_COLUMNS:
+            self._columns[name][place] = block[SOURCES[name]] + 1
+        self._columns["vlan"][place] = block["vlan_outer"] & VLAN_ID
         self._columns["flow"][place] = self._flows.of(*flow_key(*(block[field] for field in FLOW_FIELDS)))
-        addresses, rest = socket_key(*(block[field] for field in SOCKET_FIELDS))
         found = block["sk"] >= 0
-        addresses, rest = np.where(found, addresses, NO_KEY), np.where(found, rest, NO_KEY)
-        self._columns["socket"][place] = self._sockets.of(addresses, rest)
+        sockets = socket_key(*(block[field] for field in SOCKET_FIELDS))
+        self._columns["socket"][place] = self._sockets.of(*(np.where(found, part, NO_KEY) for part in sockets))
         self._rows += len(block)
 
     def _made(self) -> Chunk:
@@ -202,11 +212,10 @@ class ArrayChunks:
         columns = {name: values[: self._rows] for name, values in self._columns.items()}
         columns["packet_id"] = columns["packet_id"].view(np.uint64)
         flows, sockets = self._flows, self._sockets
-        texts = {
+        texts: dict[str, Callable[[], Any]] = {
             "flow": lambda: _flow_texts(*flows.keys()),
             "socket": lambda: _socket_texts(*sockets.keys()),
-            "device": lambda: self._devices,
-        }
+        } | dict.fromkeys(DEVICE_COLUMNS, lambda: self._devices)
         made = Chunk(columns, texts, self._rows)
         self._renew()
         return made
@@ -223,40 +232,46 @@ class _Codes:
     are few when flows are few, and never more than the chunk has rows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parts: int) -> None:
         import numpy as np
 
         self._slots = np.zeros(1 << SLOT_BITS, np.uint32)
-        self._first, self._second = np.empty(CHUNK + 1, np.int64), np.empty(CHUNK + 1, np.int64)
-        self._first[0] = self._second[0] = NO_KEY
+        self._known = [np.empty(CHUNK + 1, np.int64) for _ in range(parts)]
+        for part in self._known:
+            part[0] = NO_KEY
         self._size = 1
 
-    def of(self, first: Any, second: Any) -> Any:
-        """The codes of these keys."""
+    def of(self, *parts: Any) -> Any:
+        """The codes of these keys, each given part by part."""
         import numpy as np
 
         # Multiplicative hashing (Knuth): the high bits are the well mixed ones.
-        mixed = (first ^ second * 0x2545F4914F6CDD1D) * -0x61C8864680B583EB
-        slots = mixed.view(np.uint64) >> np.uint64(64 - SLOT_BITS)
+        mixed = parts[0]
+        for part in parts[1:]:
+            mixed = mixed * 0x2545F4914F6CDD1D ^ part
+        slots = (mixed * -0x61C8864680B583EB).view(np.uint64) >> np.uint64(64 - SLOT_BITS)
         codes = self._slots[slots]
-        missed = np.flatnonzero((self._first[codes] != first) | (self._second[codes] != second))
-        if len(missed):
-            known, self._size = self._size, self._size + len(missed)
-            self._first[known : self._size], self._second[known : self._size] = first[missed], second[missed]
-            codes[missed] = np.arange(known, self._size, dtype=np.uint32)
-            self._slots[slots[missed]] = codes[missed]
+        missed = np.zeros(len(codes), np.bool_)
+        for known, part in zip(self._known, parts, strict=True):
+            missed |= known[codes] != part
+        places = np.flatnonzero(missed)
+        if len(places):
+            first, self._size = self._size, self._size + len(places)
+            for known, part in zip(self._known, parts, strict=True):
+                known[first : self._size] = part[places]
+            codes[places] = np.arange(first, self._size, dtype=np.uint32)
+            self._slots[slots[places]] = codes[places]
         return codes
 
-    def keys(self) -> tuple[Any, Any]:
-        """The keys by their codes."""
-        return self._first[: self._size], self._second[: self._size]
+    def keys(self) -> tuple[Any, ...]:
+        """The keys by their codes, part by part."""
+        return tuple(part[: self._size] for part in self._known)
 
 
-def _flow_texts(addresses: Any, rest: Any) -> Any:
+def _flow_texts(saddr_hi: Any, source: Any, daddr_hi: Any, destination: Any, rest: Any) -> Any:
     """`schema.flow_text` of whole arrays of keys."""
-    head, addressed, ported = _heads(flow_head, rest >> 32)
-    source, destination = addresses >> 32, addresses
-    return _joined(
+    head, addressed, ported = _heads(flow_head, rest >> 32 & 0xFFFFFFF)
+    texts = _joined(
         head,
         _picked("{}.{}.", source >> 16, addressed),
         _picked("{}.{}", source, addressed),
@@ -265,17 +280,32 @@ def _flow_texts(addresses: Any, rest: Any) -> Any:
         _picked("{}.{}", destination, addressed),
         _picked(":{}", rest, ported),
     )
+    return _with_ipv6(texts, flow_text, rest, (saddr_hi, source, daddr_hi, destination, rest))
 
 
-def _socket_texts(address: Any, rest: Any) -> Any:
+def _socket_texts(daddr_hi: Any, address: Any, rest: Any) -> Any:
     """`schema.socket_text` of whole arrays of keys."""
-    head, addressed, ported = _heads(socket_head, rest >> 16)
-    return _joined(
+    head, addressed, ported = _heads(socket_head, rest >> 16 & 15)
+    # The key of nothing looks like a kind that no socket has.
+    texts = _joined(
         head,
         _picked("{}.{}.", address >> 16, addressed),
         _picked("{}.{}", address, addressed),
         _picked(":{}", rest, ported),
     )
+    return _with_ipv6(texts, socket_text, rest, (daddr_hi, address, rest))
+
+
+def _with_ipv6(texts: Any, text_of: Callable[..., str], rest: Any, key: tuple[Any, ...]) -> Any:
+    """The texts, those of IPv6 made one by one: the shortest form of an address is no work for arrays."""
+    import numpy as np
+    import polars
+
+    places = np.flatnonzero((rest != NO_KEY) & (rest & IPV6_FLAG != 0))
+    if not len(places):
+        return texts
+    made = [text_of(*parts) for parts in zip(*(part[places].tolist() for part in key), strict=True)]
+    return texts.scatter(places, polars.Series(made))
 
 
 def _heads(head: Callable[[int], tuple[str, bool, bool]], values: Any) -> tuple[Any, Any, Any]:

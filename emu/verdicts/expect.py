@@ -1,12 +1,13 @@
 """Expectations: `PATH OP VALUE` over the summary, such as `memalloc.dropped == 0` or `drops_by_reason.PFMEMALLOC > 10`.
 
-A path that the summary lacks is an error, except under `drops_by_reason`, where a reason that did not occur is 0.
+A path that the summary lacks is an error, before anything is played.  Under `drops_by_reason` and `events_by_reason` a
+reason that did not occur is 0; what is said of an oops is null when there was none.
 """
 
 import difflib
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from emu.errors import UsageError
@@ -20,6 +21,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+OOPS_KEYS = ("bug", "point", "time_ns", "frame")
 FORM = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(==|!=|<=|>=|<|>)\s*(\S.*?)\s*")
 PATH = re.compile(r"[A-Za-z_][\w.-]*")
 
@@ -50,6 +52,20 @@ def parse_expectation(text: str) -> Expectation:
     return Expectation(text, found[1], found[2], found[3])
 
 
+def speaks_of_oops(expectation: Expectation) -> bool:
+    """Whether an expectation is about the kernel's death."""
+    return any(side.split(".")[0] in ("oops", "oops_bug") for side in (expectation.left, expectation.right))
+
+
+def refuse_impossible(expectations: Sequence[Expectation], summary: dict[str, Any]) -> None:
+    """UsageError when an expectation cannot be judged whatever happens; `summary` is that of a run not yet begun."""
+    for expectation in expectations:
+        if _lookup(expectation.left, summary, expectation.text) is not None:
+            judge(expectation, summary)
+        else:
+            _value(expectation.right, summary, expectation.text)
+
+
 def judge(expectation: Expectation, summary: dict[str, Any]) -> Judgement:
     """Whether a summary fulfils an expectation; UsageError when a path leads nowhere."""
     left = _lookup(expectation.left, summary, expectation.text)
@@ -57,6 +73,8 @@ def judge(expectation: Expectation, summary: dict[str, Any]) -> Judgement:
     try:
         holds = OPERATORS[expectation.symbol](left, right)
     except TypeError:
+        if left is None or right is None:  # nothing is neither less nor more
+            return Judgement(expectation.text, False, left)
         raise UsageError(f"--expect '{expectation.text}': {left!r} and {right!r} cannot be compared so") from None
     return Judgement(expectation.text, holds, left)
 
@@ -78,8 +96,10 @@ def _value(text: str, summary: dict[str, Any], whole: str) -> Any:
 
 def _lookup(path: str, summary: dict[str, Any], whole: str) -> Any:
     first, _, rest = path.partition(".")
-    if first == "drops_by_reason" and rest in {reason.name for reason in REASONS if reason.name}:
-        return summary["drops_by_reason"].get(rest, 0)
+    if first in ("drops_by_reason", "events_by_reason") and rest in {reason.name for reason in REASONS if reason.name}:
+        return summary[first].get(rest, 0)
+    if first == "oops_bug" and rest in OOPS_KEYS and summary[first] is None:
+        return None
     at: Any = summary
     for word in path.split("."):
         if not isinstance(at, dict) or word not in at:

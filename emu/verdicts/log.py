@@ -95,6 +95,12 @@ class LogWriter:
             self._sink.abandon()
             self._output.abandon()
 
+    def discard(self) -> None:
+        """Let go as if it had never been opened: no unfinished file stays behind.  Does nothing after `close`."""
+        if not self._closed:
+            self.abandon()
+            self._output.discard()
+
 
 def import_polars() -> None:
     """Import polars.  Errors: UsageError when it is not installed."""

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 from emu.kernel.drop_reason import CAUSES, POINTS, REASONS, VERDICTS
 from emu.kernel.machine import NONE, ZONE_NORMAL, ZONES
 from emu.kernel.policy import RULES
+from emu.verdicts.address import TEXTS, ipv4_text, ipv6_text
 from emu.wire.headers import (
     KIND_ARP,
     KIND_ICMP,
+    KIND_ICMPV6,
     KIND_IP_FRAGMENT,
     KIND_IP_OTHER,
     KIND_MALFORMED,
@@ -22,7 +24,7 @@ from emu.wire.headers import (
     KINDS,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 INT, UINT, FLAG, ENUM, TEXT = "int", "uint", "flag", "enum", "text"
 TYPES = {
@@ -50,19 +52,41 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("frame", INT, "", "Number of the frame, from 1, as in the capture.", "frame"),
+    Column("frame", INT, "", "Number of the frame, from 1, as in the capture; an event's is its packet's.", "frame"),
     Column("packet_id", UINT, "", "epb_packetid of the capture, else the frame number.", "packet_id"),
-    Column("time_ns", INT, "ns", "When the frame arrived at the NIC; since 1970 if the capture says so.", "time_ns"),
+    Column(
+        "time_ns",
+        INT,
+        "ns",
+        "When the frame arrived at the NIC, or the event happened; since 1970 if the capture says so.",
+        "time_ns",
+    ),
     Column("decided_ns", INT, "ns", "When its verdict fell, on the same clock.", "decided_ns"),
     Column("device", TEXT, "", "The device that it arrived on.", "dev"),
+    Column("skb_device", TEXT, "", "The device that a protocol saw: VLAN, bond or bridge; empty: none did.", "skb_dev"),
+    Column("vlan", INT, "", "VLAN id of its outer tag; 0: none, or a priority tag.", "vlan_outer"),
     Column("length", INT, "B", "Length on the wire, without FCS.", "length"),
     Column("class", ENUM, "", "What kind of packet it is.", "kind", KINDS),
-    Column("flow", TEXT, "", "Protocol and addresses, `tcp a:port > b:port`; empty if malformed.", "kind"),
+    Column(
+        "flow", TEXT, "", "Protocol and addresses, `tcp a:port > b:port`; empty if malformed, and in an event.", "kind"
+    ),
     Column("socket", TEXT, "", "The local end of the socket that was found; a UDP socket is its port.", "sk"),
     Column("memalloc", FLAG, "", "1: that socket is SOCK_MEMALLOC, block I/O depends on it.", "memalloc"),
-    Column("verdict", ENUM, "", "What became of the packet.", "verdict", VERDICTS),
     Column(
-        "reason", ENUM, "", "Why it was dropped, in the kernel's own word.", "reason", tuple(r.name for r in REASONS)
+        "verdict",
+        ENUM,
+        "",
+        "What became of the packet; event: what happened later to one that was accepted.",
+        "verdict",
+        VERDICTS,
+    ),
+    Column(
+        "reason",
+        ENUM,
+        "",
+        "Why it was dropped, or an event threw it away, in the kernel's own word.",
+        "reason",
+        tuple(r.name for r in REASONS),
     ),
     Column("cause", ENUM, "", "RX_MISSED only: why the ring was dry.", "cause", tuple(c.name for c in CAUSES)),
     Column("point", ENUM, "", "The kernel function in which the verdict fell.", "point", POINTS),
@@ -91,11 +115,10 @@ COLUMNS = (
         "culprit_frame",
     ),
 )
+DEVICE_COLUMNS = ("device", "skb_device")
 NAMES = tuple(column.name for column in COLUMNS)
 
-# Most packets belong to few flows, whose texts are remembered; a spoofed flood has a new one in every packet.
-TEXTS = 65_536
-_OCTET = tuple(map(str, range(256)))
+VLAN_ID = 0xFFF
 
 
 def columns() -> tuple[Column, ...]:
@@ -125,8 +148,10 @@ def row_values(packet: Any, devices: Sequence[str]) -> dict[str, int | str]:
             value = value_of(packet, column.field) if column.field else ZONE_NORMAL
             if column.type == UINT:
                 value &= UINT_MASK  # the compiled engine's integers are signed
-            if column.name == "device":
-                row["device"] = names[value + 1]
+            if column.name in DEVICE_COLUMNS:
+                row[column.name] = names[value + 1]
+            elif column.name == "vlan":
+                row["vlan"] = value & VLAN_ID
             else:
                 row[column.name] = column.names[value] if column.names else value
     return row
@@ -144,21 +169,35 @@ def device_names(devices: Sequence[str]) -> list[str]:
     return ["", *devices]
 
 
-FLOW_FIELDS = ("kind", "ethertype", "ip_protocol", "saddr", "daddr", "sport", "dport")
-SOCKET_FIELDS = ("kind", "daddr", "dport")
+ENDS = ("ip_version", "saddr_hi", "saddr", "daddr_hi", "daddr")
+FLOW_FIELDS = (*ENDS, "kind", "ethertype", "ip_protocol", "sport", "dport")
+SOCKET_FIELDS = ("ip_version", "daddr_hi", "daddr", "kind", "dport")
+IPV6_FLAG = 1 << 60  # in the last part of a key
 
 
-def flow_key(kind: Any, ethertype: Any, protocol: Any, saddr: Any, daddr: Any, sport: Any, dport: Any) -> Any:
-    """What `flow_text` needs, in two integers (or, from arrays, two arrays)."""
-    return saddr << 32 | daddr, kind << 56 | ethertype << 40 | protocol << 32 | sport << 16 | dport
+def flow_key(
+    version: Any,
+    saddr_hi: Any,
+    saddr: Any,
+    daddr_hi: Any,
+    daddr: Any,
+    kind: Any,
+    ethertype: Any,
+    protocol: Any,
+    sport: Any,
+    dport: Any,
+) -> Any:
+    """What `flow_text` needs, in five integers (or, from arrays, five arrays)."""
+    rest = (version == 6) * IPV6_FLAG | kind << 56 | ethertype << 40 | protocol << 32 | sport << 16 | dport
+    return saddr_hi, saddr, daddr_hi, daddr, rest
 
 
 def flow_head(protocol: int) -> tuple[str, bool, bool]:
-    """How a flow's text begins, and whether addresses and ports follow; from the high half of its key's second part."""
-    kind = protocol >> 24
+    """How a flow's text begins, and whether addresses and ports follow; from the high half of its key's last part."""
+    kind = protocol >> 24 & 15
     if kind in (KIND_TCP, KIND_UDP):
         return f"{KINDS[kind]} ", True, True
-    if kind in (KIND_ICMP, KIND_ARP):
+    if kind in (KIND_ICMP, KIND_ICMPV6, KIND_ARP):
         return f"{KINDS[kind]} ", True, False
     if kind in (KIND_IP_FRAGMENT, KIND_IP_OTHER):
         return f"ip-proto-{protocol & 0xFF} ", True, False
@@ -168,20 +207,18 @@ def flow_head(protocol: int) -> tuple[str, bool, bool]:
 
 
 @lru_cache(maxsize=TEXTS)
-def flow_text(addresses: int, rest: int) -> str:
+def flow_text(saddr_hi: int, saddr: int, daddr_hi: int, daddr: int, rest: int) -> str:
     """A flow for a person, from its key."""
     head, has_addresses, has_ports = flow_head(rest >> 32)
     if not has_addresses:
         return head
-    ends = _address(addresses >> 32 & 0xFFFFFFFF), _address(addresses & 0xFFFFFFFF)
-    if not has_ports:
-        return f"{head}{ends[0]} > {ends[1]}"
-    return f"{head}{ends[0]}:{rest >> 16 & 0xFFFF} > {ends[1]}:{rest & 0xFFFF}"
+    ends = _end(saddr_hi, saddr, rest, has_ports, rest >> 16), _end(daddr_hi, daddr, rest, has_ports, rest)
+    return f"{head}{ends[0]} > {ends[1]}"
 
 
-def socket_key(kind: Any, daddr: Any, dport: Any) -> Any:
-    """What `socket_text` needs, in two integers (or, from arrays, two arrays)."""
-    return daddr, kind << 16 | dport
+def socket_key(version: Any, daddr_hi: Any, daddr: Any, kind: Any, dport: Any) -> Any:
+    """What `socket_text` needs, in three integers (or, from arrays, three arrays)."""
+    return daddr_hi, daddr, (version == 6) * IPV6_FLAG | kind << 16 | dport
 
 
 def socket_head(kind: int) -> tuple[str, bool, bool]:
@@ -193,12 +230,17 @@ def socket_head(kind: int) -> tuple[str, bool, bool]:
 
 
 @lru_cache(maxsize=TEXTS)
-def socket_text(address: int, rest: int) -> str:
+def socket_text(daddr_hi: int, daddr: int, rest: int) -> str:
     """The local end of a socket, from its key: the destination of the packet that found it."""
-    head, has_address, has_port = socket_head(rest >> 16)
-    return f"{head}{_address(address) if has_address else ''}{f':{rest & 0xFFFF}' if has_port else ''}"
+    head, has_address, has_port = socket_head(rest >> 16 & 15)
+    if not has_address:
+        return f"{head}:{rest & 0xFFFF}" if has_port else head
+    return f"{head}{_end(daddr_hi, daddr, rest, has_port, rest)}"
 
 
-@lru_cache(maxsize=TEXTS)
-def _address(address: int) -> str:
-    return f"{_OCTET[address >> 24]}.{_OCTET[address >> 16 & 255]}.{_OCTET[address >> 8 & 255]}.{_OCTET[address & 255]}"
+def _end(high: int, low: int, rest: int, has_port: bool, port: int) -> str:
+    """An address, and perhaps a port: `10.0.0.1:80`, `[2001:db8::1]:80`."""
+    if not rest & IPV6_FLAG:
+        return f"{ipv4_text(low)}:{port & 0xFFFF}" if has_port else ipv4_text(low)
+    text = ipv6_text(high, low)
+    return f"[{text}]:{port & 0xFFFF}" if has_port else text

@@ -41,7 +41,9 @@ def show_summary(console: Console, summary: dict[str, Any]) -> None:
     )
     console.print(_fates(summary))
     if summary["drops_by_reason"]:
-        console.print(_reasons(summary))
+        console.print(_reasons("Drops", "packets", summary["drops_by_reason"]))
+    if summary["events_by_reason"]:
+        console.print(_reasons("Later: packets that had been accepted", "events", summary["events_by_reason"]))
     console.print(_devices(summary))
     _say(console, summary)
 
@@ -60,13 +62,13 @@ def _fates(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _reasons(summary: dict[str, Any]) -> Table:
-    table = Table(title="Drops", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def _reasons(title: str, counted: str, by_reason: dict[str, int]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("reason", no_wrap=True)
-    table.add_column("packets", justify="right")
+    table.add_column(counted, justify="right")
     table.add_column("what it means")
     sentences = {reason.name: reason.sentence for reason in REASONS}
-    for name, count in sorted(summary["drops_by_reason"].items(), key=lambda item: -item[1]):
+    for name, count in sorted(by_reason.items(), key=lambda item: -item[1]):
         table.add_row(name, figure(count), sentences[name])
     return table
 

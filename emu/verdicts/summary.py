@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emu.kernel.drop_reason import REASONS
+from emu.kernel.drop_reason import POINTS, REASONS
 from emu.kernel.machine import ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
@@ -40,6 +40,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "dropped": int(total.dropped),
         "in_flight": int(total.in_flight),
         "oops": int(total.oops),
+        "oops_bug": _oops(outcome),
         "drops_by_reason": _by_reason(total.drops_by_reason),
         "events_by_reason": _by_reason(total.events_by_reason),
         "memalloc": _fates(total.memalloc),
@@ -51,6 +52,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
         "host": {"mac": mac_text(outcome.host.mac), "because": outcome.host.because},
         "input": _input(outcome),
+        "inputs": [{"device": given.device or None, "capture": given.name} for given in outcome.task.inputs],
         "findings": findings(outcome),
         "assumptions": assumptions(outcome),
         "incomplete": outcome.incomplete,
@@ -61,6 +63,19 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
 def _by_reason(by_number: Any) -> dict[str, int]:
     counts = {reason.name: int(by_number[reason.number]) for reason in REASONS if reason.name}
     return {name: count for name, count in counts.items() if count}
+
+
+def _oops(outcome: Outcome) -> dict[str, Any] | None:
+    """What killed the kernel; `frame`: the last one that had arrived, 0: it died while booting."""
+    m = outcome.machine
+    if not int(m.oops):
+        return None
+    return {
+        "bug": int(m.oops),
+        "point": POINTS[int(m.oops_point)],
+        "time_ns": int(m.oops_ns),
+        "frame": outcome.oops_frame,
+    }
 
 
 def _fates(fates: Any) -> dict[str, int]:
@@ -162,6 +177,12 @@ def findings(outcome: Outcome) -> list[str]:
         said.append("the reserve was never touched, so this result proves nothing about it")
     if int(m.total.memalloc.received) == 0:
         said.append("no packet belongs to a memalloc flow: nothing here is what the reserve is for (see --memalloc)")
+    if int(m.oops):
+        said.append(
+            f"the kernel died of bug {int(m.oops)} of the patch as posted, in {POINTS[int(m.oops_point)]}, when "
+            f"{outcome.oops_frame} frames had arrived: {int(m.total.oops)} packets died with it, "
+            f"{int(m.total.not_played)} frames found nobody"
+        )
     if int(m.total.sockets_evicted):
         said.append(f"{int(m.total.sockets_evicted)} sockets were forgotten to make room; they are made anew when seen")
     return said

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from emu_process import EMU, LOGIN, NOP, ROOT, emu, emu_here, kit
 
-VERBS = ("replay", "compare", "policies", "explain", "schema", "check")
+VERBS = ("replay", "compare", "scenarios", "policies", "explain", "schema", "check")
 POLICIES = ("linux-2.6.12", "reserve-only", "phillips-v5", "mainline")
 
 
@@ -21,6 +21,52 @@ def summary_of(*arguments: str | Path, code: int = 0, stdin: bytes = b"") -> dic
     assert (done.code, done.err) == (code, ""), done.err
     summary: dict[str, Any] = json.loads(done.out)
     return summary
+
+
+# Captures of devices.
+
+
+def test_a_capture_of_a_device(tmp_path: Path) -> None:
+    """--device names the device that a capture is of; the summary and the log know it."""
+    summary = summary_of("--device", f"eth1={NOP}", "--log", str(tmp_path / "log.csv"))
+    assert summary["capture"] == f"eth1={NOP}"
+    assert summary["inputs"] == [{"device": "eth1", "capture": NOP}]
+    assert {name: device["rx_packets"] for name, device in summary["devices"].items()} == {"eth1": 19}
+    assert {row["device"] for row in kit.rows_of(tmp_path / "log.csv")} == {"eth1"}
+    assert summary_of(NOP)["inputs"] == [{"device": None, "capture": NOP}]
+
+
+def test_a_device_of_the_scenario_that_gets_no_frame(tmp_path: Path) -> None:
+    """Every device of the scenario is there; the capture goes to the one that is named, with that one's ring."""
+    scenario = tmp_path / "s.toml"
+    scenario.write_text("[[device]]\n[[device]]\nname = 'eth1'\nring = 512\n")
+    log = str(tmp_path / "log.csv")
+    summary = summary_of("--device", f"eth1={NOP}", "--scenario", scenario, "--log", log)
+    found = {name: (device["rx_packets"], device["ring_size"]) for name, device in summary["devices"].items()}
+    assert found == {"eth0": (0, 256), "eth1": (19, 512)}
+    assert {row["device"] for row in kit.rows_of(Path(log))} == {"eth1"}
+    added = summary_of("--device", f"eth7={NOP}", "--scenario", scenario)
+    assert list(added["devices"]) == ["eth0", "eth1", "eth7"]
+    unnamed = summary_of(NOP, "--scenario", scenario)
+    assert unnamed["devices"]["eth0"]["rx_packets"] == 19
+
+
+def test_a_device_may_be_standard_input() -> None:
+    """`-` is the capture of at most one device."""
+    done = emu("replay", "--device", "eth1=-", "--json", stdin=Path(NOP).read_bytes())
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["inputs"] == [{"device": "eth1", "capture": "stdin"}]
+
+
+def test_compare_takes_devices_too() -> None:
+    """From a pipe as well: every policy sees the same frames on the same device."""
+    for path, octets in ((NOP, b""), ("-", Path(NOP).read_bytes())):
+        command = ("compare", "--device", f"eth1={path}", "--policies", "mainline,phillips-v5", "--json")
+        done = emu(*command, stdin=octets)
+        assert (done.code, done.err) == (0, "")
+        for summary in json.loads(done.out)["policies"].values():
+            assert summary["devices"]["eth1"]["rx_packets"] == 19
+            assert list(summary["devices"]) == ["eth1"]
 
 
 # Help.

@@ -14,19 +14,28 @@ USAGE, CAPTURE, NOTHING = 2, 3, 4
     [
         (["--policy", "linux-9"], "policy.name: 'linux-9' is not one of linux-2.6.12, "),
         (["--set", "pressure"], "--set pressure: expected key=value"),
-        (["--set", "pressure.nothing=1"], "unknown key 'pressure.nothing'"),
+        (
+            ["--set", "pressure.nothing=1"],
+            "--set pressure.nothing=1: pressure.nothing: unknown key 'nothing'; expected one of start, ",
+        ),
         (["--set", "nothing=1"], "unknown key 'nothing'"),
-        (["--set", "pressure.start=loud"], "pressure.start: Invalid enum value 'loud'"),
-        (["--set", "pressure.background_skbs=-1"], "pressure.background_skbs: Expected `int` >= 0"),
+        (["--set", "pressure.start=loud"], "pressure.start: expected one of crunch, quiet, found 'loud'"),
+        (
+            ["--set", "pressure.background_skbs=-1"],
+            "pressure.background_skbs: expected an integer of at least 0, found -1",
+        ),
         (["--set", "pressure.background_skbs=255"], "pressure.background_skbs: 255 leaves the NIC no buffer"),
-        (["--set", "device.0.ring=100"], "device.0.ring: Expected `int` that's a multiple of 16"),
-        (["--set", "device.5.name=eth1"], "--set device.5.name: '5' is not an element from 0 to 1"),
+        (
+            ["--set", "device.0.ring=100"],
+            "device.0.ring: expected an integer from 80 to 4096, a multiple of 16, found 100",
+        ),
+        (["--set", "device.5.name=eth1"], "--set device.5.name=\"eth1\": '5' is not an element from 0 to 1"),
         (
             ["--set", "pressure.start=quiet", "--set", "pressure.start.x=1"],
             "'x' lies inside a value",
         ),
         (["--set", "machine.memory=1MiB"], "machine.memory: 256 pages; expected 32MiB to 64GiB"),
-        (["--set", "machine.memory=lots"], "machine.memory 'lots': expected a size"),
+        (["--set", "machine.memory=lots"], "machine.memory: 'lots': expected a size"),
         (["--set", "machine.geometry=vax"], "machine.geometry: 'vax' is not one of"),
         (["--set", "policy.rules.nothing=1"], "policy.rules.nothing: unknown rule"),
         (["--set", "policy.rules.check_tcp=9"], "policy.rules.check_tcp: 9 is not from 0 to 2"),
@@ -35,8 +44,8 @@ USAGE, CAPTURE, NOTHING = 2, 3, 4
         (["--expect", "memalloc.droped == 0"], "the summary has no 'memalloc.droped'; did you mean memalloc.dropped"),
         (["--expect", "drops_by_reason.NOPE == 0"], "the summary has no 'drops_by_reason.NOPE'"),
         (["--expect", "policy < 3"], "cannot be compared so"),
-        (["--memalloc", "icmp"], "replay.memalloc 'icmp': expected tcp or udp"),
-        (["--closed", "tcp port 0"], "replay.closed 'tcp port 0': '0' is not a port"),
+        (["--memalloc", "icmp"], "--memalloc icmp: replay.memalloc: 'icmp': expected tcp or udp"),
+        (["--closed", "tcp port 0"], "--closed tcp port 0: replay.closed: 'tcp port 0': '0' is not a port"),
         (["--pps", "1", "--speed", "2"], "--speed and --pps exclude each other"),
         (["--pps", "0"], "--pps 0: expected a number above 0"),
         (["--mbps", "-3"], "--mbps -3: expected a number above 0"),
@@ -45,8 +54,11 @@ USAGE, CAPTURE, NOTHING = 2, 3, 4
         (["--limit", "x"], "Invalid value for '--limit'"),
         (["--host", "nobody"], "--host nobody: expected an IPv4 address or a MAC"),
         (["--filter", "foo bar"], "--filter 'foo bar': "),
-        (["--offload", "no"], "replay.offload: Invalid enum value 'no'"),
-        (["--checksums", "no"], "replay.checksums: Invalid enum value 'no'"),
+        (["--offload", "no"], "--offload no: replay.offload: expected one of drop, jumbo, split, found 'no'"),
+        (["--checksums", "no"], "--checksums no: replay.checksums: expected one of auto, trust, verify, found 'no'"),
+        (["--device", "eth1=x.pcap"], "a capture without a device, beside --device"),
+        (["--set", "readers.rate=fast"], '--set readers.rate="fast": readers.rate: expected an integer from 1'),
+        (["--expect", "oops_bug.nobody == 1"], "the summary has no 'oops_bug.nobody'"),
         (["--engine", "steam"], "--engine steam: expected one of auto, compiled, plain"),
         (["--annotate", "some"], "--annotate some: expected one of drops, all"),
         (["--log-rows", "some"], "--log-rows some: expected one of all, drops"),
@@ -79,6 +91,13 @@ def test_a_bad_option_is_one_line(tmp_path: Path, arguments: list[str], said: st
         (["frobnicate"], "No such command 'frobnicate'"),
         (["replay"], "Missing argument"),
         (["replay", NOP, "extra"], "unexpected extra argument"),
+        (["replay", "--device", "eth0"], "--device eth0: expected NAME=FILE"),
+        (["replay", "--device", "=x"], "--device =x: expected NAME=FILE"),
+        (["replay", "--device", "a=x", "--device", "a=y"], "--device a=y: a has a capture already"),
+        (["replay", "--device", "a=-", "--device", "b=-"], "standard input (-) can be one device's capture only"),
+        (["replay", "--device", f"0={NOP}"], "--device 0: device.0.name: expected a text matching"),
+        (["compare", "--device", "eth0=missing"], "emu cannot read missing"),
+        (["compare"], "Missing argument"),
         (["compare", NOP, "--policies", "phillips-v5,linux-9"], "--policies: 'linux-9' is not one of linux-2.6.12"),
         (["compare", NOP, "--policies", "mainline,mainline"], "expected different names"),
         (["compare", NOP, "--policies", ","], "expected different names"),
@@ -100,20 +119,23 @@ def test_a_bad_command_is_one_line(tmp_path: Path, arguments: list[str], said: s
     ("text", "said"),
     [
         (b"nothing = 1\n", "unknown key 'nothing'; expected one of schema, why, machine"),
-        (b"[machine]\nram = 1\n", "unknown key 'machine.ram'; expected one of geometry, memory"),
+        (b"[machine]\nram = 1\n", "s.toml:2: machine.ram: unknown key 'ram'; expected one of geometry, memory"),
         (
-            b"[[device]]\nname = 'eth0'\n[[device]]\nspeed = 1\n",
-            "unknown key 'device.1.speed'; expected one of name, mtu",
+            b"[[device]]\nname = 'eth1'\n[[device]]\nspeed = 1\n",
+            "s.toml:4: device.1.speed: unknown key 'speed'; expected one of name, mtu",
         ),
-        (b"[readers]\nrate = 'fast'\n", "readers.rate: Expected `int`, got `str`"),
+        (
+            b"[readers]\nrate = 'fast'\n",
+            "s.toml:2: readers.rate: expected an integer from 1 to 1000000000, found 'fast'",
+        ),
         (b"schema = 2\n", "schema: "),
-        (b"device = []\n", "device: Expected `array` of length >= 1"),
-        (b"[[device]]\n[[device]]\n", "device: 2 devices, but a replay plays one capture on one device"),
-        (b"[policy\n", "not TOML: "),
+        (b"device = []\n", "s.toml:1: device: expected an array of tables of 1 to 16, found 0 of them"),
+        (b"[[device]]\n[[device]]\n", "s.toml:2: device.1.name: 'eth0' is the name of device 0 already"),
+        (b"[policy\n", "s.toml:1: not TOML: "),
         (b"why = '\xff'\n", "not UTF-8 at byte 7"),
         (b"expect = ['nonsense']\n", "'nonsense': expected PATH OP VALUE"),
-        (b"[[socket]]\nmatch = 'gopher'\n", "socket.0.match 'gopher': expected tcp or udp"),
-        (b"[[socket]]\n", "socket.0: Object missing required field `match`"),
+        (b"[[socket]]\nmatch = 'gopher'\n", "s.toml:2: socket.0.match: 'gopher': expected tcp or udp"),
+        (b"[[socket]]\n", "s.toml:1: socket.0: the key 'match' is missing: a text"),
     ],
 )
 def test_a_bad_scenario_is_one_line(tmp_path: Path, text: bytes, said: str) -> None:
@@ -190,6 +212,8 @@ def test_an_input_is_not_overwritten(tmp_path: Path, option: str) -> None:
     (tmp_path / "s.toml").write_text("")
     for name in ("in.pcap", "link.pcap"):
         assert "would overwrite the input" in refused("replay", "in.pcap", option, name, code=USAGE, cwd=tmp_path)
+        given = ("replay", "--device", "eth1=in.pcap", option, name)
+        assert "would overwrite the input" in refused(*given, code=USAGE, cwd=tmp_path)
     line = refused("replay", "in.pcap", "--scenario", "s.toml", option, "s.toml", code=USAGE, cwd=tmp_path)
     assert "would overwrite the input" in line
     assert (tmp_path / "in.pcap").read_bytes() == octets

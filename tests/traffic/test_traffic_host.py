@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from traffic_kit import kit
 
-from emu.capture.linktype import LINKTYPE_ETHERNET
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.kernel.machine import (
@@ -20,6 +19,7 @@ from emu.kernel.machine import (
 from emu.traffic.arrivals import packet_type
 from emu.traffic.host import Host, mac_text
 from emu.traffic.inlets import Inlet
+from emu.wire.headers import LINKTYPE_ETHERNET
 
 A, B, C = "02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:00:0c"
 INBOUND, OUTBOUND = 1, 2

@@ -25,6 +25,7 @@ ENGINES = ("plain", "compiled")
 INTEGER = st.integers(-(1 << 63), (1 << 63) - 1)
 FLAG_VALUE = st.integers(0, 1)
 ADDRESS = st.sampled_from([0, 0x0A420001, 0x0A420002, 0xFFFFFFFF]) | st.integers(0, 0xFFFFFFFF)
+HALF = st.sampled_from([0, 1, -1, 0xFFFF_0A42_0001, 0x20010DB8 << 32]) | INTEGER
 PORT = st.sampled_from([0, 3260, 48122, 65535]) | st.integers(0, 65535)
 FINAL = st.sampled_from([number for number in range(len(dr.VERDICTS)) if number != dr.PENDING])
 PACKET = st.fixed_dictionaries(
@@ -34,12 +35,17 @@ PACKET = st.fixed_dictionaries(
         "time_ns": INTEGER,
         "decided_ns": INTEGER,
         "dev": st.integers(-1, len(DEVICES) - 1),
+        "skb_dev": st.integers(-1, len(DEVICES) - 1),
+        "vlan_outer": st.sampled_from([0, 0x8100_0064, 0x88A8_EFFF]) | st.integers(0, 0xFFFFFFFF),
+        "ip_version": st.sampled_from([0, 4, 6]),
+        "saddr_hi": HALF,
+        "daddr_hi": HALF,
         "length": INTEGER,
         "kind": st.integers(0, len(KINDS) - 1),
         "ethertype": PORT,
         "ip_protocol": st.integers(0, 255),
-        "saddr": ADDRESS,
-        "daddr": ADDRESS,
+        "saddr": ADDRESS | HALF,
+        "daddr": ADDRESS | HALF,
         "sport": PORT,
         "dport": PORT,
         "sk": st.integers(-1, MAX_SOCKETS - 1),

@@ -1,10 +1,13 @@
 """The schema: what is in it, and how a row of it is made."""
 
 import io
+import ipaddress
 import json
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
@@ -12,6 +15,7 @@ from emu.cli.schema import schema, show_schema
 from emu.kernel.drop_reason import REASONS
 from emu.kernel.machine import MAX_SOCKETS, Packet
 from emu.kernel.record import fields_of
+from emu.verdicts.address import HALF, ipv6_text
 from emu.verdicts.schema import COLUMNS, ENUM, NAMES, SCHEMA_VERSION, TYPES, columns, describe, row_values
 from emu.wire import headers
 
@@ -83,6 +87,77 @@ def test_flows_and_sockets(values: dict[str, int], flow: str, socket: str) -> No
     for sk in (-1, 0, MAX_SOCKETS - 1):
         row = row_values(packet(sk=sk, **(ENDS | values)), ["eth0"])
         assert row["flow"] == flow and row["socket"] == (socket if sk >= 0 else "")
+
+
+SIX = {
+    "ip_version": 6,
+    "saddr_hi": 0x20010DB8 << 32,
+    "saddr": 1,
+    "daddr_hi": (0xFE80 << 48) - (1 << 64),  # as the machine has it: signed
+    "daddr": -1,
+    "sport": 3260,
+    "dport": 48122,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "flow", "socket"),
+    [
+        (
+            headers.KIND_TCP,
+            "tcp [2001:db8::1]:3260 > [fe80::ffff:ffff:ffff:ffff]:48122",
+            "tcp [fe80::ffff:ffff:ffff:ffff]:48122",
+        ),
+        (headers.KIND_UDP, "udp [2001:db8::1]:3260 > [fe80::ffff:ffff:ffff:ffff]:48122", "udp :48122"),
+        (headers.KIND_ICMPV6, "icmpv6 2001:db8::1 > fe80::ffff:ffff:ffff:ffff", ""),
+        (headers.KIND_IP_FRAGMENT, "ip-proto-17 2001:db8::1 > fe80::ffff:ffff:ffff:ffff", ""),
+    ],
+)
+def test_flows_and_sockets_of_ipv6(kind: int, flow: str, socket: str) -> None:
+    row = row_values(packet(kind=kind, ip_protocol=17, **SIX), ["eth0"])
+    assert (row["flow"], row["socket"]) == (flow, socket)
+
+
+@pytest.mark.parametrize(("tag", "vlan"), [(0, 0), (0x8100_0005, 5), (0x88A8_EFFF, 4095), (0x8100_E000, 0)])
+def test_vlan_is_the_outer_id(tag: int, vlan: int) -> None:
+    assert row_values(packet(vlan_outer=tag), ["eth0"])["vlan"] == vlan
+
+
+def test_the_device_that_a_protocol_saw() -> None:
+    row = row_values(packet(dev=0, skb_dev=1), ["eth0", "eth0.5"])
+    assert (row["device"], row["skb_device"]) == ("eth0", "eth0.5")
+    assert row_values(packet(dev=0, skb_dev=-1), ["eth0"])["skb_device"] == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        # RFC 5952 sections 4 and 5, and what both runs of zeros, none and all of them give.
+        ("2001:0db8:0:0:0:0:2:1", "2001:db8::2:1"),
+        ("2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"),
+        ("2001:0:0:1:0:0:0:1", "2001:0:0:1::1"),
+        ("2001:db8:0:0:1:0:0:1", "2001:db8::1:0:0:1"),
+        ("2001:DB8::AaAa", "2001:db8::aaaa"),
+        ("::", "::"),
+        ("::1", "::1"),
+        ("1::", "1::"),
+        ("0:0:1::", "0:0:1::"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
+        ("::10.0.0.1", "::a00:1"),
+    ],
+)
+def test_ipv6_addresses_have_their_shortest_form(address: str, text: str) -> None:
+    number = int(ipaddress.IPv6Address(address))
+    assert ipv6_text(number >> 64, number & HALF) == text
+
+
+@given(high=st.integers(0, HALF) | st.sampled_from([0, 1 << 63, 0xFF << 48]), low=st.integers(0, HALF) | st.just(1))
+def test_ipv6_addresses_as_the_library_has_them(high: int, low: int) -> None:
+    if high == 0 and low >> 32 in (0, 0xFFFF):
+        return  # releases of Python differ in these
+    text = ipv6_text(high, low)
+    assert text == ipv6_text(high - (high >> 63 << 64), low - (low >> 63 << 64))
+    assert text == str(ipaddress.IPv6Address(high << 64 | low))
 
 
 def test_no_device_has_no_name() -> None:

@@ -24,6 +24,7 @@ from emu.kernel import drop_reason as dr  # noqa: E402
 from emu.verdicts.chunks import BLOCK, CHUNK, RECEIVED  # noqa: E402
 from emu.verdicts.log import INCOMPLETE_KEY, ROWS_KEY, VERSION_KEY, LogWriter  # noqa: E402
 from emu.verdicts.schema import NAMES, SCHEMA_VERSION, row_values  # noqa: E402
+from emu.wire.headers import KIND_ICMPV6  # noqa: E402
 
 PACKETS = st.lists(PACKET, max_size=12)
 
@@ -38,7 +39,7 @@ def folder() -> Iterator[Path]:
 @settings(max_examples=12, deadline=None)
 @given(packets=PACKETS, drops=st.booleans(), batch=st.integers(1, 13))
 def test_log_reads_back_as_the_rows(suffix: str, packets: list[dict[str, int]], drops: bool, batch: int) -> None:
-    logged = (dr.DROPPED,) if drops else RECEIVED
+    logged = (dr.DROPPED, dr.LATER) if drops else (*RECEIVED, dr.LATER)
     with tempfile.TemporaryDirectory() as name:
         written = []
         for engine in ENGINES:
@@ -118,6 +119,34 @@ def test_what_a_format_cannot_say_is_left_to_the_caller(tmp_path: Path, suffix: 
     log = LogWriter(tmp_path / f"x{suffix}", engine_name="plain", devices=DEVICES)
     log.close("damaged")
     assert log.untold == (None if suffix == ".parquet" else "damaged")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_log_that_is_discarded_was_never_there(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    rows = flood(10, 1)
+    log = LogWriter(path, engine_name="compiled", devices=DEVICES)
+    log.write(rows, 0, 10)
+    log.discard()
+    assert list(tmp_path.iterdir()) == []
+    write_log(path, "compiled", rows, 10)
+    log.discard()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_chunks_of_both_engines_are_alike_in_ipv6(tmp_path: Path, suffix: str) -> None:
+    size = 3000
+    compiled = flood(size, flows=70_000)
+    compiled["ip_version"][::2] = 6
+    compiled["saddr_hi"] = compiled["frame"] * -0x1234567
+    compiled["kind"][::7] = KIND_ICMPV6
+    compiled["vlan_outer"] = compiled["frame"]
+    compiled["skb_dev"] = compiled["frame"] % 3 - 1
+    names = compiled.dtype.names
+    plain = rows_of("plain", [dict(zip(names, row, strict=True)) for row in compiled.tolist()])
+    octets = write_log(tmp_path / f"plain{suffix}", "plain", plain, size)
+    assert octets == write_log(tmp_path / f"compiled{suffix}", "compiled", compiled, size)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,0 +1,147 @@
+"""The options of the verbs that play captures, each declared once: what it is called, what it does, its default.
+
+`verb` makes a command of such a class, so that help, parser and the code that reads the options see one table.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayCommand:
+    """What every verb takes that plays captures."""
+
+    capture: Annotated[
+        str | None,
+        typer.Argument(help="A capture: pcap or pcapng, plain or compressed; `-` reads standard input."),
+    ] = None
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="NAME=FILE", help="A capture of one device; repeatable, merged by time."),
+    ] = None
+    json: Json = False
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", metavar="FILE.toml", help="The experiment as data (emu scenarios).")
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the scenario; repeatable."),
+    ] = None
+    expect: Annotated[
+        list[str] | None,
+        typer.Option("--expect", metavar="EXPR", help="Fail (exit 1) unless this holds of the summary; repeatable."),
+    ] = None
+    host: Annotated[
+        str | None, typer.Option("--host", metavar="IP|MAC", help="Which end of the capture is the host.")
+    ] = None
+    memalloc: Annotated[
+        str | None,
+        typer.Option(
+            "--memalloc",
+            metavar="EXPR",
+            help="Flows that block I/O depends on, seen from the remote end: tcp|udp [host A] [port N] [or ...], or "
+            "iscsi (default), nbd, nvme-tcp, nfs, none.",
+        ),
+    ] = None
+    closed: Annotated[
+        str | None,
+        typer.Option("--closed", metavar="EXPR", help="Ports of the host where nothing listens; the same grammar."),
+    ] = None
+    speed: Annotated[str | None, typer.Option("--speed", metavar="X", help="Play X times as fast as captured.")] = None
+    pps: Annotated[
+        str | None, typer.Option("--pps", metavar="N", help="Play at N packets per second (200k, 1.5M).")
+    ] = None
+    mbps: Annotated[
+        str | None,
+        typer.Option("--mbps", metavar="N", help="Play at N Mbit/s, counting 24 bytes of framing per frame."),
+    ] = None
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Stop after N frames.")] = None
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="BPF", help="Only frames that match arrive (tcpdump's syntax); others are counted."
+        ),
+    ] = None
+    offload: Annotated[
+        str | None,
+        typer.Option("--offload", metavar="split|drop|jumbo", help="What to do with frames longer than the MTU."),
+    ] = None
+    checksums: Annotated[
+        str | None,
+        typer.Option(
+            "--checksums", metavar="auto|verify|trust", help="Believe unfinished checksums, verify, or trust all."
+        ),
+    ] = None
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),
+    ] = "auto"
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayCommand(PlayCommand):
+    """What `emu replay` takes."""
+
+    write: Annotated[
+        str | None,
+        typer.Option("-w", "--write", metavar="FILE|-", help="Write the annotated pcapng: every frame, its verdict."),
+    ] = None
+    annotate: Annotated[
+        str, typer.Option("--annotate", metavar="drops|all", help="Which frames of it get a comment.")
+    ] = "drops"
+    log: Annotated[
+        str | None,
+        typer.Option("--log", metavar="FILE", help="Write a row per received packet: .parquet .arrow .csv .jsonl"),
+    ] = None
+    log_rows: Annotated[
+        str,
+        typer.Option("--log-rows", metavar="all|drops", help="Which rows the log has; drops: and later events."),
+    ] = "all"
+    policy: Annotated[
+        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
+    ] = None
+    events: Annotated[
+        str | None,
+        typer.Option("--events", metavar="FILE", help="Take polls, reads and memory changes from a recording."),
+    ] = None
+    record_events: Annotated[
+        str | None, typer.Option("--record-events", metavar="FILE", help="Record the machine's event stream.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCommand(PlayCommand):
+    """What `emu compare` takes."""
+
+    policies: Annotated[
+        str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated, or all.")
+    ] = "all"
+
+
+def verb(command: type[PlayCommand], run: Callable[[Any], None], about: str) -> Callable[..., None]:
+    """A function whose parameters are the fields of a command, as typer wants to see them; it runs `run`."""
+    hints = get_type_hints(command, include_extras=True)
+
+    def call(**given: Any) -> None:
+        run(command(**given))
+
+    call.__doc__ = about
+    call.__annotations__ = hints
+    parameters = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(command)
+    ]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
