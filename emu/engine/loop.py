@@ -11,7 +11,7 @@ arrived before it, so a playback is exact whatever the clock did.
 from typing import Any
 
 from emu.kernel.dev import net_rx_next, poll_begin, poll_end, poll_one
-from emu.kernel.driver import nic_receive, nic_refill
+from emu.kernel.driver import nic_intr_tx, nic_receive, nic_refill
 from emu.kernel.drop_reason import (
     FILTERED,
     IN_FLIGHT,
@@ -25,7 +25,6 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.e1000 import (
     E1000_WATCHDOG_NS,
-    e1000_intr_tx,
     e1000_watchdog,
 )
 from emu.kernel.fate import count, note_memory
@@ -71,6 +70,7 @@ def forget_verdict(p: Packet) -> None:
     p.from_reserve = 0
     p.pfmemalloc = 0
     p.truesize = 0
+    p.alloc_ns = 0
     p.culprit_frame = 0
 
 
@@ -91,7 +91,7 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         p.verdict = NOT_RECEIVED
         if p.pkt_type == PACKET_OUTGOING:
             flow_sent(m, p)
-            e1000_intr_tx(m, p.dev)
+            nic_intr_tx(m, p.dev)
         return
     m.total.received += 1
     if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
