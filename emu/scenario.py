@@ -7,6 +7,7 @@ file leaves out has the default written here, which is the default crunch of a r
 import hashlib
 import re
 import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emu.errors import UsageError
-from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, PAGE_SIZE
+from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, MM_2_6_12, MM_6X, PAGE_SIZE
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
 from emu.kernel.sock import READERS
 from emu.traffic.arrivals import OFFLOADS
@@ -38,6 +39,10 @@ class Geometry(Part, frozen=True):
 
     sk_buff_bytes: int
     l1_bytes: int
+    mm: int  # kernel.machine MM_*: page allocator, slab, sizes of buffers
+    driver: str  # of a device that does not say
+    netdev_max_backlog: int
+    netdev_budget: int  # 0: netdev_max_backlog
     udp_rcvbuf: int
     tcp_rcvbuf: int
     source: str
@@ -47,9 +52,24 @@ GEOMETRIES = {
     "2.6.12-e1000": Geometry(
         sk_buff_bytes=168,
         l1_bytes=128,
+        mm=MM_2_6_12,
+        driver="e1000",
+        netdev_max_backlog=300,
+        netdev_budget=0,
         udp_rcvbuf=108_544,
         tcp_rcvbuf=87_380,
         source="Linux 2.6.12 i386, NETFILTER, P4: include/linux/skbuff.h, net/core/sock.c, net/ipv4/tcp.c",
+    ),
+    "6.x-e1000e": Geometry(
+        sk_buff_bytes=232,
+        l1_bytes=64,
+        mm=MM_6X,
+        driver="e1000e",
+        netdev_max_backlog=1000,
+        netdev_budget=300,
+        udp_rcvbuf=212_992,
+        tcp_rcvbuf=131_072,
+        source="Linux 6.1 x86-64 as Debian builds it: include/linux/skbuff.h, net/core/sock.c, net/ipv4/tcp.c; SLUB",
     ),
 }
 
@@ -59,9 +79,25 @@ class MachineTable(Part, frozen=True):
 
     geometry: str = "2.6.12-e1000"
     memory: str | int = "128MiB"
+    thp: Literal["on", "off"] = "off"
     cpu_ns_per_packet: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 2_000
     cpu_ps_per_byte: Annotated[int, Meta(ge=0, le=1_000_000)] = 1_000
-    netdev_max_backlog: Annotated[int, Meta(ge=1, le=1_000_000)] = 300
+    netdev_max_backlog: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+
+class ZoneTable(Part, frozen=True):
+    """What is known of a zone of a real machine, all in pages; what is left out is computed as the kernel does.
+
+    With the geometry 6.x `Normal` is what the kernel calls DMA32 and Normal, together.
+    """
+
+    name: Literal["DMA", "Normal"]
+    present_pages: Annotated[int, Meta(ge=256, le=1 << 24)] | None = None
+    free_pages: Count | None = None
+    min_pages: Count | None = None
+    low_pages: Count | None = None
+    high_pages: Count | None = None
+    lowmem_reserve_pages: Count | None = None
 
 
 class PolicyTable(Part, frozen=True):
@@ -136,6 +172,7 @@ class Scenario(Part, frozen=True):
     schema: Literal[1] = 1
     why: str = ""
     machine: MachineTable = MachineTable()
+    zone: Annotated[list[ZoneTable], Meta(max_length=2)] = []
     policy: PolicyTable = PolicyTable()
     device: Annotated[list[DeviceTable], Meta(min_length=1, max_length=MAX_DEVICES)] = msgspec.field(
         default_factory=lambda: [DeviceTable()]
@@ -292,3 +329,30 @@ def _check(scenario: Scenario, origin: str) -> None:
     parse_flows(scenario.replay.closed, f"{origin}: replay.closed")
     for number, socket in enumerate(scenario.socket):
         parse_flows(socket.match, f"{origin}: socket.{number}.match")
+
+
+def notes_on_geometry(scenario: Scenario) -> list[str]:
+    """What the reader must know of a policy on the geometry of another kernel."""
+    if scenario.policy.name == "mainline" and GEOMETRIES[scenario.machine.geometry].mm != MM_6X:
+        return [
+            f"policy mainline runs on the geometry {scenario.machine.geometry}, so that policies differ in one thing; "
+            "machine.geometry='6.x-e1000e' gives it the allocators and the driver of its own time"
+        ]
+    return []
+
+
+def _check_zones(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    names = [zone.name for zone in scenario.zone]
+    for at, zone in enumerate(scenario.zone):
+        if zone.name in names[:at]:
+            yield f"zone.{at}.name", f"'{zone.name}' is there already"
+        marks = [mark for mark in (zone.min_pages, zone.low_pages, zone.high_pages) if mark is not None]
+        if marks != sorted(marks):
+            yield f"zone.{at}", f"min, low and high are {', '.join(map(str, marks))} pages; expected them to rise"
+        for key in ("free_pages", "min_pages"):
+            pages = getattr(zone, key)
+            if pages is not None and zone.present_pages is not None and pages > zone.present_pages:
+                yield f"zone.{at}.{key}", f"{pages} is more than the {zone.present_pages} pages of the zone"
+
+
+CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (_check_zones,)

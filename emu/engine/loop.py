@@ -47,7 +47,7 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.page_alloc import buffered_rmqueue, free_pages
+from emu.kernel.page_alloc import buffered_rmqueue, free_pages, take_block
 from emu.kernel.policy import RULE_NONE
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
@@ -242,6 +242,25 @@ def move_pages(m: Machine, zone: int, pages: int) -> None:
     for _ in range(-pages):
         z.other_pages -= 1
         free_pages(m, zone, 0)
+
+
+def set_free_pages(m: Machine, zone: int, free: int, block_order: int) -> None:
+    """Others take pages of a zone, or give pages back, until `free` are free on its lists.
+
+    Given pages come back in blocks of 2^block_order while as many are missing, then one by one; nobody gives what he
+    does not have.
+    """
+    z = m.zone[zone]
+    while z.free_pages > free and take_block(z, 0):
+        z.other_pages += 1
+    order = block_order
+    while z.free_pages < free and z.other_pages > 0:
+        while order > 0 and (free - z.free_pages < 1 << order or z.other_pages < 1 << order):
+            order -= 1
+        z.other_pages -= 1 << order
+        z.nr_free[order] += 1
+        z.free_pages += 1 << order
+    m.quiet_rounds = 0
 
 
 def run_recorded(
