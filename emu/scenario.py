@@ -334,10 +334,11 @@ def _check(scenario: Scenario, origin: str) -> None:
 def notes_on_geometry(scenario: Scenario) -> list[str]:
     """What the reader must know of a policy on the geometry of another kernel."""
     if scenario.policy.name == "mainline" and GEOMETRIES[scenario.machine.geometry].mm != MM_6X:
-        return [
+        note = (
             f"policy mainline runs on the geometry {scenario.machine.geometry}, so that policies differ in one thing; "
             "machine.geometry='6.x-e1000e' gives it the allocators and the driver of its own time"
-        ]
+        )
+        return [note]
     return []
 
 

@@ -68,10 +68,10 @@ def zone_watermark_ok_6x(zone: Zone, order: int, mark: int, classzone: int, high
     free = zone.free_pages - (1 << order) + 1
     if free <= floor_of(mark, high, harder) + zone.lowmem_reserve[classzone]:
         return False
-    for larger in range(order, MAX_ORDER):
-        if zone.nr_free[larger] > 0:
-            return True
-    return False
+    larger = order
+    while larger < MAX_ORDER and zone.nr_free[larger] == 0:
+        larger += 1
+    return larger < MAX_ORDER
 
 
 def watermark_ok(m: Machine, zone: int, order: int, mark: int, high: int, harder: int) -> bool:

@@ -184,11 +184,9 @@ def netdev_alloc_frag_skb(m: Machine, size: int, gfp: int) -> int:
     s = page_frag_alloc(m, room, gfp)
     if s == NONE:
         return NONE
-    b = build_skb(m, s, kmem_cache_alloc(m, m.head_cache, GFP_ATOMIC))
+    b = build_skb(m, s, kmem_cache_alloc(m, m.head_cache, head_gfp(m, gfp)))
     if b != NONE:
-        m.skb[b].truesize = (
-            skb_truesize_6x(m, room) if m.config.mm == MM_6X else aligned + m.config.sk_buff_bytes
-        )
+        m.skb[b].truesize = skb_truesize_6x(m, room) if m.config.mm == MM_6X else aligned + m.config.sk_buff_bytes
     return b
 
 
@@ -207,11 +205,16 @@ def build_skb(m: Machine, data_slab: int, head_slab: int) -> int:
     return b
 
 
-def napi_skb_cache_get(m: Machine) -> int:
+def head_gfp(m: Machine, gfp: int) -> int:
+    """The flags for a head over a fragment that was allocated with `gfp`: GFP_ATOMIC, whatever those are."""
+    return gfp if m.config.head_memalloc else GFP_ATOMIC
+
+
+def napi_skb_cache_get(m: Machine, gfp: int) -> int:
     """A head from NAPI's own; when there is none, 16 at once with plain GFP_ATOMIC or none at all; its slab, or -1."""
     if m.napi_skb_count == 0:
         for head in range(NAPI_SKB_CACHE_BULK):
-            s = kmem_cache_alloc(m, m.head_cache, GFP_ATOMIC)
+            s = kmem_cache_alloc(m, m.head_cache, head_gfp(m, gfp))
             if s == NONE:
                 for taken in range(head):
                     kmem_cache_free(m, m.head_cache, m.napi_skb[taken])
@@ -238,10 +241,12 @@ def page_frag_alloc_1k(m: Machine, gfp: int) -> int:
 
 def napi_alloc_skb(m: Machine, size: int, gfp: int) -> int:
     """An skb for a small packet of `size` bytes at most, headroom included (mainline __napi_alloc_skb); -1 for none."""
+    if size + skb_data_align(m, shared_info_bytes(m)) > SMALL_HEAD_BYTES:
+        return netdev_alloc_frag_skb(m, size, gfp)
     s = page_frag_alloc_1k(m, gfp)
     if s == NONE:
         return NONE
-    b = build_skb(m, s, napi_skb_cache_get(m))
+    b = build_skb(m, s, napi_skb_cache_get(m, gfp))
     if b != NONE:
         m.skb[b].truesize = skb_truesize_6x(m, SMALL_HEAD_BYTES)
     return b

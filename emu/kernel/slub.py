@@ -4,7 +4,7 @@ Source: Linux 6.1 mm/slub.c (___slab_alloc, get_partial_node, put_cpu_partial, _
 CONFIG_SLUB_CPU_PARTIAL, mm/slab_common.c kmalloc_info.  The slab that the CPU allocates from, the CPU's partial slabs,
 the node's partial list; an empty slab gives its pages back when the node has min_partial slabs already.
 A slab on reserve pages is refused to callers without an entitlement on the slow path only (pfmemalloc_match): once an
-entitled caller has made it the CPU's slab, everybody takes from it (commit 5091b74a95d4 of 2012 says so and accepts it).
+entitled caller has made it the CPU's slab, everybody takes from it (as commit 5091b74a95d4 of 2012 says).
 Differs: nobody else uses the caches; an object above 8 KiB has pages of its own, as kmalloc_large gives it;
 cache shrinking and debugging are left out.
 """

@@ -236,6 +236,7 @@ def _whole(text: str, where: str) -> int:
 
 
 def open_capture(directory: Path, name: str) -> tuple[Path, IO[bytes]] | None:
+    """Open a capture by its name without the suffix of its compression; None when there is none."""
     for suffix, open_file in OPENERS:
         path = directory / (name + suffix)
         if path.is_file():

@@ -50,6 +50,7 @@ DEFAULT_CONFIG = {
     "mm": 0,
     "thp": 0,
     "netdev_budget": 0,
+    "head_memalloc": 0,
     "memalloc_socket": 0,
     "sk_buff_bytes": 168,
     "l1_bytes": 128,
