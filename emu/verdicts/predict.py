@@ -63,6 +63,7 @@ WEIGHT = 64
 GUEST_MAC = 0x525400990002  # of every traced run
 NBD_PORT, BULK_PORT, ECHO_PORT, CLOSED_PORT = 10809, 9002, 9003, 9999
 CLOCK_SLACK_NS = 1_000_000  # the two clocks agree to less than this
+MIN_FRAME_BYTES = 60  # QEMU pads shorter ones
 BURST_NS = 100_000  # receptions closer than this are one burst
 LOCAL_ETHERTYPE = b"\x88\xb5"
 COLUMNS = ("t_guest_mono", "class", "seq", "len", "pfmemalloc", "alloc_lag_ms", "alloc_fn", "free_DMA", "free_DMA32")
@@ -243,6 +244,13 @@ def _outcome_object(outcome: Outcome) -> dict[str, Any]:
 
 def read_run(directory: Path) -> Run:
     """Read a traced run with its capture and its samples; errors as `read_trace` has them."""
+    if not directory.is_dir():
+        raise UsageError(f"{directory}: expected the directory of a traced run")
+    samples = _read_samples(directory / SAMPLES)
+    wire_file = open_capture(directory, HOST_TAP)
+    if wire_file is None:
+        raise UsageError(f"{directory}: there is no {HOST_TAP}; a prediction needs the frames of the run")
+    wire_file[1].close()
     trace = read_trace(directory)
     if "e1000e" not in trace.nic:
         raise UsageError(
@@ -250,7 +258,6 @@ def read_run(directory: Path) -> Run:
         )
     offset_ns = round(float(trace.summary.get("clock_offset_guest_mono_minus_host_real", 0)) * 1_000_000_000)
     received = _read_receptions(directory / PACKETS)
-    samples = _read_samples(directory / SAMPLES)
     wire = _read_wire(directory, offset_ns)
     seen, unjoined = join(wire, received)
     return Run(trace, wire, received, samples, seen, unjoined)
@@ -317,8 +324,7 @@ def _read_samples(path: Path) -> list[Sample]:
 
 def _read_wire(directory: Path, offset_ns: int) -> list[WireFrame]:
     opened = open_capture(directory, HOST_TAP)
-    if opened is None:
-        raise UsageError(f"{directory}: there is no {HOST_TAP}; a prediction needs the frames of the run")
+    assert opened is not None
     path, stream = opened
     wire = []
     try:
@@ -361,16 +367,16 @@ def classify(octets: bytes) -> tuple[str, int]:
 def join(wire: Sequence[WireFrame], received: Sequence[Reception]) -> tuple[list[Arrival], int]:
     """The frames that the guest received, in its order and at its time, and how many receptions have no frame.
 
-    A reception belongs to the last frame of its class and number that was on the wire before it and has not been
-    taken: a number comes twice when TCP retransmits, and some classes have none.
+    A reception belongs to the last frame of its class, number and length that was on the wire before it and has not
+    been taken: a number comes twice when TCP retransmits, or acknowledges and then sends, and some classes have none.
     """
-    waiting: dict[tuple[str, int], list[int]] = {}
+    waiting: dict[tuple[str, int, int], list[int]] = {}
     for at, frame in enumerate(wire):
-        waiting.setdefault((frame.traffic, frame.seq), []).append(at)
+        waiting.setdefault((frame.traffic, frame.seq, max(MIN_FRAME_BYTES, frame.length)), []).append(at)
     seen: list[Arrival] = []
     unjoined = 0
     for row in received:
-        candidates = waiting.get((row.traffic, row.seq), [])
+        candidates = waiting.get((row.traffic, row.seq, max(MIN_FRAME_BYTES, row.length)), [])
         found = bisect_right(candidates, row.time_ns + CLOCK_SLACK_NS, key=lambda at: wire[at].time_ns)
         if found:
             seen.append(Arrival(row.time_ns, wire[candidates.pop(found - 1)]))

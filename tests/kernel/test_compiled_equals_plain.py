@@ -31,7 +31,13 @@ SETUPS: dict[str, dict[str, Any]] = {
     },
     "6.x with SLUB and the e1000e": {
         "nics": (Nic(driver=DRIVER_E1000E), Nic(driver=DRIVER_E1000E, ring=80, background=40)),
-        "config": {"mm": MM_6X, "sk_buff_bytes": 232, "l1_bytes": 64, "netdev_budget": 100, "free_pages_above_floor": 40},
+        "config": {
+            "mm": MM_6X,
+            "sk_buff_bytes": 232,
+            "l1_bytes": 64,
+            "netdev_budget": 100,
+            "free_pages_above_floor": 40,
+        },
     },
     "highmem, slow CPU, nobody reads": {
         "config": {

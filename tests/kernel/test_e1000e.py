@@ -143,7 +143,13 @@ def test_a_fresh_ring_has_255_buffers_and_shows_240() -> None:
     """One descriptor is never used, and the tail stands at the last multiple of 16."""
     m = booted(quiet())
     dev = m.dev[0]
-    assert (dev.ring_filled, dev.next_to_use, dev.rdt, ring_free(m, 0), e1000e_desc_unused(m, 0)) == (255, 255, 240, 240, 0)
+    assert (dev.ring_filled, dev.next_to_use, dev.rdt, ring_free(m, 0), e1000e_desc_unused(m, 0)) == (
+        255,
+        255,
+        240,
+        240,
+        0,
+    )
     assert (dev.rx_buffer_len, e1000e_rx_buffer_len(1500), e1000e_rx_buffer_len(1501)) == (1522, 1522, 2048)
 
 
