@@ -1,11 +1,11 @@
 """The e1000e and the page allocator of 6.x: when the ring is refilled, copybreak, watermarks as measured."""
 
-from typing import Any
+from itertools import pairwise
 
 import pytest
 from machines import Nic, Setup, arp, booted, holds, icmp, iscsi, leave_free, paced, play, plenty, sent, udp, unbooted
 
-from emu.kernel.boot import init_zones, pcp_batch_6x
+from emu.kernel.boot import boot, init_zones, pcp_batch_6x
 from emu.kernel.e1000 import ring_free
 from emu.kernel.e1000e import e1000e_desc_unused, e1000e_rx_buffer_len
 from emu.kernel.machine import DRIVER_E1000E, MM_6X, NONE, ZONE_DMA, ZONE_NORMAL, Zone
@@ -120,8 +120,6 @@ def test_a_measured_zone_is_taken_as_it_was_measured() -> None:
         said = m.zone_said[zone]
         said.said = 1
         said.present_pages, said.free_pages, said.pages_min, said.pages_low, said.pages_high, said.lowmem_reserve = row
-    from emu.kernel.boot import boot
-
     boot(m)
     dma, normal = m.zone[ZONE_DMA], m.zone[ZONE_NORMAL]
     assert (dma.present_pages, dma.free_pages, dma.lowmem_reserve[ZONE_NORMAL]) == (3840, 3760, 99)
@@ -170,7 +168,7 @@ def test_a_long_poll_refills_while_it_runs() -> None:
     times = sorted(set(allocated[255:]))
     assert [allocated.count(time_ns) for time_ns in times] == [16, 16, 16, 1]
     packet_ns = 2_000 + 1_042
-    assert [later - time_ns for time_ns, later in zip(times, times[1:], strict=False)] == [16 * packet_ns] * 3
+    assert [later - time_ns for time_ns, later in pairwise(times)] == [16 * packet_ns] * 3
 
 
 def test_a_small_packet_is_copied_and_its_buffer_stays() -> None:

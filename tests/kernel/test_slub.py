@@ -230,13 +230,13 @@ class Slub(RuleBasedStateMachine):
         if not hasattr(self, "m"):
             return
         m, c = self.m, self.m.cache[self.cache]
-        listed = {}
+        listed: list[list[int]] = []
         for head in (c.partial_head, c.cpu_partial_head):
             members = []
             while head != NONE:
                 members.append(head)
                 head = m.slab[head].next
-            listed[len(listed)] = members
+            listed.append(members)
         assert (len(listed[0]), len(listed[1])) == (c.nr_partial, c.cpu_partial_slabs)
         assert c.cpu_partial_slabs <= max(1, c.cpu_partial_max)
         assert c.cpu_slab == NONE or m.slab[c.cpu_slab].list == LIST_CPU
