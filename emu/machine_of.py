@@ -5,9 +5,10 @@ from typing import Any
 
 from emu.engine.plain import Engine
 from emu.engine.setup import build_machine
+from emu.kernel.machine import DRIVERS, ZONES
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
-from emu.scenario import GEOMETRIES, Scenario, SocketTable, background_skbs, memory_pages, writers
+from emu.scenario import GEOMETRIES, Scenario, SocketTable, ZoneTable, background_skbs, memory_pages, writers
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
@@ -22,6 +23,7 @@ def policy_rules(scenario: Scenario) -> dict[str, int]:
 def machine_of(engine: Engine, scenario: Scenario) -> Any:
     """The machine that a scenario describes, booted."""
     rules = policy_rules(scenario)
+    geometry = GEOMETRIES[scenario.machine.geometry]
     return build_machine(
         engine,
         config=_config(scenario),
@@ -29,6 +31,7 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
         devices=[
             {
                 "napi": 1,
+                "driver": DRIVERS.index(geometry.driver),
                 "mtu": JUMBO_MTU if scenario.replay.offload == "jumbo" else device.mtu,
                 "ring_size": device.ring,
                 "weight": device.weight,
@@ -38,7 +41,20 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
             for device in scenario.device
         ],
         sock_rules=_sock_rules(scenario),
+        zones={ZONES.index(zone.name): _zone(zone) for zone in scenario.zone},
     )
+
+
+def _zone(zone: ZoneTable) -> dict[str, int]:
+    said = {
+        "present_pages": zone.present_pages,
+        "free_pages": zone.free_pages,
+        "pages_min": zone.min_pages,
+        "pages_low": zone.low_pages,
+        "pages_high": zone.high_pages,
+        "lowmem_reserve": zone.lowmem_reserve_pages,
+    }
+    return {name: UNSAID if pages is None else pages for name, pages in said.items()}
 
 
 def _config(scenario: Scenario) -> Mapping[str, int]:
@@ -46,11 +62,14 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
     machine, pressure, readers = scenario.machine, scenario.pressure, scenario.readers
     return {
         "memory_pages": memory_pages(scenario),
+        "mm": geometry.mm,
+        "thp": machine.thp == "on",
+        "netdev_budget": geometry.netdev_budget,
         "sk_buff_bytes": geometry.sk_buff_bytes,
         "l1_bytes": geometry.l1_bytes,
         "cpu_ns_per_packet": machine.cpu_ns_per_packet,
         "cpu_ps_per_byte": machine.cpu_ps_per_byte,
-        "netdev_max_backlog": machine.netdev_max_backlog,
+        "netdev_max_backlog": machine.netdev_max_backlog or geometry.netdev_max_backlog,
         "crunch": pressure.start == "crunch",
         "free_pages_above_floor": pressure.free_pages_above_floor,
         "memalloc_socket": pressure.memalloc_socket,

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emu.errors import UsageError
-from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, PAGE_SIZE
+from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, MM_2_6_12, MM_6X, PAGE_SIZE
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
 from emu.kernel.sock import READERS
 from emu.tables import Key, Problem, convert_tables, dotted, keys_of, nearest_line
@@ -50,6 +50,10 @@ class Geometry(Part, frozen=True):
 
     sk_buff_bytes: int
     l1_bytes: int
+    mm: int  # kernel.machine MM_*: page allocator, slab, sizes of buffers
+    driver: str  # of a device that does not say
+    netdev_max_backlog: int
+    netdev_budget: int  # 0: netdev_max_backlog
     udp_rcvbuf: int
     tcp_rcvbuf: int
     source: str
@@ -59,9 +63,24 @@ GEOMETRIES = {
     "2.6.12-e1000": Geometry(
         sk_buff_bytes=168,
         l1_bytes=128,
+        mm=MM_2_6_12,
+        driver="e1000",
+        netdev_max_backlog=300,
+        netdev_budget=0,
         udp_rcvbuf=108_544,
         tcp_rcvbuf=87_380,
         source="Linux 2.6.12 i386, NETFILTER, P4: include/linux/skbuff.h, net/core/sock.c, net/ipv4/tcp.c",
+    ),
+    "6.x-e1000e": Geometry(
+        sk_buff_bytes=232,
+        l1_bytes=64,
+        mm=MM_6X,
+        driver="e1000e",
+        netdev_max_backlog=1000,
+        netdev_budget=300,
+        udp_rcvbuf=212_992,
+        tcp_rcvbuf=131_072,
+        source="Linux 6.1 x86-64 as Debian builds it: include/linux/skbuff.h, net/core/sock.c, net/ipv4/tcp.c; SLUB",
     ),
 }
 
@@ -81,9 +100,39 @@ class MachineTable(Part, frozen=True):
     cpu_ps_per_byte: Annotated[
         int, Meta(ge=0, le=1_000_000), about("What it costs for each byte of a packet: an assumption.", "ps")
     ] = 1_000
-    netdev_max_backlog: Annotated[
-        int, Meta(ge=1, le=1_000_000), about("Packets of one softirq round, and of the backlog (sysctl).", "packets")
-    ] = 300
+    thp: Annotated[
+        Literal["on", "off"], about("Transparent huge pages, which raise min_free_kbytes (geometry 6.x only).")
+    ] = "off"
+    netdev_max_backlog: (
+        Annotated[
+            int,
+            Meta(ge=1, le=1_000_000),
+            about(
+                "Packets of the input queue (sysctl); 2.6.12: of a softirq round too. Default: the geometry's.",
+                "packets",
+            ),
+        ]
+        | None
+    ) = None
+
+
+class ZoneTable(Part, frozen=True):
+    """What is known of a zone of a real machine; what is left out is computed as the kernel does.
+
+    With the geometry 6.x `Normal` is what the kernel calls DMA32 and Normal, together.
+    """
+
+    name: Annotated[Literal["DMA", "Normal"], about("Which zone.")]
+    present_pages: Annotated[Annotated[int, Meta(ge=256, le=1 << 24)], about("Pages that it has.", "pages")] | None = (
+        None
+    )
+    free_pages: Annotated[Count, about("Free pages when play starts.", "pages")] | None = None
+    min_pages: Annotated[Count, about("Its watermark min.", "pages")] | None = None
+    low_pages: Annotated[Count, about("Its watermark low.", "pages")] | None = None
+    high_pages: Annotated[Count, about("Its watermark high.", "pages")] | None = None
+    lowmem_reserve_pages: (
+        Annotated[Count, about("What it keeps from callers that a higher zone could serve.", "pages")] | None
+    ) = None
 
 
 class PolicyTable(Part, frozen=True):
@@ -191,6 +240,7 @@ class Scenario(Part, frozen=True):
     schema: Annotated[Literal[1], about("Version of this schema.")] = 1
     why: Annotated[str, about("What the experiment is for, in words.")] = ""
     machine: MachineTable = MachineTable()
+    zone: Annotated[list[ZoneTable], Meta(max_length=2)] = []
     policy: PolicyTable = PolicyTable()
     device: Annotated[list[DeviceTable], Meta(min_length=1, max_length=MAX_DEVICES)] = msgspec.field(
         default_factory=lambda: [DeviceTable()]
@@ -429,8 +479,34 @@ def _check_expectations(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield f"expect.{number}", str(error).removeprefix("--expect ")
 
 
+def notes_on_geometry(scenario: Scenario) -> list[str]:
+    """What the reader must know of a policy on the geometry of another kernel."""
+    if scenario.policy.name == "mainline" and GEOMETRIES[scenario.machine.geometry].mm != MM_6X:
+        note = (
+            f"policy mainline runs on the geometry {scenario.machine.geometry}, so that policies differ in one thing; "
+            "machine.geometry='6.x-e1000e' gives it the allocators and the driver of its own time"
+        )
+        return [note]
+    return []
+
+
+def _check_zones(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    names = [zone.name for zone in scenario.zone]
+    for at, zone in enumerate(scenario.zone):
+        if zone.name in names[:at]:
+            yield f"zone.{at}.name", f"'{zone.name}' is there already"
+        marks = [mark for mark in (zone.min_pages, zone.low_pages, zone.high_pages) if mark is not None]
+        if marks != sorted(marks):
+            yield f"zone.{at}", f"min, low and high are {', '.join(map(str, marks))} pages; expected them to rise"
+        for key in ("free_pages", "min_pages"):
+            pages = getattr(zone, key)
+            if pages is not None and zone.present_pages is not None and pages > zone.present_pages:
+                yield f"zone.{at}.{key}", f"{pages} is more than the {zone.present_pages} pages of the zone"
+
+
 CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_machine,
+    _check_zones,
     _check_policy,
     _check_devices,
     _check_flows,

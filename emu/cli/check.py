@@ -1,4 +1,4 @@
-"""`emu check DIR`: the mainline policy against the trace of a real kernel."""
+"""`emu check DIR`: the mainline policy against the trace of a real kernel; its rules, or its counts predicted."""
 
 import json
 import sys
@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from emu.errors import Exit
+from emu.errors import Exit, UsageError
 from emu.verdicts.check import POLICY, Mismatch, Report, check_directory
+from emu.verdicts.predict import Counts, Outcome, Prediction, predict
 from emu.verdicts.screen import figure, plain_table
 
 
@@ -21,6 +22,88 @@ def check(directory: Path, as_json: bool = False) -> int:
     else:
         show(Console(highlight=False), report)
     return int(Exit.EXPECTATION_FAILED if report.mismatches else Exit.DONE)
+
+
+NOTHING = Counts(0, 0, 0)
+
+
+def check_prediction(directory: Path, frames: str, as_json: bool = False) -> int:
+    """Predict a traced run's counts and print them beside the real ones; a figure, so the exit code is always 0."""
+    if frames not in ("seen", "all"):
+        raise UsageError(f"--frames {frames}: expected seen or all")
+    prediction = predict(directory, frames)
+    if as_json:
+        json.dump(prediction.as_object(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        show_prediction(Console(highlight=False), prediction)
+    return int(Exit.DONE)
+
+
+def show_prediction(console: Console, prediction: Prediction) -> None:
+    """Print a prediction as tables, and last how far off it is and why."""
+    console.print(
+        f"[bold]{escape(prediction.directory)}[/] under [bold]{prediction.policy}[/] on {prediction.geometry}: "
+        f"{figure(prediction.played)} frames played of {figure(prediction.on_wire)} on the wire, "
+        f"{figure(prediction.received)} of which reached the guest; {figure(prediction.samples)} samples of memory; "
+        f"{figure(prediction.cpu_ns_per_packet)} ns of CPU per packet (median gap in the run's bursts)"
+    )
+    _classes_predicted(console, prediction)
+    _figures_predicted(console, prediction)
+    _experiments(console, prediction)
+    console.print(escape(" ".join(prediction.words)))
+
+
+def _classes_predicted(console: Console, prediction: Prediction) -> None:
+    columns = ("received", "model", "tagged", "model", "dropped", "model")
+    table = plain_table("Packets, in the real kernel and in the model", "class", *columns)
+    real, model = prediction.real.classes, prediction.model.classes
+    for name in sorted({*real, *model}):
+        counts = zip(real.get(name, NOTHING), model.get(name, NOTHING), strict=True)
+        table.add_row(escape(name), *(figure(count) for pair in counts for count in pair))
+    console.print(table)
+
+
+def _milliseconds(time_ns: int) -> str:
+    return f"{time_ns / 1e6:.1f} ms"
+
+
+def _words_of(outcome: Outcome) -> dict[str, str]:
+    runs, lag = outcome.runs, outcome.lag_ns
+    return {
+        "PFMemallocDrop": figure(outcome.pfmemalloc_drop),
+        "tagged packets": figure(outcome.tagged),
+        "runs of tagged packets": figure(runs.runs),
+        "their length: median, 90 %, longest": " ".join(figure(n) for n in (runs.median, runs.ninety, runs.longest)),
+        "buffer's age at reception: 5 %, median, 95 %": ", ".join(map(_milliseconds, (lag.low, lag.median, lag.high))),
+        "ring buffers refused": figure(outcome.refill_failed),
+        "copies of small packets refused": figure(outcome.copy_failed),
+        "missed without a descriptor": "-" if outcome.missed < 0 else figure(outcome.missed),
+        "fewest free pages: DMA, DMA32": ", ".join(map(str, outcome.lowest_free)),
+    }
+
+
+def _figures_predicted(console: Console, prediction: Prediction) -> None:
+    table = plain_table("Figures", "", "real", "predicted")
+    real, model = _words_of(prediction.real), _words_of(prediction.model)
+    for name in real:
+        table.add_row(name, real[name], model[name])
+    console.print(table)
+
+
+def _experiments(console: Console, prediction: Prediction) -> None:
+    if not prediction.variants:
+        return
+    table = plain_table(
+        "The same, with one thing changed", "", "PFMemallocDrop", "runs", "longest", "refused", "missed"
+    )
+    table.columns[0].no_wrap = False
+    for variant in prediction.variants:
+        runs = variant.outcome.runs
+        outcome = variant.outcome
+        counts = [outcome.pfmemalloc_drop, runs.runs, runs.longest, outcome.refill_failed, outcome.missed]
+        table.add_row(escape(variant.name), *map(figure, counts))
+    console.print(table)
 
 
 def show(console: Console, report: Report) -> None:

@@ -141,11 +141,20 @@ def check(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="packets.csv.gz, summary.json, run.json of a traced run.")
     ],
+    predict: Annotated[
+        bool, typer.Option("--predict", help="Play the run again and print its predicted counts beside the real ones.")
+    ] = False,
+    frames: Annotated[
+        str, typer.Option("--frames", metavar="seen|all", help="Predict for the frames that the guest saw, or for all.")
+    ] = "seen",
     json: Json = False,
 ) -> None:
     """Hold the mainline policy against a real kernel's packet-by-packet trace."""
     from emu.cli.check import check as run_check
+    from emu.cli.check import check_prediction
 
+    if predict:
+        _leave(check_prediction, directory, frames, json)
     _leave(run_check, directory, json)
 
 

@@ -11,7 +11,7 @@ arrived before it, so a playback is exact whatever the clock did.
 from typing import Any
 
 from emu.kernel.dev import net_rx_next, poll_begin, poll_end, poll_one
-from emu.kernel.driver import nic_receive, nic_refill
+from emu.kernel.driver import nic_intr_tx, nic_receive, nic_refill
 from emu.kernel.drop_reason import (
     FILTERED,
     IN_FLIGHT,
@@ -25,7 +25,6 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.e1000 import (
     E1000_WATCHDOG_NS,
-    e1000_intr_tx,
     e1000_watchdog,
 )
 from emu.kernel.fate import count, note_memory
@@ -48,7 +47,7 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.page_alloc import buffered_rmqueue, free_pages
+from emu.kernel.page_alloc import buffered_rmqueue, free_pages, take_block
 from emu.kernel.policy import RULE_NONE
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
@@ -72,6 +71,7 @@ def forget_verdict(p: Packet) -> None:
     p.from_reserve = 0
     p.pfmemalloc = 0
     p.truesize = 0
+    p.alloc_ns = 0
     p.culprit_frame = 0
 
 
@@ -92,7 +92,7 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         p.verdict = NOT_RECEIVED
         if p.pkt_type == PACKET_OUTGOING:
             flow_sent(m, p)
-            e1000_intr_tx(m, p.dev)
+            nic_intr_tx(m, p.dev)
         return
     m.total.received += 1
     if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
@@ -243,6 +243,25 @@ def move_pages(m: Machine, zone: int, pages: int) -> None:
     for _ in range(min(-pages, z.other_pages)):
         z.other_pages -= 1
         free_pages(m, zone, 0)
+
+
+def set_free_pages(m: Machine, zone: int, free: int, block_order: int) -> None:
+    """Others take pages of a zone, or give pages back, until `free` are free on its lists.
+
+    Given pages come back in blocks of 2^block_order while as many are missing, then one by one; nobody gives what he
+    does not have.
+    """
+    z = m.zone[zone]
+    while z.free_pages > free and take_block(z, 0):
+        z.other_pages += 1
+    order = block_order
+    while z.free_pages < free and z.other_pages > 0:
+        while order > 0 and (free - z.free_pages < 1 << order or z.other_pages < 1 << order):
+            order -= 1
+        z.other_pages -= 1 << order
+        z.nr_free[order] += 1
+        z.free_pages += 1 << order
+    m.quiet_rounds = 0
 
 
 def run_recorded(

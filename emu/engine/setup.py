@@ -15,8 +15,12 @@ def build_machine(
     policy: Mapping[str, int],
     devices: Sequence[Mapping[str, int]],
     sock_rules: Sequence[Mapping[str, int]] = (),
+    zones: Mapping[int, Mapping[str, int]] | None = None,
 ) -> Any:
-    """A booted machine; each mapping fills the record of its name (`Config`, `Policy`, `Device`, `SockRule`)."""
+    """A booted machine; each mapping fills the record of its name (`Config`, `Policy`, `Device`, `SockRule`).
+
+    `zones`: what is known of a zone, by its number (`ZoneSaid`).
+    """
     m = engine.new(Machine)
     engine.fill(m.config, config)
     engine.fill(m.policy, policy)
@@ -25,5 +29,7 @@ def build_machine(
         engine.fill(m.dev[d], values)
     for rule, values in enumerate(sock_rules):
         engine.fill(m.sock_rule[rule], values)
+    for zone, values in (zones or {}).items():
+        engine.fill(m.zone_said[zone], dict(values) | {"said": 1})
     engine.function(boot)(m)
     return m

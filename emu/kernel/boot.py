@@ -1,13 +1,16 @@
 """How the machine stands when play starts: zones, caches, rings, and the crunch.
 
 Source: Linux 2.6.12 mm/page_alloc.c init_per_zone_pages_min, setup_per_zone_lowmem_reserve; mm/slab.c cache sizes.
+With MM_6X Linux 6.1 mm/page_alloc.c, mm/slab_common.c kmalloc_info, on x86-64.
 The default crunch is a premise, not a prediction: a quiet host's ring feeds itself for ever, because what is dropped
 or read goes back to the slab and never meets a watermark.
 """
 
-from emu.kernel.e1000 import e1000_alloc_rx_buffers, e1000_clean_one, rx_buffer_len_for
+from emu.kernel.driver import nic_refill, nic_rx_buffer_len
+from emu.kernel.e1000 import e1000_clean_one
 from emu.kernel.machine import (
     MAX_ORDER,
+    MM_6X,
     NEVER_NS,
     NONE,
     PAGE_SIZE,
@@ -17,9 +20,15 @@ from emu.kernel.machine import (
     Machine,
 )
 from emu.kernel.netdevice import reserve_for_device
-from emu.kernel.page_alloc import atomic_floor, setup_per_zone_pages_min
+from emu.kernel.page_alloc import (
+    atomic_floor,
+    boot_min_free_kbytes,
+    setup_per_zone_pages_min,
+    take_block,
+)
 from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
+from emu.kernel.slub import slub_define_cache
 from emu.kernel.writeback import process_context
 
 DMA_PAGES = 4096  # 16 MiB
@@ -30,27 +39,23 @@ OFF_SLAB_FROM_BYTES = 512
 SLAB_DESC_512_BYTES = 64  # the descriptor of a size-512 slab comes from size-64, larger ones from size-32
 
 
-def isqrt(value: int) -> int:
-    """The integer square root."""
-    root = 0
-    bit = 1 << 30
-    while bit:
-        if (root + bit) * (root + bit) <= value:
-            root += bit
-        bit >>= 1
-    return root
-
-
 def init_zones(m: Machine) -> None:
     """Lay the memory out, all of it free in the largest blocks, with 2.6.12's watermarks and lowmem_reserve."""
     total = m.config.memory_pages
-    dma = min(total, DMA_PAGES)
-    normal = min(total, LOWMEM_PAGES) - dma
-    m.zones = 3 if total > LOWMEM_PAGES else 2
-    m.zone[ZONE_DMA].present_pages = dma
-    m.zone[ZONE_NORMAL].present_pages = normal
-    m.zone[ZONE_HIGHMEM].present_pages = total - dma - normal
+    lowmem = total if m.config.mm == MM_6X else min(total, LOWMEM_PAGES)
+    m.zones = 3 if total > lowmem else 2
+    m.zone[ZONE_DMA].present_pages = min(total, DMA_PAGES)
+    m.zone[ZONE_NORMAL].present_pages = lowmem - min(total, DMA_PAGES)
+    m.zone[ZONE_HIGHMEM].present_pages = total - lowmem
+    for zone in range(ZONE_HIGHMEM):
+        if m.zone_said[zone].said and m.zone_said[zone].present_pages >= 0:
+            m.zone[zone].present_pages = m.zone_said[zone].present_pages
+    dma = m.zone[ZONE_DMA].present_pages
+    normal = m.zone[ZONE_NORMAL].present_pages
     m.zone[ZONE_DMA].lowmem_reserve[ZONE_NORMAL] = normal // LOWMEM_RESERVE_RATIO_DMA
+    for zone in range(ZONE_HIGHMEM):
+        if m.zone_said[zone].said and m.zone_said[zone].lowmem_reserve >= 0:
+            m.zone[zone].lowmem_reserve[ZONE_NORMAL] = m.zone_said[zone].lowmem_reserve
     for zone in range(m.zones):
         z = m.zone[zone]
         left = z.present_pages
@@ -59,11 +64,15 @@ def init_zones(m: Machine) -> None:
             left -= z.nr_free[order] << order
         z.free_pages = z.present_pages
         z.free_pages_min = z.free_pages
-        z.pcp_batch = pcp_batch(z.present_pages)
-        z.pcp_low = 2 * z.pcp_batch
-        z.pcp_high = 6 * z.pcp_batch
-    lowmem_kbytes = (dma + normal) * (PAGE_SIZE >> 10)
-    m.min_free_kbytes = max(128, min(65536, isqrt(lowmem_kbytes * 16)))
+        if m.config.mm == MM_6X:
+            z.pcp_batch = pcp_batch_6x(
+                z.present_pages
+            )  # the list is filled when it is empty; its limit follows pages_low
+        else:
+            z.pcp_batch = pcp_batch(z.present_pages)
+            z.pcp_low = 2 * z.pcp_batch
+            z.pcp_high = 6 * z.pcp_batch
+    m.min_free_kbytes = boot_min_free_kbytes(m, dma + normal)
     setup_per_zone_pages_min(m)
 
 
@@ -78,8 +87,31 @@ def pcp_batch(present_pages: int) -> int:
     return (1 << width) - 1
 
 
+def pcp_batch_6x(present_pages: int) -> int:
+    """The same in 6.x: 1/4096 of the zone, at most 256 KiB, one less than a power of two."""
+    batch = max(1, min(present_pages // 1024, 256) // 4)
+    batch += batch // 2
+    power = 1
+    while power * 2 <= batch:
+        power *= 2
+    return max(1, power - 1)
+
+
+def init_caches_6x(m: Machine) -> None:
+    """The general caches of 6.x, then that of skb heads, which is the last one."""
+    line = m.config.l1_bytes
+    size = 8
+    while size <= 32768:
+        slub_define_cache(m, size)
+        size = 96 if size == 64 else 128 if size == 96 else 192 if size == 128 else 256 if size == 192 else size * 2
+    m.head_cache = slub_define_cache(m, (m.config.sk_buff_bytes + line - 1) // line * line)
+
+
 def init_caches(m: Machine) -> None:
     """The general caches of the machine's L1 line, then the cache of skb heads, which is the last one."""
+    if m.config.mm == MM_6X:
+        init_caches_6x(m)
+        return
     line = m.config.l1_bytes
     size = 32
     descriptor_32 = NONE
@@ -121,12 +153,12 @@ def open_device(m: Machine, d: int) -> None:
     """Bring an interface up: its part of the reserve, then its ring (e1000_up)."""
     dev = m.dev[d]
     dev.up = 1
-    dev.rx_buffer_len = rx_buffer_len_for(dev.mtu)
+    dev.rx_buffer_len = nic_rx_buffer_len(m, d)
     for slot in range(dev.ring_size):
         dev.ring_skb[slot] = NONE
         dev.ring_seq[slot] = NONE
     reserve_for_device(m, d)
-    e1000_alloc_rx_buffers(m, d)
+    nic_refill(m, d)
     dev.watchdog_ns = NEVER_NS
     dev.ring_free_min = dev.ring_size
 
@@ -143,6 +175,8 @@ def hold_background(m: Machine, d: int, skbs: int) -> None:
 
 def empty_caches(m: Machine) -> None:
     """Others took every free object: the next allocation of any class has to grow a slab."""
+    if m.config.mm == MM_6X:
+        empty_caches_6x(m)
     for cache in range(m.caches):
         c = m.cache[cache]
         c.avail = 0
@@ -151,7 +185,7 @@ def empty_caches(m: Machine) -> None:
             while s != NONE:
                 slab = m.slab[s]
                 following = slab.next
-                slab.inuse = c.num
+                slab.inuse = slab.objects if m.config.mm == MM_6X else c.num
                 slab.list = LIST_FULL
                 slab.prev = NONE
                 slab.next = NONE
@@ -164,6 +198,38 @@ def empty_caches(m: Machine) -> None:
     if m.frag.slab != NONE:
         page_frag_drop(m, m.frag.slab)
         m.frag.slab = NONE
+
+
+def empty_caches_6x(m: Machine) -> None:
+    """The same for SLUB: what the CPU has is taken too, and NAPI keeps no head."""
+    for cache in range(m.caches):
+        c = m.cache[cache]
+        if c.cpu_slab != NONE:
+            m.slab[c.cpu_slab].inuse = m.slab[c.cpu_slab].objects
+            m.slab[c.cpu_slab].list = LIST_FULL
+        s = c.cpu_partial_head
+        while s != NONE:
+            following = m.slab[s].next
+            m.slab[s].inuse = m.slab[s].objects
+            m.slab[s].list = LIST_FULL
+            s = following
+        c.cpu_slab = NONE
+        c.cpu_partial_head = NONE
+        c.cpu_partial_slabs = 0
+        c.nr_partial = 0
+    m.napi_skb_count = 0
+
+
+def free_as_said(m: Machine) -> None:
+    """Zones whose free pages the user gave: others take what is too much, one page after the other."""
+    for zone in range(ZONE_HIGHMEM):
+        said = m.zone_said[zone]
+        z = m.zone[zone]
+        if said.said and said.free_pages >= 0:
+            z.other_pages += z.pcp_count
+            z.pcp_count = 0
+            while z.free_pages > said.free_pages and take_block(z, 0):
+                z.other_pages += 1
 
 
 def pin_zones(m: Machine) -> None:
@@ -188,6 +254,7 @@ def boot(m: Machine) -> None:
     m.skb_free = NONE
     m.sk_free = NONE
     m.frag.slab = NONE
+    m.frag_small.slab = NONE
     m.ready_head = NONE
     m.ready_tail = NONE
     m.reader_tick_ns = NEVER_NS
@@ -204,6 +271,7 @@ def boot(m: Machine) -> None:
             hold_background(m, d, m.dev[d].background_skbs)
         empty_caches(m)
         pin_zones(m)
+    free_as_said(m)
     process_context(m)
     for zone in range(m.zones):
         m.zone[zone].free_pages_min = m.zone[zone].free_pages

@@ -7,7 +7,7 @@ polls themselves cost nothing; after a time squeeze the softirq goes on at once.
 """
 
 from emu.kernel.arp import arp_rcv
-from emu.kernel.driver import nic_clean, nic_refill
+from emu.kernel.driver import nic_clean, nic_cleaned, nic_refill, poll_is_done
 from emu.kernel.drop_reason import (
     AT_ETH_TYPE_TRANS,
     AT_NETIF_RECEIVE_SKB,
@@ -17,11 +17,12 @@ from emu.kernel.drop_reason import (
 from emu.kernel.e1000 import schedule_poll
 from emu.kernel.fate import drop, drop_for_reserve, note_memory
 from emu.kernel.ip_input import ip_rcv
-from emu.kernel.machine import NONE, Machine, Packet
+from emu.kernel.machine import MM_6X, NONE, Machine, Packet
 from emu.kernel.policy import CHECK_TAG, RULE_CORE
 from emu.wire.headers import KIND_ARP, KIND_IPV6, KIND_MALFORMED, KIND_OTHER
 
 JIFFY_NS = 1_000_000  # HZ is 1000 on i386
+JIFFY_NS_6X = 4_000_000  # HZ is 250 (netdev_budget_usecs is two of them)
 ETH_P_8021Q = 0x8100
 ETH_P_8021AD = 0x88A8
 
@@ -49,6 +50,7 @@ def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
     p.from_reserve = skb.from_reserve
     p.pfmemalloc = skb.pfmemalloc
     p.truesize = skb.truesize
+    p.alloc_ns = skb.alloc_ns
     m.mib.softnet_processed += p.segments
     if p.kind == KIND_MALFORMED:
         drop(m, p, b, HDR_TRUNC, AT_ETH_TYPE_TRANS)
@@ -64,14 +66,14 @@ def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
         ip_rcv(m, p, b)
 
 
-def take_chain(m: Machine, d: int, segments: int, frame: int) -> int:
-    """Take a packet's descriptors off the ring and link their skbs; the first."""
-    first = nic_clean(m, d)
+def take_chain(m: Machine, d: int, segments: int, length: int, frame: int) -> int:
+    """Take a packet's descriptors off the ring and link their skbs; the first.  `length`: bytes of one segment."""
+    first = nic_clean(m, d, length)
     last = first
     m.skb[first].next = NONE
     m.skb[first].frame = frame
     for _ in range(segments - 1):
-        b = nic_clean(m, d)
+        b = nic_clean(m, d, length)
         m.skb[b].next = NONE
         m.skb[b].frame = frame
         m.skb[last].next = b
@@ -81,12 +83,13 @@ def take_chain(m: Machine, d: int, segments: int, frame: int) -> int:
 
 def poll_one(m: Machine, d: int, p: Packet) -> None:
     """Process the packet at the head of the ring and charge the CPU for it."""
-    b = take_chain(m, d, p.segments, p.frame)
+    b = take_chain(m, d, p.segments, p.length // p.segments, p.frame)
     m.dev[d].poll_work += p.segments
     m.cpu_busy_until_ns = (
         m.now_ns + m.config.cpu_ns_per_packet * p.segments + m.config.cpu_ps_per_byte * p.length // 1000
     )
     netif_receive_skb(m, p, b)
+    nic_cleaned(m, d)
 
 
 def poll_begin(m: Machine, d: int, limit: int) -> None:
@@ -105,7 +108,7 @@ def poll_end(m: Machine, d: int) -> None:
     dev.polling = 0
     m.softirq_budget -= dev.poll_work
     dev.quota -= dev.poll_work
-    idle = dev.poll_limit > 0 and dev.poll_work == 0 and dev.poll_tx == 0  # without a quota it only waits its turn
+    idle = poll_is_done(dev)
     dev.poll_tx = 0
     m.poll_head = (m.poll_head + 1) % m.devices
     m.poll_len -= 1
@@ -117,8 +120,13 @@ def poll_end(m: Machine, d: int) -> None:
 def softirq_begin(m: Machine) -> None:
     """Start, or go on after a squeeze, with a fresh budget (net_rx_action)."""
     m.softirq_active = 1
-    m.softirq_budget = m.config.netdev_max_backlog
+    m.softirq_budget = m.config.netdev_budget or m.config.netdev_max_backlog
     m.softirq_started_ns = m.now_ns
+
+
+def jiffy_ns(m: Machine) -> int:
+    """The length of a jiffy."""
+    return JIFFY_NS_6X if m.config.mm == MM_6X else JIFFY_NS
 
 
 def net_rx_next(m: Machine) -> int:
@@ -132,7 +140,7 @@ def net_rx_next(m: Machine) -> int:
         return d
     if not m.softirq_active:
         softirq_begin(m)
-    elif m.softirq_budget <= 0 or m.now_ns - m.softirq_started_ns >= 2 * JIFFY_NS:
+    elif m.softirq_budget <= 0 or m.now_ns - m.softirq_started_ns >= 2 * jiffy_ns(m):
         m.mib.softnet_time_squeeze += 1
         softirq_begin(m)
     poll_begin(m, d, min(m.softirq_budget, dev.quota))

@@ -46,6 +46,10 @@ DRIVERS = ("e1000", "e1000-ps", "8139cp", "tg3", "e1000e", "vlan", "bond", "brid
 ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM = range(3)
 ZONES = ("DMA", "Normal", "HighMem")
 
+# Whose memory management: page allocator, slab and sizes of buffers (`Config.mm`).
+MM_2_6_12, MM_6X = range(2)
+NAPI_SKB_CACHE_SIZE = 64
+
 # 2.6.12 include/linux/if_packet.h
 PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING, PACKET_FILTERED = range(6)
 
@@ -116,6 +120,7 @@ class Packet:
     from_reserve: int  # 1: its buffer was allocated with __GFP_MEMALLOC
     pfmemalloc: int  # 1: its skb is tagged (policies that tag)
     truesize: int
+    alloc_ns: int  # when its buffer was allocated, else 0
     reserve_used_before: int
     reserve_used_after: int
     cap_skbs: int
@@ -168,8 +173,21 @@ class Zone:
 
 
 @record
+class ZoneSaid:
+    """What the user says of a zone, in pages; -1 where nothing is said."""
+
+    said: int  # 1: this row counts
+    present_pages: int
+    free_pages: int  # when play starts
+    pages_min: int
+    pages_low: int
+    pages_high: int
+    lowmem_reserve: int  # against requests that could be met from ZONE_NORMAL
+
+
+@record
 class Cache:
-    """A slab cache (mm/slab.c kmem_cache_t)."""
+    """A slab cache: mm/slab.c kmem_cache_t, or mm/slub.c struct kmem_cache."""
 
     objsize: int  # bytes
     num: int  # objects per slab
@@ -189,6 +207,13 @@ class Cache:
     free_touched: int
     next_reap_ns: int
     grown: int  # slabs made since play started
+    min_order: int  # SLUB: the order to fall back to
+    cpu_slab: int  # SLUB: the slab that the CPU allocates from, else -1
+    cpu_partial_head: int  # SLUB: slabs that the CPU keeps to itself
+    cpu_partial_slabs: int  # how many those are
+    cpu_partial_max: int
+    nr_partial: int  # slabs on the partial list
+    min_partial: int
 
 
 @record
@@ -204,6 +229,7 @@ class Slab:
     next: int
     desc_slab: int  # slab of its off-slab descriptor, else -1
     tagged: int  # 1: its pages were granted without watermarks (policies that tag)
+    objects: int  # SLUB: how many it holds
 
 
 @record
@@ -217,6 +243,7 @@ class Skb:
     sk: int
     from_reserve: int
     pfmemalloc: int
+    alloc_ns: int
     frame: int  # whose packet it holds
     next: int
 
@@ -269,6 +296,8 @@ class Device:
     rx_missed_frames_dry: int  # missed with an empty ring, not for want of CPU
     rx_length_errors: int
     alloc_rx_buff_failed: int
+    copybreak_failed: int  # e1000e: a small packet went up in its ring buffer for want of a smaller one
+    cleaned_count: int  # e1000e: descriptors cleaned since the last refill
     refills_stopped_by_cap: int
     ring_free_min: int
     polls: int
@@ -394,6 +423,10 @@ class Config:
     """What the scenario says of the machine and of the crunch."""
 
     memory_pages: int
+    mm: int  # MM_*
+    thp: int  # 1: transparent huge pages, for which khugepaged raises min_free_kbytes (MM_6X)
+    head_memalloc: int  # 1: mainline's sk_buff itself may come from the reserve too; an experiment, no kernel does so
+    netdev_budget: int  # packets of one softirq; 0: netdev_max_backlog, as 2.6.12 has it
     sk_buff_bytes: int
     l1_bytes: int
     cpu_ns_per_packet: int
@@ -438,6 +471,7 @@ class Machine:
     var_free_kbytes: int  # what adjust_memalloc_reserve has added
     zones: int
     zone: Annotated[list[Zone], MAX_ZONES]
+    zone_said: Annotated[list[ZoneSaid], MAX_ZONES]
     caches: int
     cache: Annotated[list[Cache], MAX_CACHES]
     head_cache: int
@@ -445,6 +479,9 @@ class Machine:
     slab_free: int
     slabs_made: int
     frag: FragCache
+    frag_small: FragCache  # fragments of 1 KiB for small packets (page_frag_1k)
+    napi_skb: Annotated[list[int], NAPI_SKB_CACHE_SIZE]  # slabs of heads kept for NAPI (napi_skb_cache)
+    napi_skb_count: int
     skb: Annotated[list[Skb], MAX_SKBS]
     skb_free: int
     skbs_made: int

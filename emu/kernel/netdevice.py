@@ -15,9 +15,7 @@ from emu.kernel.policy import (
     RX_NEVER,
     RX_WHILE_MEMALLOC_SOCKS,
 )
-from emu.kernel.skbuff import DEV_ALLOC_SKB_PAD, alloc_skb, netdev_alloc_frag_skb
-
-NET_IP_ALIGN = 2
+from emu.kernel.skbuff import NET_IP_ALIGN, alloc_skb, netdev_alloc_frag_skb, rx_headroom_bytes
 
 
 def fls(value: int) -> int:
@@ -58,6 +56,12 @@ def alloc_rx(m: Machine, size: int, gfp: int) -> int:
     return alloc_skb(m, size, gfp, m.policy.atomic_first_nomemalloc)
 
 
+def rx_entitled(m: Machine) -> bool:
+    """Whether a receive buffer may now be allocated with __GFP_MEMALLOC, caps aside."""
+    rule = m.policy.rx_memalloc
+    return rule == RX_ALWAYS or (rule == RX_WHILE_MEMALLOC_SOCKS and m.memalloc_socks > 0)
+
+
 def dev_memalloc_skb(m: Machine, d: int) -> int:
     """A receive buffer for device `d`; its skb, or -1 with `alloc_cause` set.
 
@@ -65,10 +69,10 @@ def dev_memalloc_skb(m: Machine, d: int) -> int:
     __GFP_MEMALLOC at once and lets the page allocator decide.
     """
     dev = m.dev[d]
-    size = dev.rx_buffer_len + NET_IP_ALIGN + DEV_ALLOC_SKB_PAD
+    size = dev.rx_buffer_len + rx_headroom_bytes(m)
     rule = m.policy.rx_memalloc
     m.alloc_cause = NO_CAUSE
-    entitled = rule == RX_ALWAYS or (rule == RX_WHILE_MEMALLOC_SOCKS and m.memalloc_socks > 0)
+    entitled = rx_entitled(m)
     if m.policy.tags_pages and entitled:
         b = alloc_rx(m, size, GFP_ATOMIC | GFP_MEMALLOC)
         if b != NONE and m.skb[b].pfmemalloc:

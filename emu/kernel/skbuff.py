@@ -1,23 +1,44 @@
 """Socket buffers: head and data from slab caches or page fragments, and what they cost.
 
-Source: Linux 2.6.12 net/core/skbuff.c, include/linux/skbuff.h; for mainline v6.19 net/core/skbuff.c and
-mm/page_frag_cache.c.  Geometry (L1 line, sizeof(struct sk_buff)) is the machine's, whatever the policy.
-Differs: struct skb_shared_info is 160 bytes under every policy; frags of one block are cut by one cache per machine.
+Source: Linux 2.6.12 net/core/skbuff.c, include/linux/skbuff.h; for mainline Linux 6.1.158+ net/core/skbuff.c
+(__netdev_alloc_skb, __napi_alloc_skb, kmalloc_reserve, napi_skb_cache_get, page_frag_alloc_1k), v6.19's
+mm/page_frag_cache.c.  Sizes (L1 line, struct sk_buff, struct skb_shared_info, headroom) are the machine's, whatever
+the policy.
+Differs: frags of one block are cut by one cache per machine; heads do not come back to napi_skb_cache (they do at TX
+completion of drivers that use napi_consume_skb, e1000e does not, and at a merge by GRO, which is not modelled).
 """
 
-from emu.kernel.machine import LIMIT_SKBS, MAX_LATER, MAX_SKBS, NONE, PAGE_SIZE, Machine
-from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC, GFP_NOMEMALLOC
-from emu.kernel.slab import (
-    SLAB_FRAGMENTS,
-    kmem_cache_alloc,
-    kmem_cache_free,
-    pages_for_slab,
-    slab_release,
+from emu.kernel.machine import (
+    LIMIT_SKBS,
+    MAX_LATER,
+    MAX_SKBS,
+    MM_6X,
+    NONE,
+    PAGE_SIZE,
+    Machine,
 )
+from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC, GFP_NOMEMALLOC
+from emu.kernel.slab import SLAB_FRAGMENTS, pages_for_slab, slab_release
+from emu.kernel.slub import kmem_cache_alloc, kmem_cache_free
 
-SKB_SHARED_INFO_BYTES = 160  # 16 + MAX_SKB_FRAGS(18) * 8
+SKB_SHARED_INFO_BYTES = 160  # 2.6.12: 16 + MAX_SKB_FRAGS(18) * 8
+SKB_SHARED_INFO_BYTES_6X = 320  # on x86-64, MAX_SKB_FRAGS 17
 DEV_ALLOC_SKB_PAD = 16
+NET_IP_ALIGN = 2  # 0 on x86 since 2.6.36 (arch/x86/include/asm/processor.h)
+NET_SKB_PAD = 64  # max(32, L1_CACHE_BYTES)
 PAGE_FRAG_ORDER = 3
+SMALL_HEAD_BYTES = 1024  # data up to this size, shared info and all, is not cut from the large block
+NAPI_SKB_CACHE_BULK = 16
+
+
+def shared_info_bytes(m: Machine) -> int:
+    """sizeof(struct skb_shared_info)."""
+    return SKB_SHARED_INFO_BYTES_6X if m.config.mm == MM_6X else SKB_SHARED_INFO_BYTES
+
+
+def rx_headroom_bytes(m: Machine) -> int:
+    """What a driver's receive buffer has in front of the frame."""
+    return NET_SKB_PAD if m.config.mm == MM_6X else DEV_ALLOC_SKB_PAD + NET_IP_ALIGN
 
 
 def skb_data_align(m: Machine, size: int) -> int:
@@ -51,6 +72,7 @@ def skb_new(m: Machine) -> int:
     skb = m.skb[b]
     skb.from_reserve = 0
     skb.pfmemalloc = 0
+    skb.alloc_ns = m.now_ns
     skb.sk = NONE
     skb.next = NONE
     return b
@@ -78,7 +100,7 @@ def alloc_skb(m: Machine, size: int, gfp: int, nomemalloc_first: int) -> int:
         skb_release(m, b)
         return NONE
     aligned = skb_data_align(m, size)
-    cache = kmalloc_cache(m, aligned + SKB_SHARED_INFO_BYTES)
+    cache = kmalloc_cache(m, aligned + shared_info_bytes(m))
     assert cache != NONE
     if nomemalloc_first:
         skb.data_slab = kmem_cache_alloc(m, cache, (gfp | GFP_NOMEMALLOC) & ~GFP_MEMALLOC)
@@ -91,8 +113,16 @@ def alloc_skb(m: Machine, size: int, gfp: int, nomemalloc_first: int) -> int:
         kmem_cache_free(m, m.head_cache, skb.head_slab)
         skb_release(m, b)
         return NONE
-    skb.truesize = aligned + m.config.sk_buff_bytes
+    if m.config.mm == MM_6X:
+        skb.truesize = skb_truesize_6x(m, m.cache[cache].objsize)
+    else:
+        skb.truesize = aligned + m.config.sk_buff_bytes
     return b
+
+
+def skb_truesize_6x(m: Machine, room: int) -> int:
+    """What an skb over `room` bytes, shared info included, is charged (SKB_TRUESIZE)."""
+    return room + skb_data_align(m, m.config.sk_buff_bytes)
 
 
 def page_frag_drop(m: Machine, s: int) -> None:
@@ -147,24 +177,78 @@ def netdev_alloc_frag_skb(m: Machine, size: int, gfp: int) -> int:
     reserve (measured: facts of the real kernel, 207 NULL returns with pages left).
     """
     aligned = skb_data_align(m, size)
-    if aligned + SKB_SHARED_INFO_BYTES > PAGE_SIZE:
+    shared = shared_info_bytes(m)
+    if aligned + shared > PAGE_SIZE or size + skb_data_align(m, shared) <= SMALL_HEAD_BYTES:
         return alloc_skb(m, size, gfp, 1)
-    s = page_frag_alloc(m, skb_data_align(m, aligned + SKB_SHARED_INFO_BYTES), gfp)
+    room = skb_data_align(m, aligned + shared)
+    s = page_frag_alloc(m, room, gfp)
     if s == NONE:
         return NONE
-    b = skb_new(m)
+    b = build_skb(m, s, kmem_cache_alloc(m, m.head_cache, head_gfp(m, gfp)))
+    if b != NONE:
+        m.skb[b].truesize = skb_truesize_6x(m, room) if m.config.mm == MM_6X else aligned + m.config.sk_buff_bytes
+    return b
+
+
+def build_skb(m: Machine, data_slab: int, head_slab: int) -> int:
+    """An skb over a page fragment; its row, or -1 without a head or a row, and then both are given back."""
+    b = NONE if head_slab == NONE else skb_new(m)
     if b == NONE:
-        page_frag_drop(m, s)
+        page_frag_drop(m, data_slab)
+        if head_slab != NONE:
+            kmem_cache_free(m, m.head_cache, head_slab)
         return NONE
     skb = m.skb[b]
-    skb.head_slab = kmem_cache_alloc(m, m.head_cache, GFP_ATOMIC)
-    if skb.head_slab == NONE:
-        page_frag_drop(m, s)
-        skb_release(m, b)
+    skb.head_slab = head_slab
+    skb.data_slab = data_slab
+    skb.pfmemalloc = m.slab[data_slab].tagged
+    return b
+
+
+def head_gfp(m: Machine, gfp: int) -> int:
+    """The flags for a head over a fragment that was allocated with `gfp`: GFP_ATOMIC, whatever those are."""
+    return gfp if m.config.head_memalloc else GFP_ATOMIC
+
+
+def napi_skb_cache_get(m: Machine, gfp: int) -> int:
+    """A head from NAPI's own; when there is none, 16 at once with plain GFP_ATOMIC or none at all; its slab, or -1."""
+    if m.napi_skb_count == 0:
+        for head in range(NAPI_SKB_CACHE_BULK):
+            s = kmem_cache_alloc(m, m.head_cache, head_gfp(m, gfp))
+            if s == NONE:
+                for taken in range(head):
+                    kmem_cache_free(m, m.head_cache, m.napi_skb[taken])
+                return NONE
+            m.napi_skb[head] = s
+        m.napi_skb_count = NAPI_SKB_CACHE_BULK
+    m.napi_skb_count -= 1
+    return m.napi_skb[m.napi_skb_count]
+
+
+def page_frag_alloc_1k(m: Machine, gfp: int) -> int:
+    """One of the four fragments of 1 KiB of a page; its block, or -1.  A page is never used a second time."""
+    f = m.frag_small
+    if f.remaining == 0:
+        s = pages_for_slab(m, SLAB_FRAGMENTS, 0, gfp)
+        if s == NONE:
+            return NONE
+        m.slab[s].inuse = PAGE_SIZE // SMALL_HEAD_BYTES
+        f.slab = s
+        f.remaining = PAGE_SIZE
+    f.remaining -= SMALL_HEAD_BYTES
+    return f.slab
+
+
+def napi_alloc_skb(m: Machine, size: int, gfp: int) -> int:
+    """An skb for a small packet of `size` bytes at most, headroom included (mainline __napi_alloc_skb); -1 for none."""
+    if size + skb_data_align(m, shared_info_bytes(m)) > SMALL_HEAD_BYTES:
+        return netdev_alloc_frag_skb(m, size, gfp)
+    s = page_frag_alloc_1k(m, gfp)
+    if s == NONE:
         return NONE
-    skb.data_slab = s
-    skb.pfmemalloc = m.slab[s].tagged
-    skb.truesize = aligned + m.config.sk_buff_bytes
+    b = build_skb(m, s, napi_skb_cache_get(m, gfp))
+    if b != NONE:
+        m.skb[b].truesize = skb_truesize_6x(m, SMALL_HEAD_BYTES)
     return b
 
 

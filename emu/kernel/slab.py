@@ -2,11 +2,11 @@
 
 Source: Linux 2.6.12 mm/slab.c on one CPU: per-CPU array, partial and free slabs, off-slab descriptors, cache_reap.
 An object is known by its slab; that is all that matters to when a page comes back.
-`mainline`: a slab on reserve pages serves only entitled callers and gives its pages back with its last object
-(v6.19 mm/slub.c pfmemalloc_match; the per-CPU slabs of SLUB are not modelled).
+`mainline` on this allocator: a slab on reserve pages serves only entitled callers and gives its pages back with its
+last object, as Linux 3.6 taught mm/slab.c.  The allocator of 6.x is `slub`, which also picks between the two.
 """
 
-from emu.kernel.machine import LIMIT_SLABS, MAX_SLABS, NONE, PAGE_SIZE, Cache, Machine
+from emu.kernel.machine import LIMIT_SLABS, MAX_SLABS, MM_2_6_12, NONE, PAGE_SIZE, Cache, Machine
 from emu.kernel.page_alloc import GFP_MEMALLOC, alloc_pages, free_pages
 
 LIST_FULL, LIST_PARTIAL, LIST_EMPTY, LIST_TAGGED = range(4)
@@ -285,6 +285,9 @@ def kmem_cache_free(m: Machine, cache: int, s: int) -> None:
 def cache_reap(m: Machine) -> None:
     """Every 2 s: age the arrays; every 4 s per cache: give back some free slabs (mm/slab.c cache_reap)."""
     m.quiet_rounds += 1
+    m.reap_ns = m.now_ns + REAPTIMEOUT_CPUC_NS
+    if m.config.mm != MM_2_6_12:  # SLUB reaps nothing
+        return
     for cache in range(m.caches):
         c = m.cache[cache]
         if c.touched:
@@ -307,7 +310,6 @@ def cache_reap(m: Machine) -> None:
             c.free_objects -= c.num
             slab_destroy(m, c, s)
             spare -= 1
-    m.reap_ns = m.now_ns + REAPTIMEOUT_CPUC_NS
 
 
 def define_cache(m: Machine, objsize: int, num: int, order: int, slabp_cache: int) -> int:

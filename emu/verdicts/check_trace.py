@@ -235,7 +235,8 @@ def _whole(text: str, where: str) -> int:
         raise CaptureError(f"{where}: expected a whole number, found {text!r}") from None
 
 
-def _open_capture(directory: Path, name: str) -> tuple[Path, IO[bytes]] | None:
+def open_capture(directory: Path, name: str) -> tuple[Path, IO[bytes]] | None:
+    """Open a capture by its name without the suffix of its compression; None when there is none."""
     for suffix, open_file in OPENERS:
         path = directory / (name + suffix)
         if path.is_file():
@@ -243,9 +244,18 @@ def _open_capture(directory: Path, name: str) -> tuple[Path, IO[bytes]] | None:
     return None
 
 
-def _frames(path: Path, stream: IO[bytes], tap: Tap) -> Iterator[bytes]:
+class Captured(NamedTuple):
+    """A frame of a pcap file: when, how long it was on the wire, and what is there of it."""
+
+    time_ns: int
+    length: int
+    octets: bytes
+
+
+def frames(path: Path, stream: IO[bytes], tap: Tap) -> Iterator[Captured]:
     """The frames of a pcap file, either byte order; sets `tap.cut` when the last one is not all there."""
     header = stream.read(24)
+    unit_ns = 1 if b"\x3c\xb2" in header[:4] or b"\xb2\x3c" in header[:4] else 1000
     order: Any = {b"\xd4\xc3\xb2\xa1": "little", b"\x4d\x3c\xb2\xa1": "little"}.get(header[:4])
     if order is None:
         order = {b"\xa1\xb2\xc3\xd4": "big", b"\xa1\xb2\x3c\x4d": "big"}.get(header[:4])
@@ -257,20 +267,21 @@ def _frames(path: Path, stream: IO[bytes], tap: Tap) -> Iterator[bytes]:
         if len(record) < 16 or len(frame) < length:
             tap.cut = True  # the capturing program was stopped in the middle of a record
             return
-        yield frame
+        seconds, fraction, wire = (int.from_bytes(record[at : at + 4], order) for at in (0, 4, 12))
+        yield Captured(seconds * 1_000_000_000 + fraction * unit_ns, wire, frame)
 
 
 def _read_tap(directory: Path, name: str) -> Tap | None:
-    opened = _open_capture(directory, name)
+    opened = open_capture(directory, name)
     if opened is None:
         return None
     path, stream = opened
     tap = Tap(path.name)
     try:
         with stream:
-            for frame in _frames(path, stream, tap):
+            for frame in frames(path, stream, tap):
                 tap.frames += 1
-                _note(tap, frame)
+                _note(tap, frame.octets)
     except DAMAGE as error:
         raise CaptureError(f"{path}: damaged after frame {tap.frames}: {error}") from error
     return tap

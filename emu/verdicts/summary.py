@@ -6,7 +6,7 @@ from emu.kernel.drop_reason import POINTS, REASONS
 from emu.kernel.machine import ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
-from emu.scenario import Scenario, background_skbs, memory_pages, writers
+from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, writers
 from emu.task import Outcome
 from emu.traffic.host import mac_text
 from emu.traffic.pace import PACE_CAPTURED
@@ -171,7 +171,7 @@ def _run(outcome: Outcome) -> dict[str, Any]:
 def findings(outcome: Outcome) -> list[str]:
     """What a reader must know to read the figures right."""
     m = outcome.machine
-    said = []
+    said = notes_on_geometry(outcome.task.scenario)
     allocations = sum(int(m.dev[d].reserve_allocations) for d in range(int(m.devices)))
     if int(m.policy.rx_memalloc) != RX_NEVER and allocations == 0:
         said.append("the reserve was never touched, so this result proves nothing about it")

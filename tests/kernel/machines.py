@@ -12,6 +12,7 @@ from emu.kernel.drop_reason import REASONS
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.machine import (
     DIR_INBOUND,
+    DRIVER_E1000,
     PACKET_BROADCAST,
     PACKET_HOST,
     PACKET_OUTGOING,
@@ -46,6 +47,11 @@ ACK, SYN, RST, FIN = 0x10, 0x02, 0x04, 0x01
 
 DEFAULT_CONFIG = {
     "memory_pages": 32768,
+    "mm": 0,
+    "thp": 0,
+    "netdev_budget": 0,
+    "head_memalloc": 0,
+    "memalloc_socket": 0,
     "sk_buff_bytes": 168,
     "l1_bytes": 128,
     "cpu_ns_per_packet": 2000,
@@ -89,6 +95,7 @@ class Nic:
     ring: int = 256
     reserve: int | None = None
     background: int = 224
+    driver: int = DRIVER_E1000
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
     for d, nic in enumerate(setup.nics):
         reserve = m.policy.reserve_skbs if nic.reserve is None else nic.reserve
         engine.fill(m.dev[d], {"mtu": nic.mtu, "weight": nic.weight, "ring_size": nic.ring, "rx_reserve": reserve})
-        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1})
+        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1, "driver": nic.driver})
     for at, columns in enumerate(setup.rules):
         engine.fill(m.sock_rule[at], columns)
     return m

@@ -11,7 +11,7 @@ from streams import stream
 
 from emu.engine.loop import run_recorded
 from emu.engine.plain import Engine
-from emu.kernel.machine import Event, Packet
+from emu.kernel.machine import DRIVER_E1000E, MM_6X, Event, Packet
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READER_NEVER, READER_RATE
 
@@ -28,6 +28,16 @@ SETUPS: dict[str, dict[str, Any]] = {
     "jumbo frames on 16 MB, readers with a rate": {
         "nics": (Nic(mtu=9000, ring=128, background=100),),
         "config": {"memory_pages": 4096, "ordinary_reader": READER_RATE, "read_rate": 2000},
+    },
+    "6.x with SLUB and the e1000e": {
+        "nics": (Nic(driver=DRIVER_E1000E), Nic(driver=DRIVER_E1000E, ring=80, background=40)),
+        "config": {
+            "mm": MM_6X,
+            "sk_buff_bytes": 232,
+            "l1_bytes": 64,
+            "netdev_budget": 100,
+            "free_pages_above_floor": 40,
+        },
     },
     "highmem, slow CPU, nobody reads": {
         "config": {

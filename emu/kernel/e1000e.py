@@ -1,0 +1,103 @@
+"""The e1000e of 6.x: refilled inside the poll, 16 descriptors at a time; small packets are copied at reception.
+
+Source: Linux 6.1 drivers/net/ethernet/intel/e1000e/netdev.c (e1000_clean_rx_irq, e1000_alloc_rx_buffers,
+e1000e_watchdog_task, e1000_intr_msix_tx), e1000.h e1000_desc_unused.
+A receive buffer is allocated one ring before the packet that it will hold arrives.  One descriptor is always left
+unused, and the tail register moves only to multiples of 16, so a full ring of 256 shows the NIC 240.
+TX completions have an interrupt vector of their own and poll nothing: after a failed refill of an empty ring only the
+watchdog, every 2 s, tries again.
+Differs: MTU above 1500 gets one buffer of a power of two, as `e1000` has it, in place of a list of pages; packet split
+is left out; copybreak goes with the page-fragment allocator (policies that allocate by kmalloc have none);
+the NIC itself is that of `e1000`.
+"""
+
+from emu.kernel.e1000 import E1000_RX_BUFFER_WRITE, rx_buffer_len_for
+from emu.kernel.machine import NONE, Machine
+from emu.kernel.netdevice import dev_memalloc_skb, rx_entitled
+from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC
+from emu.kernel.policy import BUFFER_PAGE_FRAGMENT
+from emu.kernel.skbuff import napi_alloc_skb, rx_headroom_bytes
+
+COPYBREAK_BYTES = 256
+RX_BUFFER_BYTES = 1522  # VLAN_ETH_FRAME_LEN + ETH_FCS_LEN
+
+
+def e1000e_rx_buffer_len(mtu: int) -> int:
+    """The buffer size for an MTU (e1000_change_mtu)."""
+    return RX_BUFFER_BYTES if mtu <= 1500 else rx_buffer_len_for(mtu)
+
+
+def e1000e_desc_unused(m: Machine, d: int) -> int:
+    """Descriptors that could be given to the NIC."""
+    dev = m.dev[d]
+    return (dev.next_to_clean - dev.next_to_use - 1) % dev.ring_size
+
+
+def e1000e_alloc_rx_buffers(m: Machine, d: int, cleaned_count: int) -> None:
+    """Give the NIC up to `cleaned_count` descriptors, with the buffer that is still there or another one."""
+    dev = m.dev[d]
+    dev.refill_cause = 0
+    slot = dev.next_to_use
+    for _ in range(cleaned_count):
+        if dev.ring_skb[slot] == NONE:
+            quiet_rounds = m.quiet_rounds
+            b = dev_memalloc_skb(m, d)
+            if b == NONE:
+                m.quiet_rounds = quiet_rounds  # what a failure took it gave back: the machine stands as it stood
+                dev.alloc_rx_buff_failed += 1
+                dev.refill_cause = m.alloc_cause
+                break
+            m.quiet_rounds = 0
+            dev.ring_skb[slot] = b
+            dev.ring_filled += 1
+        if slot % E1000_RX_BUFFER_WRITE == 0:
+            dev.rdt = slot
+        slot = (slot + 1) % dev.ring_size
+    dev.next_to_use = slot
+
+
+def e1000e_refill(m: Machine, d: int) -> None:
+    """After a pass: everything that is unused."""
+    m.dev[d].cleaned_count = 0
+    e1000e_alloc_rx_buffers(m, d, e1000e_desc_unused(m, d))
+
+
+def e1000e_cleaned(m: Machine, d: int) -> None:
+    """After a packet went up: 16 descriptors are cleaned, so as many go back to the NIC at once."""
+    dev = m.dev[d]
+    if dev.cleaned_count >= E1000_RX_BUFFER_WRITE:
+        e1000e_alloc_rx_buffers(m, d, dev.cleaned_count)
+        dev.cleaned_count = 0
+
+
+def copybreak(m: Machine, d: int, length: int) -> int:
+    """A small skb for a packet of `length` bytes, or -1: then the packet goes up in its own buffer."""
+    gfp = GFP_ATOMIC | GFP_MEMALLOC if rx_entitled(m) else GFP_ATOMIC
+    b = napi_alloc_skb(m, length + rx_headroom_bytes(m), gfp)
+    if b == NONE:
+        m.dev[d].copybreak_failed += 1
+        return NONE
+    skb = m.skb[b]
+    skb.dev = d
+    if skb.pfmemalloc:
+        skb.from_reserve = 1
+        m.dev[d].reserve_allocations += 1
+    return b
+
+
+def e1000e_clean_one(m: Machine, d: int, length: int) -> int:
+    """Take the next descriptor with a packet of `length` bytes; its skb: the buffer, or a copy and the buffer stays."""
+    dev = m.dev[d]
+    slot = dev.next_to_clean
+    b = NONE
+    if length < COPYBREAK_BYTES and m.policy.rx_allocator == BUFFER_PAGE_FRAGMENT:
+        b = copybreak(m, d, length)
+    if b == NONE:
+        b = dev.ring_skb[slot]
+        dev.ring_skb[slot] = NONE
+        dev.ring_filled -= 1
+    dev.ring_seq[slot] = NONE
+    dev.next_to_clean = (slot + 1) % dev.ring_size
+    dev.ring_done -= 1
+    dev.cleaned_count += 1
+    return b
