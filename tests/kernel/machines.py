@@ -7,6 +7,7 @@ from typing import Any
 
 from emu.engine.loop import leave_in_flight, run
 from emu.engine.plain import Engine, PlainEngine
+from emu.engine.setup import FRAG_LIMITS, fill_network
 from emu.kernel.boot import boot, start_clock
 from emu.kernel.drop_reason import REASONS
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
@@ -23,10 +24,11 @@ from emu.kernel.machine import (
 )
 from emu.kernel.policy import POLICIES
 from emu.kernel.record import fields_of
-from emu.kernel.sock import READER_IMMEDIATE, READER_NEEDS_MEMORY
+from emu.kernel.sock import READER_IMMEDIATE, READER_NEEDS_MEMORY, READER_NEVER
 from emu.wire.headers import (
     KIND_ARP,
     KIND_ICMP,
+    KIND_ICMPV6,
     KIND_IP_FRAGMENT,
     KIND_IP_OTHER,
     KIND_IPV6,
@@ -61,6 +63,7 @@ DEFAULT_CONFIG = {
     "read_rate": 0,
     "recording": 0,
     "as_posted": 0,
+    "ip_forward": 0,
 }
 
 Columns = Mapping[str, int]
@@ -100,6 +103,10 @@ class Setup:
     nics: tuple[Nic, ...] = (Nic(),)
     rules: tuple[Columns, ...] = USUAL_RULES
     policy_rules: Columns = field(default_factory=dict)
+    frag_limits: tuple[Columns, ...] = FRAG_LIMITS
+    local_addrs: tuple[Columns, ...] = ()
+    taps: tuple[Columns, ...] = ()
+    raws: tuple[Columns, ...] = ()
 
 
 def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
@@ -116,6 +123,7 @@ def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
         engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1})
     for at, columns in enumerate(setup.rules):
         engine.fill(m.sock_rule[at], columns)
+    fill_network(engine, m, setup.frag_limits, setup.local_addrs, setup.taps, setup.raws)
     return m
 
 
@@ -184,9 +192,26 @@ def ip_other(protocol: int, **columns: int) -> Any:
     return frame(KIND_IP_OTHER, 60, ip_protocol=protocol, l4_length=26, **columns)
 
 
-def fragment(**columns: int) -> Any:
-    """An IPv4 fragment of a UDP datagram."""
-    return frame(KIND_IP_FRAGMENT, 1514, ip_protocol=17, **columns)
+def fragment(offset: int = 0, octets: int = 1480, more: int = 1, **columns: int) -> Any:
+    """An IPv4 fragment of a UDP datagram: `octets` of it from `offset` on; its sum is not known."""
+    place = {"frag_id": 1, "frag_offset": offset, "frag_more": more, "frag_length": octets, "frag_sum": -1}
+    first = {"sport": 40_000, "dport": OPEN, "l4_length": octets, "payload_length": max(0, octets - 8)}
+    known = place | (first if offset == 0 else {})
+    return frame(KIND_IP_FRAGMENT, 34 + octets, ip_protocol=17, **(known | columns))
+
+
+def in_ipv6(columns: Columns) -> dict[str, int]:
+    """The same packet in IPv6, between two other hosts."""
+    kind = KIND_ICMPV6 if columns["kind"] == KIND_ICMP else columns["kind"]
+    protocol = 58 if columns["ip_protocol"] == 1 else columns["ip_protocol"]
+    ends = {"saddr_hi": -0x0180_0000_0000_0000, "daddr_hi": -0x0180_0000_0000_0000}  # fe80::/64
+    place = {"ip_version": 6, "ethertype": 0x86DD, "length": columns["length"] + 20, "caplen": columns["caplen"] + 20}
+    return dict(columns) | place | ends | {"kind": kind, "ip_protocol": protocol}
+
+
+def packet_sock(**columns: int) -> dict[str, int]:
+    """A tap on every device, or a raw socket: nobody reads it."""
+    return {"dev": -1, "family": 4, "reader": READER_NEVER, "read_rate": 0, "rcvbuf": 108_544} | columns
 
 
 def ethertype(value: int, **columns: int) -> Any:
@@ -330,6 +355,10 @@ def whole(m: Any) -> dict[str, int]:
         "sk": int(m.sks_made),
         "sock_rule": int(m.sock_rules),
         "poll_list": int(m.devices),
+        "frag_queue": int(m.frag_queues_made),
+        "tap": int(m.taps),
+        "raw": int(m.raws),
+        "local_addr": int(m.local_addrs),
     }
     return flat(m, Machine, lambda name, length: used.get(name, length))
 
