@@ -41,6 +41,7 @@ from emu.wire.headers import (
 PLAIN: Engine = PlainEngine()
 
 HOST = 0x0A000002
+FE80 = -0x0180_0000_0000_0000  # fe80::/64, the high half of an address
 PEER = 0x0A000001
 ISCSI = 3260  # the port of the block I/O that the rule MEMALLOC marks
 OPEN, CLOSED = 7, 9  # local ports
@@ -72,7 +73,7 @@ Columns = Mapping[str, int]
 def rule(protocol: int, **columns: int) -> dict[str, int]:
     """A user's rule on sockets; what is not given is not said."""
     nothing = {"local_port": 0, "local_addr": 0, "remote_addr": 0, "remote_port": 0}
-    unsaid = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
+    unsaid = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1, "members": 0}
     return {"protocol": protocol} | nothing | unsaid | columns
 
 
@@ -92,6 +93,7 @@ class Nic:
     ring: int = 256
     reserve: int | None = None
     background: int = 224
+    promisc: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
     for d, nic in enumerate(setup.nics):
         reserve = m.policy.reserve_skbs if nic.reserve is None else nic.reserve
         engine.fill(m.dev[d], {"mtu": nic.mtu, "weight": nic.weight, "ring_size": nic.ring, "rx_reserve": reserve})
-        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1})
+        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1, "promisc": nic.promisc})
     for at, columns in enumerate(setup.rules):
         engine.fill(m.sock_rule[at], columns)
     fill_network(engine, m, setup.frag_limits, setup.local_addrs, setup.taps, setup.raws)
@@ -193,19 +195,23 @@ def ip_other(protocol: int, **columns: int) -> Any:
 
 
 def fragment(offset: int = 0, octets: int = 1480, more: int = 1, **columns: int) -> Any:
-    """An IPv4 fragment of a UDP datagram: `octets` of it from `offset` on; its sum is not known."""
+    """An IPv4 fragment of a UDP datagram: `octets` of it from `offset` on; its sum is not known.
+
+    The frame is never longer than an MTU of 1500 allows, whatever it says of itself.
+    """
     place = {"frag_id": 1, "frag_offset": offset, "frag_more": more, "frag_length": octets, "frag_sum": -1}
     first = {"sport": 40_000, "dport": OPEN, "l4_length": octets, "payload_length": max(0, octets - 8)}
     known = place | (first if offset == 0 else {})
-    return frame(KIND_IP_FRAGMENT, 34 + octets, ip_protocol=17, **(known | columns))
+    return frame(KIND_IP_FRAGMENT, min(34 + octets, 1514), **({"ip_protocol": 17} | known | columns))
 
 
 def in_ipv6(columns: Columns) -> dict[str, int]:
     """The same packet in IPv6, between two other hosts."""
     kind = KIND_ICMPV6 if columns["kind"] == KIND_ICMP else columns["kind"]
     protocol = 58 if columns["ip_protocol"] == 1 else columns["ip_protocol"]
-    ends = {"saddr_hi": -0x0180_0000_0000_0000, "daddr_hi": -0x0180_0000_0000_0000}  # fe80::/64
-    place = {"ip_version": 6, "ethertype": 0x86DD, "length": columns["length"] + 20, "caplen": columns["caplen"] + 20}
+    ends = {"saddr_hi": FE80, "daddr_hi": FE80}
+    length = min(columns["length"] + 20, 1514)
+    place = {"ip_version": 6, "ethertype": 0x86DD, "length": length, "caplen": length}
     return dict(columns) | place | ends | {"kind": kind, "ip_protocol": protocol}
 
 
