@@ -1,6 +1,7 @@
 """Reassembly: what a datagram in fragments costs, when it is whole, and what ends a queue that never gets whole."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from machines import (
     icmp,
     in_ipv6,
     leave_free,
-    packet_sock,
     paced,
+    packet_sock,
     play,
     plenty,
     rule,
@@ -61,7 +62,7 @@ def piece(octets: bytearray, start: int, end: int, **columns: int) -> dict[str, 
 def cut(octets: bytearray, at: list[int], **columns: int) -> list[dict[str, int]]:
     """All of a datagram, cut at these multiples of 8."""
     bounds = [0, *at, len(octets)]
-    return [piece(octets, start, end, **columns) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [piece(octets, start, end, **columns) for start, end in pairwise(bounds)]
 
 
 def events_of(m: Any) -> list[tuple[int, str, str]]:
