@@ -5,8 +5,10 @@ file leaves out has the default written here, which is the default crunch of a r
 """
 
 import hashlib
+import ipaddress
 import re
 import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +16,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emu.errors import UsageError
-from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, PAGE_SIZE
+from emu.kernel.machine import (
+    MAX_DEVICES,
+    MAX_LOCAL_ADDRS,
+    MAX_PACKET_SOCKS,
+    MAX_RING,
+    MAX_RULES,
+    PAGE_SIZE,
+)
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
-from emu.kernel.sock import READERS
+from emu.kernel.sock import IPPROTO_UDP, READERS
 from emu.traffic.arrivals import OFFLOADS
 from emu.traffic.expression import parse_flows
 from emu.wire.headers import CHECKSUMS
@@ -25,6 +34,7 @@ SCHEMA = 1
 RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver shows the NIC one step of 16 of them
 
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+FragBytes = Annotated[int, Meta(ge=0, le=64 << 20)]  # MAX_SKBS fragments are more
 Reader = Literal["immediate", "rate", "needs-memory", "never"]
 assert Reader.__args__ == READERS  # type: ignore[attr-defined]
 
@@ -114,6 +124,39 @@ class SocketTable(Part, frozen=True):
     reader: Reader | None = None
     rate: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
+    members: Annotated[int, Meta(ge=1, le=64)] | None = None  # UDP sockets that share the port: each gets a multicast
+
+
+class IpTable(Part, frozen=True):
+    """The IP layers: the host's own addresses (none: all that reaches its MAC is its own), forwarding, reassembly."""
+
+    local_addrs: Annotated[list[str], Meta(max_length=MAX_LOCAL_ADDRS)] = []
+    forward: bool = False
+    ipfrag_high_thresh_bytes: FragBytes = 262_144
+    ipfrag_low_thresh_bytes: FragBytes = 196_608
+    ipfrag_time_ns: Annotated[int, Meta(ge=1, le=3_600_000_000_000)] = 30_000_000_000
+    ip6frag_high_thresh_bytes: FragBytes = 262_144
+    ip6frag_low_thresh_bytes: FragBytes = 196_608
+    ip6frag_time_ns: Annotated[int, Meta(ge=1, le=3_600_000_000_000)] = 60_000_000_000
+
+
+class TapTable(Part, frozen=True):
+    """A packet tap (AF_PACKET) on one device, or on all; it reads like ordinary sockets if nothing else is said."""
+
+    device: str = ""
+    reader: Reader | None = None
+    rate: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
+
+
+class RawTable(Part, frozen=True):
+    """A raw socket of an IP protocol."""
+
+    protocol: Annotated[int, Meta(ge=0, le=255)]
+    family: Literal[4, 6] = 4
+    reader: Reader | None = None
+    rate: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
 
 
 class ReplayTable(Part, frozen=True):
@@ -143,6 +186,9 @@ class Scenario(Part, frozen=True):
     pressure: PressureTable = PressureTable()
     readers: ReadersTable = ReadersTable()
     socket: Annotated[list[SocketTable], Meta(max_length=MAX_RULES // 2)] = []
+    ip: IpTable = IpTable()
+    tap: Annotated[list[TapTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
+    raw: Annotated[list[RawTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
     replay: ReplayTable = ReplayTable()
     expect: list[str] = []
 
@@ -292,3 +338,39 @@ def _check(scenario: Scenario, origin: str) -> None:
     parse_flows(scenario.replay.closed, f"{origin}: replay.closed")
     for number, socket in enumerate(scenario.socket):
         parse_flows(socket.match, f"{origin}: socket.{number}.match")
+
+
+def _check_ip(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Addresses are addresses, and thresholds are in order."""
+    for at, text in enumerate(scenario.ip.local_addrs):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            yield f"ip.local_addrs.{at}", f"'{text}' is not an IPv4 or IPv6 address"
+    for name in ("ipfrag", "ip6frag"):
+        low = getattr(scenario.ip, f"{name}_low_thresh_bytes")
+        high = getattr(scenario.ip, f"{name}_high_thresh_bytes")
+        if low > high:
+            yield f"ip.{name}_low_thresh_bytes", f"{low} is above {name}_high_thresh_bytes {high}"
+
+
+def _check_taps(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """A tap is on a device that there is."""
+    names = [device.name for device in scenario.device]
+    for at, tap in enumerate(scenario.tap):
+        if tap.device and tap.device not in names:
+            yield f"tap.{at}.device", f"'{tap.device}' is not one of {', '.join(names)}"
+
+
+def _check_members(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Sockets that share a port are UDP's, on one port."""
+    for at, socket in enumerate(scenario.socket):
+        if socket.members is None:
+            continue
+        if socket.local_port == 0:
+            yield f"socket.{at}.members", "needs local_port: the port that the sockets share"
+        if any(term.protocol != IPPROTO_UDP for term in parse_flows(socket.match, f"socket.{at}.match")):
+            yield f"socket.{at}.members", "only UDP sockets share a port; match must say udp"
+
+
+CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (_check_ip, _check_taps, _check_members)

@@ -114,7 +114,7 @@ def test_a_router_forwards_what_is_not_for_it_unchecked() -> None:
 )
 def test_ipv6_is_received_and_never_checked(packet: dict[str, int], reason: str, point: str) -> None:
     """No hook of the 2005 patch stands in IPv6: in the middle of a reserve nothing is given back or dropped for it."""
-    v6 = in_ipv6(packet) | ({"kind": packet["kind"]} if packet["ip_protocol"] not in (1,) else {})
+    v6 = in_ipv6(packet) | ({"kind": packet["kind"]} if packet["ip_protocol"] != 1 else {})
     m = booted(QUIET)
     m.dev[0].rx_reserve_used = 5
     played = play(QUIET, paced([v6], MS), machine=m, until_ns=SECOND_NS)
@@ -189,7 +189,12 @@ def test_icmp_errors_are_limited_and_echo_replies_are_not() -> None:
 def test_a_long_echo_reply_leaves_in_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request in three fragments is answered in three skbs, of the device's MTU at most."""
     sizes: list[int] = []
-    monkeypatch.setattr("emu.kernel.icmp.reply", lambda _m, size: sizes.append(size) or True)
+
+    def reply(_m: Any, size: int) -> bool:
+        sizes.append(size)
+        return True
+
+    monkeypatch.setattr("emu.kernel.icmp.reply", reply)
     pieces = [fragment(at, min(1480, 4008 - at), at < 2960, ip_protocol=1, icmp_type=8) for at in (0, 1480, 2960)]
     play(QUIET, paced(pieces, MS), until_ns=SECOND_NS)
     assert [size - 31 - 20 for size in sizes] == [1480, 1480, 1048]
