@@ -42,7 +42,6 @@ from emu.kernel.machine import (
 from emu.kernel.skbuff import gfp_atomic, kfree_skb_reason, kmalloc_cache, pskb_expand_head, skb_cloned
 from emu.kernel.slab import kmem_cache_alloc, kmem_cache_free
 from emu.kernel.sock import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, folded
-from emu.wire.checksum import pseudo_header_sum
 from emu.wire.headers import (
     CSUM_BAD,
     CSUM_GOOD,
@@ -310,9 +309,13 @@ def note_first(m: Machine, q: int, p: Packet) -> None:
     fq.icmp_type = p.icmp_type
     fq.quoted_port = p.quoted_port
     fq.l4_csum = p.l4_csum
+    fq.header_error = p.header_error
+    fq.extension_bytes = 0
     fq.l4_header_bytes = TCP_HEADER_BYTES if p.ip_protocol == IPPROTO_TCP else L4_HEADER_BYTES
     if p.l4_length > p.payload_length > 0:
         fq.l4_header_bytes = p.l4_length - p.payload_length
+    if 0 < p.l4_length < p.frag_length:
+        fq.extension_bytes = p.frag_length - p.l4_length
 
 
 def frag_end(m: Machine, p: Packet, q: int) -> int:
@@ -413,7 +416,7 @@ def ip_frag_queue(m: Machine, p: Packet, b: int, q: int) -> int:
 
 
 def half_sum(half: int) -> int:
-    """The sum of the four 16-bit words of half an IPv6 address."""
+    """The sum of the 16-bit words of an IPv4 address, or of half an IPv6 one."""
     return (half >> 48 & 0xFFFF) + (half >> 32 & 0xFFFF) + (half >> 16 & 0xFFFF) + (half & 0xFFFF)
 
 
@@ -423,11 +426,9 @@ def datagram_csum(m: Machine, p: Packet, q: int) -> int:
     if fq.l4_csum != CSUM_GOOD or fq.ip_protocol not in (IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6):
         return fq.l4_csum
     total = 0
-    if fq.family:
+    if fq.ip_protocol != IPPROTO_ICMP:
         total = half_sum(p.saddr_hi) + half_sum(p.saddr) + half_sum(p.daddr_hi) + half_sum(p.daddr)
-        total += fq.ip_protocol + fq.length
-    elif fq.ip_protocol != IPPROTO_ICMP:
-        total = pseudo_header_sum(p.saddr, p.daddr, fq.ip_protocol, fq.length)
+        total += fq.ip_protocol + fq.length - fq.extension_bytes
     b = fq.fragments
     while b != NONE:
         if m.skb[b].frag_sum == UNKNOWN_SUM:
@@ -463,10 +464,10 @@ def take_over(m: Machine, p: Packet, q: int) -> None:
     p.tcp_ack = fq.tcp_ack
     p.icmp_type = fq.icmp_type
     p.quoted_port = fq.quoted_port
-    p.l4_length = fq.length
-    p.payload_length = max(0, fq.length - fq.l4_header_bytes)
-    p.header_error = NO_ERROR
-    if p.kind != KIND_IP_OTHER and fq.length < fq.l4_header_bytes:
+    p.l4_length = fq.length - fq.extension_bytes
+    p.payload_length = max(0, p.l4_length - fq.l4_header_bytes)
+    p.header_error = fq.header_error
+    if p.kind != KIND_IP_OTHER and p.l4_length < fq.l4_header_bytes:
         p.header_error = TOO_SHORT
     p.pfmemalloc = m.skb[fq.fragments].pfmemalloc
     p.truesize = 0

@@ -258,8 +258,10 @@ class FragQueue:
     tcp_ack: int
     icmp_type: int
     quoted_port: int
+    extension_bytes: int  # IPv6 extension headers before it
     l4_header_bytes: int
     l4_csum: int
+    header_error: int
 
 
 @record
