@@ -22,18 +22,19 @@ from machines import (
     packet_sock,
     play,
     plenty,
+    rows_of,
     rule,
     udp,
 )
 
-from emu.engine.loop import run
+from emu.engine.loop import run, run_recorded
 from emu.kernel.drop_reason import DELIVERED, DROPPED, POINTS, REASONS
 from emu.kernel.invariants import SENTENCES, check_structures
 from emu.kernel.ip_fragment import FRAG_QUEUE_BYTES, IPQ_BYTES, frag_timer_ns
-from emu.kernel.machine import MAX_FRAG_QUEUES, PACKET_BROADCAST
+from emu.kernel.machine import EVENTS, MAX_FRAG_QUEUES, PACKET_BROADCAST
 from emu.kernel.sock import READER_NEVER
 from emu.wire.checksum import ones_sum
-from emu.wire.headers import CSUM_BAD, CSUM_GOOD, CSUM_UNKNOWN, KIND_IP_FRAGMENT, KIND_UDP
+from emu.wire.headers import CSUM_BAD, CSUM_GOOD, CSUM_UNKNOWN, KIND_IP_FRAGMENT, KIND_UDP, TOO_SHORT
 
 MS = 1_000_000
 SECOND_NS = 1_000 * MS
@@ -138,6 +139,34 @@ def test_an_ipv6_datagrams_checksum_is_verified_over_its_own_pseudo_header() -> 
         pieces = [in_ipv6(piece(octets, 0, 48)), in_ipv6(piece(octets, 48, 108, frag_sum=rest))]
         played = play(QUIET, paced(pieces, MS), until_ns=SECOND_NS)
         assert played.rows[1].l4_csum == (CSUM_BAD if wrong else CSUM_GOOD)
+
+
+def test_extension_headers_in_the_first_fragment_are_not_the_transports() -> None:
+    """What of the first fragment's share precedes the transport header is no part of what the socket sees."""
+    first = in_ipv6(fragment(0, 1400, l4_length=1392, payload_length=1384))
+    played = play(QUIET, paced([first, in_ipv6(fragment(1400, 100, 0))], MS), until_ns=SECOND_NS)
+    assert (played.rows[1].l4_length, played.rows[1].payload_length) == (1492, 1484)
+
+
+@pytest.mark.parametrize("octets", [8, 1400])
+def test_a_transport_header_that_no_later_fragment_can_put_right_stays_wrong(octets: int) -> None:
+    """A data offset below five words, or a whole datagram shorter than its header."""
+    wrong = TOO_SHORT if octets == 1400 else 0
+    pieces = [fragment(0, octets, ip_protocol=6, header_error=wrong), fragment(octets, 8, 0, ip_protocol=6)]
+    assert play(QUIET, paced(pieces, MS), until_ns=SECOND_NS).reasons() == ["", "PKT_TOO_SMALL"]
+
+
+def test_a_recorded_stream_replays_timeouts() -> None:
+    """What timed out is part of the stream: a playback ends in the same machine."""
+    setup = Setup(config=plenty(recording=1), nics=(Nic(ring=64),))
+    frames = paced([fragment(0, 1480, frag_id=at) for at in range(5)], MS)
+    frames += paced([fragment(1480, 8, 0, frag_id=9), udp()], 40 * SECOND_NS, SECOND_NS)
+    played = play(setup, frames)
+    assert "frag" in [EVENTS[played.log[at].event] for at in range(played.events)]
+    m = booted(setup)
+    run_recorded(m, rows_of(frames), 0, len(frames), played.log, 0, played.events, 0)
+    assert events_of(m) == events_of(played.m)
+    assert (m.frag_queues, m.skbs_used) == (played.m.frag_queues, played.m.skbs_used)
 
 
 def test_at_most_one_of_a_datagrams_buffers_is_given_back() -> None:
