@@ -361,6 +361,7 @@ def whole(m: Any) -> dict[str, int]:
         "sk": int(m.sks_made),
         "sock_rule": int(m.sock_rules),
         "poll_list": int(m.devices),
+        "later": int(m.later_len),
         "frag_queue": int(m.frag_queues_made),
         "tap": int(m.taps),
         "raw": int(m.raws),
