@@ -1,5 +1,6 @@
 """A scenario in the machine's own fields."""
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,17 @@ from emu.engine.setup import build_machine
 from emu.kernel.machine import DRIVERS, ZONES
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
-from emu.scenario import GEOMETRIES, Scenario, SocketTable, ZoneTable, background_skbs, memory_pages, writers
+from emu.scenario import (
+    GEOMETRIES,
+    RawTable,
+    Scenario,
+    SocketTable,
+    TapTable,
+    ZoneTable,
+    background_skbs,
+    memory_pages,
+    writers,
+)
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
@@ -24,6 +35,7 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
     """The machine that a scenario describes, booted."""
     rules = policy_rules(scenario)
     geometry = GEOMETRIES[scenario.machine.geometry]
+    ip = scenario.ip
     return build_machine(
         engine,
         config=_config(scenario),
@@ -42,6 +54,21 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
         ],
         sock_rules=_sock_rules(scenario),
         zones={ZONES.index(zone.name): _zone(zone) for zone in scenario.zone},
+        frag_limits=[
+            {
+                "high_thresh": ip.ipfrag_high_thresh_bytes,
+                "low_thresh": ip.ipfrag_low_thresh_bytes,
+                "time_ns": ip.ipfrag_time_ns,
+            },
+            {
+                "high_thresh": ip.ip6frag_high_thresh_bytes,
+                "low_thresh": ip.ip6frag_low_thresh_bytes,
+                "time_ns": ip.ip6frag_time_ns,
+            },
+        ],
+        local_addrs=[_address(text) for text in ip.local_addrs],
+        taps=[{"dev": _device(scenario, tap.device)} | _reads(scenario, tap) for tap in scenario.tap],
+        raws=[{"protocol": raw.protocol, "family": raw.family} | _reads(scenario, raw) for raw in scenario.raw],
     )
 
 
@@ -55,6 +82,32 @@ def _zone(zone: ZoneTable) -> dict[str, int]:
         "lowmem_reserve": zone.lowmem_reserve_pages,
     }
     return {name: UNSAID if pages is None else pages for name, pages in said.items()}
+
+
+def _address(text: str) -> Mapping[str, int]:
+    """An address in the machine's halves, which are signed in IPv6."""
+    address = ipaddress.ip_address(text)
+    if address.version == 4:
+        return {"family": 4, "addr_hi": 0, "addr": int(address)}
+    high, low = divmod(int(address), 1 << 64)
+    return {"family": 6, "addr_hi": _signed(high), "addr": _signed(low)}
+
+
+def _signed(half: int) -> int:
+    return (half ^ 1 << 63) - (1 << 63)
+
+
+def _device(scenario: Scenario, name: str) -> int:
+    return [device.name for device in scenario.device].index(name) if name else -1
+
+
+def _reads(scenario: Scenario, socket: TapTable | RawTable) -> dict[str, int]:
+    """Who reads a tap or a raw socket: as it says, else like ordinary sockets."""
+    return {
+        "reader": READERS.index(socket.reader or scenario.readers.ordinary),
+        "read_rate": socket.rate or scenario.readers.rate,
+        "rcvbuf": socket.rcvbuf or 0,
+    }
 
 
 def _config(scenario: Scenario) -> Mapping[str, int]:
@@ -79,6 +132,7 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "ordinary_reader": READERS.index(readers.ordinary),
         "memalloc_reader": READERS.index(readers.memalloc),
         "read_rate": readers.rate,
+        "ip_forward": scenario.ip.forward,
     }
 
 
@@ -107,6 +161,7 @@ _SILENT = {
     "reader": UNSAID,
     "read_rate": UNSAID,
     "rcvbuf": UNSAID,
+    "members": 0,
 }
 
 
@@ -123,4 +178,5 @@ def _said(socket: SocketTable) -> dict[str, int]:
         "reader": UNSAID if socket.reader is None else READERS.index(socket.reader),
         "read_rate": socket.rate or UNSAID,
         "rcvbuf": socket.rcvbuf or UNSAID,
+        "members": socket.members or 0,
     }

@@ -6,6 +6,7 @@ and bounds stand in its annotation: check, messages, `emu scenarios schema` and 
 """
 
 import hashlib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,13 +17,22 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emu.errors import UsageError
-from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, MM_2_6_12, MM_6X, PAGE_SIZE
+from emu.kernel.machine import (
+    MAX_DEVICES,
+    MAX_LOCAL_ADDRS,
+    MAX_PACKET_SOCKS,
+    MAX_RING,
+    MAX_RULES,
+    MM_2_6_12,
+    MM_6X,
+    PAGE_SIZE,
+)
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
-from emu.kernel.sock import READERS
+from emu.kernel.sock import IPPROTO_UDP, READERS
 from emu.tables import Key, Problem, convert_tables, dotted, keys_of, nearest_line
 from emu.toml_text import key_lines, toml_text, toml_value
 from emu.traffic.arrivals import OFFLOADS
-from emu.traffic.expression import parse_flows
+from emu.traffic.expression import FlowTerm, parse_flows
 from emu.verdicts.expect import parse_expectation
 from emu.wire.headers import CHECKSUMS
 
@@ -32,6 +42,8 @@ RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver sho
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Rcvbuf = Annotated[int, Meta(ge=256, le=1 << 30)]
+FragBytes = Annotated[int, Meta(ge=0, le=64 << 20)]  # MAX_SKBS fragments are more
+FragTime = Annotated[int, Meta(ge=1, le=3_600_000_000_000)]
 Reader = Literal["immediate", "rate", "needs-memory", "never"]
 assert Reader.__args__ == READERS  # type: ignore[attr-defined]
 
@@ -208,6 +220,50 @@ class SocketTable(Part, frozen=True):
     reader: Annotated[Reader | None, about("How they are read; left out: as `readers` says.")] = None
     rate: Annotated[Rate | None, about("How fast the reader `rate` reads them.", "packets/s")] = None
     rcvbuf: Annotated[Rcvbuf | None, about("Their receive buffer.", "B")] = None
+    members: Annotated[
+        Annotated[int, Meta(ge=1, le=64)] | None,
+        about("How many UDP sockets share the port: each gets a multicast or broadcast.", "sockets"),
+    ] = None
+
+
+class IpTable(Part, frozen=True):
+    """The IP layers: addresses, forwarding, reassembly."""
+
+    local_addrs: Annotated[
+        list[str],
+        Meta(max_length=MAX_LOCAL_ADDRS),
+        about("The host's own addresses; none: whatever reaches its MAC is its own."),
+    ] = []
+    forward: Annotated[bool, about("The host forwards what is for others.")] = False
+    ipfrag_high_thresh_bytes: Annotated[
+        FragBytes, about("IPv4 fragments may hold so much; above it the oldest go (sysctl).", "B")
+    ] = 262_144
+    ipfrag_low_thresh_bytes: Annotated[FragBytes, about("So much stays when they go (sysctl).", "B")] = 196_608
+    ipfrag_time_ns: Annotated[FragTime, about("How long a datagram's fragments are waited for (sysctl).", "ns")] = (
+        30_000_000_000
+    )
+    ip6frag_high_thresh_bytes: Annotated[FragBytes, about("The same for IPv6.", "B")] = 262_144
+    ip6frag_low_thresh_bytes: Annotated[FragBytes, about("The same for IPv6.", "B")] = 196_608
+    ip6frag_time_ns: Annotated[FragTime, about("The same for IPv6.", "ns")] = 60_000_000_000
+
+
+class TapTable(Part, frozen=True):
+    """A packet tap (AF_PACKET)."""
+
+    device: Annotated[str, about("On which device; left out: on all.")] = ""
+    reader: Annotated[Reader | None, about("How it is read; left out: as `readers.ordinary` says.")] = None
+    rate: Annotated[Rate | None, about("How fast the reader `rate` reads it.", "packets/s")] = None
+    rcvbuf: Annotated[Rcvbuf | None, about("Its receive buffer.", "B")] = None
+
+
+class RawTable(Part, frozen=True):
+    """A raw socket of an IP protocol."""
+
+    protocol: Annotated[int, Meta(ge=0, le=255), about("The IP protocol.")]
+    family: Annotated[Literal[4, 6], about("IPv4 or IPv6.")] = 4
+    reader: Annotated[Reader | None, about("How it is read; left out: as `readers.ordinary` says.")] = None
+    rate: Annotated[Rate | None, about("How fast the reader `rate` reads it.", "packets/s")] = None
+    rcvbuf: Annotated[Rcvbuf | None, about("Its receive buffer.", "B")] = None
 
 
 class ReplayTable(Part, frozen=True):
@@ -248,6 +304,9 @@ class Scenario(Part, frozen=True):
     pressure: PressureTable = PressureTable()
     readers: ReadersTable = ReadersTable()
     socket: Annotated[list[SocketTable], Meta(max_length=MAX_RULES // 2)] = []
+    ip: IpTable = IpTable()
+    tap: Annotated[list[TapTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
+    raw: Annotated[list[RawTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
     replay: ReplayTable = ReplayTable()
     expect: Annotated[
         list[str], about("What must hold of the summary, PATH OP VALUE, such as 'memalloc.dropped == 0'.")
@@ -504,11 +563,55 @@ def _check_zones(scenario: Scenario) -> Iterator[tuple[str, str]]:
                 yield f"zone.{at}.{key}", f"{pages} is more than the {zone.present_pages} pages of the zone"
 
 
+def _flows_of(expression: str) -> tuple[FlowTerm, ...]:
+    """The flows of an expression; none of one that `_check_flows` objects to."""
+    try:
+        return parse_flows(expression, "")
+    except UsageError:
+        return ()
+
+
+def _check_ip(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Addresses are addresses, and thresholds are in order."""
+    for at, text in enumerate(scenario.ip.local_addrs):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            yield f"ip.local_addrs.{at}", f"'{text}' is not an IPv4 or IPv6 address"
+    for name in ("ipfrag", "ip6frag"):
+        low = getattr(scenario.ip, f"{name}_low_thresh_bytes")
+        high = getattr(scenario.ip, f"{name}_high_thresh_bytes")
+        if low > high:
+            yield f"ip.{name}_low_thresh_bytes", f"{low} is above {name}_high_thresh_bytes {high}"
+
+
+def _check_taps(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """A tap is on a device that there is."""
+    names = [device.name for device in scenario.device]
+    for at, tap in enumerate(scenario.tap):
+        if tap.device and tap.device not in names:
+            yield f"tap.{at}.device", f"'{tap.device}' is not one of {', '.join(names)}"
+
+
+def _check_members(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Sockets that share a port are UDP's, on one port."""
+    for at, socket in enumerate(scenario.socket):
+        if socket.members is None:
+            continue
+        if socket.local_port == 0:
+            yield f"socket.{at}.members", "needs local_port: the port that the sockets share"
+        if any(term.protocol != IPPROTO_UDP for term in _flows_of(socket.match)):
+            yield f"socket.{at}.members", "only UDP sockets share a port; match must say udp"
+
+
 CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_machine,
     _check_zones,
     _check_policy,
     _check_devices,
     _check_flows,
+    _check_ip,
+    _check_taps,
+    _check_members,
     _check_expectations,
 )

@@ -29,8 +29,10 @@ from emu.kernel.e1000 import (
 )
 from emu.kernel.fate import count, note_memory
 from emu.kernel.flows import flow_received, flow_sent
+from emu.kernel.ip_fragment import frag_timer_ns, ip_expire_run
 from emu.kernel.machine import (
     EVENT_CONTEXT,
+    EVENT_FRAG,
     EVENT_PACKETS,
     EVENT_PAGES,
     EVENT_POLL_BEGIN,
@@ -49,6 +51,7 @@ from emu.kernel.machine import (
 )
 from emu.kernel.page_alloc import buffered_rmqueue, free_pages, take_block
 from emu.kernel.policy import RULE_NONE
+from emu.kernel.route import ROUTE_LOCAL, route_input
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
 from emu.kernel.writeback import process_context
@@ -75,6 +78,11 @@ def forget_verdict(p: Packet) -> None:
     p.culprit_frame = 0
 
 
+def reaches_nic(m: Machine, p: Packet) -> bool:
+    """Whether the NIC takes a frame: not the host's own, and another host's only if it is promiscuous."""
+    return p.pkt_type != PACKET_OUTGOING and (p.pkt_type != PACKET_OTHERHOST or m.dev[p.dev].promisc == 1)
+
+
 def arrive(m: Machine, rows: Any, i: int) -> None:
     """A frame is on the wire: the host's own, somebody else's, or one for the NIC."""
     p = rows[i]
@@ -86,7 +94,7 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         m.total.filtered += 1
         p.verdict = FILTERED
         return
-    if p.pkt_type in (PACKET_OUTGOING, PACKET_OTHERHOST):
+    if not reaches_nic(m, p):
         m.total.not_received += 1
         note_memory(m, p)
         p.verdict = NOT_RECEIVED
@@ -96,7 +104,8 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         return
     m.total.received += 1
     if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
-        flow_received(m, p)
+        if route_input(m, p) == ROUTE_LOCAL:
+            flow_received(m, p)
     if not nic_receive(m, p.dev, p, m.seq_base + i):
         note_memory(m, p)
         count(m, p)
@@ -104,7 +113,7 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
 
 def next_timer_ns(m: Machine) -> int:
     """When the next timer is due."""
-    due = min(m.reap_ns, m.reader_tick_ns)
+    due = min(m.reap_ns, m.reader_tick_ns, frag_timer_ns(m))
     for d in range(m.devices):
         due = min(due, m.dev[d].watchdog_ns)
     return due
@@ -148,6 +157,9 @@ def run_timer(m: Machine, log: Any, at: int) -> int:
     if m.reader_tick_ns <= m.now_ns:
         reader_tick(m)
         return write_event(m, log, at, EVENT_TICK, 0, 0)
+    if frag_timer_ns(m) <= m.now_ns:
+        ip_expire_run(m)
+        return write_event(m, log, at, EVENT_FRAG, 0, 0)
     for d in range(m.devices):
         if m.dev[d].watchdog_ns <= m.now_ns:
             e1000_watchdog(m, d)
@@ -186,7 +198,7 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
             due = max(m.now_ns, m.cpu_busy_until_ns)
         else:
             if m.quiet_rounds > QUIET_ROUNDS:
-                skip_idle(m, next_ns)
+                skip_idle(m, min(next_ns, frag_timer_ns(m)))
             due = max(next_timer_ns(m), m.cpu_busy_until_ns)
         if next_ns <= due:
             if first == last:
@@ -229,6 +241,8 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         cache_reap(m)
     elif e.event == EVENT_TICK:
         reader_tick(m)
+    elif e.event == EVENT_FRAG:
+        ip_expire_run(m)
     else:
         process_context(m)
 
@@ -321,7 +335,7 @@ def end_in_oops(m: Machine, rows: Any, first: int, last: int) -> None:
         if p.pkt_type == PACKET_FILTERED:
             m.total.filtered += 1
             p.verdict = FILTERED
-        elif m.total.oops == 0 and p.pkt_type not in (PACKET_OUTGOING, PACKET_OTHERHOST):
+        elif m.total.oops == 0 and reaches_nic(m, p):
             m.total.received += 1
             note_memory(m, p)
             p.verdict = OOPS

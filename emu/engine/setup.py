@@ -7,6 +7,12 @@ from emu.engine.plain import Engine
 from emu.kernel.boot import boot
 from emu.kernel.machine import Machine
 
+# sysctl_ipfrag_* and sysctl_ip6frag_* of 2.6.12, net/ipv4/ip_fragment.c and net/ipv6/reassembly.c
+FRAG_LIMITS = (
+    {"high_thresh": 262_144, "low_thresh": 196_608, "time_ns": 30_000_000_000},
+    {"high_thresh": 262_144, "low_thresh": 196_608, "time_ns": 60_000_000_000},
+)
+
 
 def build_machine(
     engine: Engine,
@@ -16,10 +22,15 @@ def build_machine(
     devices: Sequence[Mapping[str, int]],
     sock_rules: Sequence[Mapping[str, int]] = (),
     zones: Mapping[int, Mapping[str, int]] | None = None,
+    frag_limits: Sequence[Mapping[str, int]] = FRAG_LIMITS,
+    local_addrs: Sequence[Mapping[str, int]] = (),
+    taps: Sequence[Mapping[str, int]] = (),
+    raws: Sequence[Mapping[str, int]] = (),
 ) -> Any:
-    """A booted machine; each mapping fills the record of its name (`Config`, `Policy`, `Device`, `SockRule`).
+    """A booted machine; each mapping fills the record of its name (`Config`, `Policy`, `Device`, `SockRule` ...).
 
-    `zones`: what is known of a zone, by its number (`ZoneSaid`).
+    `zones`: what is known of a zone, by its number (`ZoneSaid`); `frag_limits`: what IPv4's and IPv6's fragment queues
+    may hold (`fill_network`).
     """
     m = engine.new(Machine)
     engine.fill(m.config, config)
@@ -31,5 +42,28 @@ def build_machine(
         engine.fill(m.sock_rule[rule], values)
     for zone, values in (zones or {}).items():
         engine.fill(m.zone_said[zone], dict(values) | {"said": 1})
+    fill_network(engine, m, frag_limits, local_addrs, taps, raws)
     engine.function(boot)(m)
     return m
+
+
+def fill_network(
+    engine: Engine,
+    m: Any,
+    frag_limits: Sequence[Mapping[str, int]],
+    local_addrs: Sequence[Mapping[str, int]],
+    taps: Sequence[Mapping[str, int]],
+    raws: Sequence[Mapping[str, int]],
+) -> None:
+    """What the IP layers need: limits of reassembly (bytes, nanoseconds), the host's addresses, taps, raw sockets."""
+    for family, limits in enumerate(frag_limits):
+        m.config.ipfrag_high_thresh[family] = limits["high_thresh"]
+        m.config.ipfrag_low_thresh[family] = limits["low_thresh"]
+        m.config.ipfrag_time_ns[family] = limits["time_ns"]
+    engine.fill(m, {"local_addrs": len(local_addrs), "taps": len(taps), "raws": len(raws)})
+    for at, values in enumerate(local_addrs):
+        engine.fill(m.local_addr[at], values)
+    for at, values in enumerate(taps):
+        engine.fill(m.tap[at], values)
+    for at, values in enumerate(raws):
+        engine.fill(m.raw[at], values)

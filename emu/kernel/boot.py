@@ -6,8 +6,10 @@ The default crunch is a premise, not a prediction: a quiet host's ring feeds its
 or read goes back to the slab and never meets a watermark.
 """
 
+from emu.kernel.af_packet import open_taps
 from emu.kernel.driver import nic_refill, nic_rx_buffer_len
 from emu.kernel.e1000 import e1000_clean_one
+from emu.kernel.icmp import XRLIM_BURST_FACTOR, XRLIM_TIMEOUT_NS
 from emu.kernel.machine import (
     MAX_ORDER,
     MM_6X,
@@ -26,6 +28,7 @@ from emu.kernel.page_alloc import (
     setup_per_zone_pages_min,
     take_block,
 )
+from emu.kernel.raw import open_raws
 from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.slub import slub_define_cache
@@ -262,6 +265,15 @@ def boot(m: Machine) -> None:
         m.lru_head[which] = NONE
         m.lru_tail[which] = NONE
     m.memalloc_socks = m.config.memalloc_socket
+    m.frag_queue_free = NONE
+    for family in range(2):
+        m.frag_lru_head[family] = NONE
+        m.frag_lru_tail[family] = NONE
+        m.frag_age_head[family] = NONE
+        m.frag_age_tail[family] = NONE
+        m.icmp_tokens_ns[family] = XRLIM_BURST_FACTOR * XRLIM_TIMEOUT_NS
+    open_taps(m)
+    open_raws(m)
     init_zones(m)
     init_caches(m)
     for d in range(m.devices):
@@ -284,6 +296,8 @@ def start_clock(m: Machine, time_ns: int) -> None:
     """Start the machine's clock and its periodic timers at the first frame's time."""
     m.now_ns = time_ns
     m.cpu_busy_until_ns = time_ns
+    for family in range(2):
+        m.icmp_last_ns[family] = time_ns
     m.reap_ns = time_ns + REAPTIMEOUT_CPUC_NS
     for d in range(m.devices):
         m.dev[d].watchdog_ns = time_ns + REAPTIMEOUT_CPUC_NS

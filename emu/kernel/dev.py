@@ -6,6 +6,7 @@ What the CPU does comes in small steps, the start of a poll, one packet, a poll'
 polls themselves cost nothing; after a time squeeze the softirq goes on at once.
 """
 
+from emu.kernel.af_packet import packet_rcv
 from emu.kernel.arp import arp_rcv
 from emu.kernel.driver import nic_clean, nic_cleaned, nic_refill, poll_is_done
 from emu.kernel.drop_reason import (
@@ -16,6 +17,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.e1000 import schedule_poll
 from emu.kernel.fate import drop, drop_for_reserve, note_memory
+from emu.kernel.ip6_input import ipv6_rcv
 from emu.kernel.ip_input import ip_rcv
 from emu.kernel.machine import MM_6X, NONE, Machine, Packet
 from emu.kernel.policy import CHECK_TAG, RULE_CORE
@@ -55,13 +57,27 @@ def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
     if p.kind == KIND_MALFORMED:
         drop(m, p, b, HDR_TRUNC, AT_ETH_TYPE_TRANS)
         return
-    if skips_taps(m, b) and not skb_pfmemalloc_protocol(p):
+    tagged = skips_taps(m, b)
+    if tagged:
+        m.pf_memalloc = 1
+    else:
+        packet_rcv(m, p, b)
+    if tagged and not skb_pfmemalloc_protocol(p):
         m.mib.dev_rx_dropped += 1
         drop_for_reserve(m, p, b, RULE_CORE, AT_NETIF_RECEIVE_SKB)
-    elif p.kind == KIND_ARP:
+    else:
+        deliver_skb(m, p, b)
+    m.pf_memalloc = 0
+
+
+def deliver_skb(m: Machine, p: Packet, b: int) -> None:
+    """Hand a packet to the protocol of its ethertype."""
+    if p.kind == KIND_ARP:
         arp_rcv(m, p, b)
     elif p.kind in (KIND_OTHER, KIND_IPV6):
         drop(m, p, b, UNHANDLED_PROTO, AT_NETIF_RECEIVE_SKB)
+    elif p.ip_version == 6:
+        ipv6_rcv(m, p, b)
     else:
         ip_rcv(m, p, b)
 

@@ -11,6 +11,7 @@ from emu.kernel.e1000 import ring_free
 from emu.kernel.flows import TCP_FIN
 from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
+from emu.kernel.skbuff import kfree_skb, kfree_skb_reason
 from emu.kernel.sock import kfree_chain
 from emu.wire.headers import KIND_TCP
 
@@ -63,8 +64,14 @@ def consume(m: Machine, p: Packet, b: int, point: int) -> None:
 
 
 def drop(m: Machine, p: Packet, b: int, reason: int, point: int) -> None:
-    """The kernel frees the packet."""
-    kfree_chain(m, b)
+    """The kernel frees the packet; fragments of its datagram that came in earlier frames become events."""
+    while b != NONE:
+        following = m.skb[b].next
+        if m.skb[b].frame == p.frame:
+            kfree_skb(m, b)
+        else:
+            kfree_skb_reason(m, b, reason, point)
+        b = following
     p.verdict = DROPPED
     p.reason = reason
     p.point = point

@@ -19,6 +19,7 @@ from emu.kernel.sock import (
     ends_sent,
     lru_place,
     sk_alloc,
+    sk_alloc_unhashed,
     sk_close,
     sk_find,
     sk_free,
@@ -83,7 +84,38 @@ def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
     sk.read_rate = rate
     if sk.memalloc:
         m.memalloc_socks += 1
+    sk_join(m, i, members_by_rule(m, ends), ends)
     lru_place(m, i)
+
+
+def members_by_rule(m: Machine, ends: Ends) -> int:
+    """How many UDP sockets share this port, as the user says; 0: nothing is said."""
+    members = 0
+    for rule in range(m.sock_rules):
+        if m.sock_rule[rule].members > 0 and ends.protocol == IPPROTO_UDP and rule_matches(m, rule, ends):
+            members = m.sock_rule[rule].members
+    return members
+
+
+def sk_join(m: Machine, i: int, members: int, ends: Ends) -> None:
+    """Give socket `i` company: all of `members` sockets are bound to its port, alike but for what they hold."""
+    sk = m.sk[i]
+    bound = ends_of_port(ends.family, sk.protocol, sk.sport)
+    for _ in range(members - 1):
+        sk.pinned = 1
+        other = sk_alloc_unhashed(m, bound)
+        if other == NONE:
+            return
+        member = m.sk[other]
+        member.state = sk.state
+        member.rcvbuf = sk.rcvbuf
+        member.reader = sk.reader
+        member.read_rate = sk.read_rate
+        member.memalloc = sk.memalloc
+        member.pinned = 1
+        member.mcast_next = sk.mcast_next
+        sk.mcast_next = other
+        m.memalloc_socks += member.memalloc
 
 
 def infer_tcp(m: Machine, p: Packet) -> int:
@@ -128,6 +160,15 @@ def infer_udp(m: Machine, p: Packet) -> int:
         if i != NONE:
             sk_init(m, i, SS_BOUND, ends_received(p))
     return i
+
+
+def infer_members(m: Machine, p: Packet) -> int:
+    """The sockets that the user says have joined on the port of a broadcast or multicast; the first, or -1 for none."""
+    if is_closed_by_rule(m, p) or members_by_rule(m, ends_received(p)) == 0:
+        return NONE
+    if sk_find(m, ends_of_port(p.ip_version, IPPROTO_UDP, p.dport)) != NONE:
+        return NONE  # the host has refused the port itself
+    return infer_udp(m, p)
 
 
 def flow_received(m: Machine, p: Packet) -> None:

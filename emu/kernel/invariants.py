@@ -1,6 +1,7 @@
 """What must hold at every moment; a broken one is a bug of ours and stops the run with the frame's number."""
 
 from emu.kernel.drop_reason import MAX_REASONS
+from emu.kernel.ip_fragment import descriptor_bytes
 from emu.kernel.machine import MAX_ORDER, NONE, Machine
 from emu.kernel.slab import SLAB_UNUSED
 from emu.kernel.sock import SS_FREE
@@ -18,7 +19,9 @@ from emu.kernel.sock import SS_FREE
     RING_WRONG,
     SKBS_LOST,
     RMEM_WRONG,
-) = range(12)
+    FRAGMENTS_WRONG,
+    CLONES_WRONG,
+) = range(14)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -30,8 +33,10 @@ SENTENCES = (
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
-    "skbs = in rings + in socket queues + held in the background",
+    "skbs = in rings + in socket queues (taps and raw sockets too) + in fragment queues + held in the background",
     "a socket's rmem_alloc is the truesize of its queue",
+    "fragment memory is the truesize of all fragments and their descriptors; fragments do not overlap",
+    "skbs that share data are one ring over one data area",
 )
 
 
@@ -82,6 +87,46 @@ def check_conservation(m: Machine) -> int:
     return HOLDS
 
 
+def fragments_queued(m: Machine) -> int:
+    """How many skbs fragment queues hold, or -1 when their books are wrong."""
+    skbs = 0
+    for family in range(2):
+        memory = 0
+        q = m.frag_lru_head[family]
+        while q != NONE:
+            memory += descriptor_bytes(family)
+            meat = 0
+            end = 0
+            b = m.frag_queue[q].fragments
+            while b != NONE:
+                skb = m.skb[b]
+                if skb.frag_offset < end or skb.frag_length <= 0:
+                    return NONE
+                end = skb.frag_offset + skb.frag_length
+                meat += skb.frag_length
+                memory += skb.truesize
+                skbs += 1
+                b = skb.next
+            if meat != m.frag_queue[q].meat or end > m.frag_queue[q].length:
+                return NONE
+            q = m.frag_queue[q].lru_next
+        if memory != m.frag_mem[family]:
+            return NONE
+    return skbs
+
+
+def clones_agree(m: Machine, b: int) -> bool:
+    """Whether the ring of an skb's clones closes, over one data area."""
+    c = m.skb[b].clone_next
+    for _ in range(m.skbs_used):
+        if m.skb[c].data_slab != m.skb[b].data_slab:
+            return False
+        if c == b:
+            return True
+        c = m.skb[c].clone_next
+    return False
+
+
 def check_structures(m: Machine) -> int:
     """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
     for zone in range(m.zones):
@@ -103,6 +148,21 @@ def check_structures(m: Machine) -> int:
         if filled != dev.ring_filled or done != dev.ring_done:
             return RING_WRONG
         skbs += filled
+    fragments = fragments_queued(m)
+    if fragments == NONE:
+        return FRAGMENTS_WRONG
+    skbs += fragments
+    wrong = check_sockets(m)
+    if wrong != HOLDS:
+        return wrong
+    for i in range(m.sks_made):
+        if m.sk[i].state != SS_FREE:
+            skbs += m.sk[i].queue_len
+    return HOLDS if skbs == m.skbs_used else SKBS_LOST
+
+
+def check_sockets(m: Machine) -> int:
+    """Every socket's queue, counted again."""
     for i in range(m.sks_made):
         sk = m.sk[i]
         if sk.state == SS_FREE:
@@ -113,10 +173,9 @@ def check_structures(m: Machine) -> int:
         while b != NONE:
             rmem += m.skb[b].truesize
             queued += 1
+            if not clones_agree(m, b):
+                return CLONES_WRONG
             b = m.skb[b].next
         if rmem != sk.rmem_alloc or queued != sk.queue_len:
             return RMEM_WRONG
-        skbs += queued
-    if skbs != m.skbs_used:
-        return SKBS_LOST
     return HOLDS

@@ -25,6 +25,10 @@ MAX_RING = 4_096
 MAX_SOCKETS = 16_384
 HASH_SIZE = 16_384
 MAX_RULES = 64
+MAX_PACKET_SOCKS = 16  # packet taps, and as many raw sockets
+MAX_LOCAL_ADDRS = 16
+MAX_FRAG_QUEUES = 1_024  # datagrams in reassembly, IPv4's and IPv6's together
+FRAG_HASH_SIZE = 256
 MAX_LATER = 65_536  # events of packets not yet handed out
 LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
@@ -246,6 +250,73 @@ class Skb:
     alloc_ns: int
     frame: int  # whose packet it holds
     next: int
+    clone_next: int  # the ring of skbs that share its data; itself when it is alone
+    csum_bad: int  # a datagram's reader will find its checksum wrong (skbuff.*_CSUM_BAD)
+    frag_offset: int  # in a fragment queue: where its bytes stand in the datagram
+    frag_length: int
+    frag_sum: int  # ones_sum of them; -1: not known
+
+
+@record
+class FragQueue:
+    """A datagram in reassembly (net/ipv4/ip_fragment.c struct ipq, net/ipv6/reassembly.c struct frag_queue)."""
+
+    descriptor_slab: int  # where its own memory comes from
+    family: int  # 0: IPv4, 1: IPv6
+    frag_id: int
+    saddr: int
+    saddr_hi: int
+    daddr: int
+    daddr_hi: int
+    protocol: int  # 0 in IPv6, where it is no part of the key
+    last_in: int  # FIRST_IN, LAST_IN
+    fragments: int  # its first skb, in order of offset
+    length: int  # bytes of the datagram, as far as known
+    meat: int  # bytes that are there
+    dev: int
+    expires_ns: int
+    hash_next: int
+    lru_prev: int
+    lru_next: int
+    age_prev: int  # queues of one family in order of creation, which is the order of expiry
+    age_next: int
+    pkt_type: int  # the first fragment's, and what it says of the transport header:
+    ip_protocol: int
+    sport: int
+    dport: int
+    tcp_flags: int
+    tcp_seq: int
+    tcp_ack: int
+    icmp_type: int
+    quoted_port: int
+    extension_bytes: int  # IPv6 extension headers before it
+    l4_header_bytes: int
+    l4_csum: int
+    header_error: int
+
+
+@record
+class PacketSock:
+    """A packet tap (AF_PACKET) or a raw socket of the host; what it queues is a `Sock` row of its own."""
+
+    dev: int  # a tap's device, -1: all
+    family: int  # of a raw socket
+    protocol: int  # of a raw socket
+    rcvbuf: int  # bytes; 0: rmem_default
+    reader: int  # READER_*
+    read_rate: int  # packets per second
+    sk: int
+    tp_packets: int  # accepted; getsockopt(PACKET_STATISTICS) would add the drops
+    tp_drops: int
+
+
+@record
+class LocalAddr:
+    """An address of the host."""
+
+    family: int  # 4 or 6
+    addr_hi: int
+    addr: int
 
 
 @record
@@ -333,6 +404,8 @@ class Sock:
     ready_prev: int  # sockets with something queued and a reader that waits
     ready_next: int
     on_ready: int
+    pinned: int  # 1: never evicted (taps, raw sockets, groups of multicast receivers)
+    mcast_next: int  # the next socket that has joined on this port, else -1
 
 
 @record
@@ -352,6 +425,7 @@ class SockRule:
     reader: int
     read_rate: int  # packets per second
     rcvbuf: int  # bytes
+    members: int  # how many UDP sockets share the port and get each multicast; 0: not said
 
 
 @record
@@ -362,7 +436,22 @@ class Counters:
     IpInHdrErrors: int
     IpInUnknownProtos: int
     IpInDelivers: int
+    IpInAddrErrors: int
+    IpForwDatagrams: int
     IpReasmReqds: int
+    IpReasmOKs: int
+    IpReasmFails: int
+    IpReasmTimeout: int
+    Ip6InReceives: int
+    Ip6InHdrErrors: int
+    Ip6InAddrErrors: int
+    Ip6InUnknownProtos: int
+    Ip6InDelivers: int
+    Ip6OutForwDatagrams: int
+    Ip6ReasmReqds: int
+    Ip6ReasmOKs: int
+    Ip6ReasmFails: int
+    Ip6ReasmTimeout: int
     TcpInSegs: int
     TcpInErrs: int
     TcpOutRsts: int
@@ -378,6 +467,19 @@ class Counters:
     IcmpInEchos: int
     IcmpOutEchoReps: int
     IcmpOutDestUnreachs: int
+    IcmpOutTimeExcds: int
+    Icmp6InMsgs: int
+    Icmp6InErrors: int
+    Icmp6InEchos: int
+    Icmp6InNeighborSolicits: int
+    Icmp6OutEchoReplies: int
+    Icmp6OutNeighborAdvertisements: int
+    Icmp6OutDestUnreachs: int
+    Icmp6OutTimeExcds: int
+    Icmp6OutParmProblems: int
+    Udp6InDatagrams: int
+    Udp6NoPorts: int
+    Udp6InErrors: int
     softnet_processed: int
     softnet_dropped: int
     softnet_time_squeeze: int
@@ -443,6 +545,10 @@ class Config:
     read_rate: int
     recording: int  # 1: write the event stream down
     as_posted: int  # bugs of the patch that are left in, bit n for bug n (`bugs.BUGS`)
+    ip_forward: int  # 1: a packet to another host's address is forwarded
+    ipfrag_high_thresh: Annotated[list[int], 2]  # bytes; IPv4, IPv6
+    ipfrag_low_thresh: Annotated[list[int], 2]
+    ipfrag_time_ns: Annotated[list[int], 2]
 
 
 @record
@@ -514,6 +620,26 @@ class Machine:
     quiet_rounds: int  # reaps since anything last moved
     sock_rules: int
     sock_rule: Annotated[list[SockRule], MAX_RULES]
+    local_addrs: int
+    local_addr: Annotated[list[LocalAddr], MAX_LOCAL_ADDRS]
+    host_addr: int  # the IPv4 address that the last unicast packet to the host had: what ARP is asked for
+    taps: int
+    tap: Annotated[list[PacketSock], MAX_PACKET_SOCKS]
+    raws: int
+    raw: Annotated[list[PacketSock], MAX_PACKET_SOCKS]
+    frag_queue: Annotated[list[FragQueue], MAX_FRAG_QUEUES]
+    frag_queue_free: int
+    frag_queues_made: int
+    frag_queues: int
+    frag_hash: Annotated[list[int], FRAG_HASH_SIZE]  # index + 1
+    frag_mem: Annotated[list[int], 2]  # bytes: ip_frag_mem, ip6_frag_mem
+    frag_lru_head: Annotated[list[int], 2]
+    frag_lru_tail: Annotated[list[int], 2]
+    frag_age_head: Annotated[list[int], 2]
+    frag_age_tail: Annotated[list[int], 2]
+    icmp_tokens_ns: Annotated[list[int], 2]  # what ICMP errors may still be sent: IPv4, IPv6
+    icmp_last_ns: Annotated[list[int], 2]
+    pf_memalloc: int  # mainline: a tagged packet is processed, so no watermark holds
     background_held: int
     oops: int  # the bug of the patch that killed this kernel, else 0
     oops_point: int
@@ -545,8 +671,9 @@ class Event:
     EVENT_REAP,  # the slab caches are reaped
     EVENT_TICK,  # readers with a rate read
     EVENT_CONTEXT,  # tasks run: blocked writers, readers that need memory
-) = range(8)
-EVENTS = ("poll-begin", "packets", "poll-end", "read", "pages", "reap", "tick", "context")
+    EVENT_FRAG,  # fragment queues time out
+) = range(9)
+EVENTS = ("poll-begin", "packets", "poll-end", "read", "pages", "reap", "tick", "context", "frag")
 
 LIMIT_NONE, LIMIT_SOCKETS, LIMIT_SKBS, LIMIT_SLABS = range(4)
 LIMITS = ("", f"{MAX_SOCKETS} sockets", f"{MAX_SKBS} skbs", f"{MAX_SLABS} slabs")

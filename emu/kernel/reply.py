@@ -1,13 +1,13 @@
 """What the host sends because of what it received: ACKs, RSTs, echo replies, ARP replies, port unreachables.
 
 Source: Linux 2.6.12 net/ipv4/tcp_output.c tcp_send_ack, net/ipv4/icmp.c: every reply's skb comes with GFP_ATOMIC, never
-from the reserve, whatever the flow.  The patch of 2005 is for reception only (bug 15).
+from the reserve, whatever the flow.  The patch of 2005 is for reception only (bug 15).  Mainline answers a tagged
+packet with PF_MEMALLOC set, so without watermarks.
 Differs: the reply leaves at once, so its memory is back at once; it meets no transmit queue.
 """
 
 from emu.kernel.machine import NONE, Machine
-from emu.kernel.page_alloc import GFP_ATOMIC
-from emu.kernel.skbuff import alloc_skb, kfree_skb
+from emu.kernel.skbuff import alloc_skb, gfp_atomic, kfree_skb
 
 MAX_TCP_HEADER = 160  # bytes, without IPv6 and tunnels
 MAX_ICMP_HEADER = 128  # link-layer, IP and ICMP headers of a reply, before its payload
@@ -15,7 +15,7 @@ MAX_ICMP_HEADER = 128  # link-layer, IP and ICMP headers of a reply, before its 
 
 def reply(m: Machine, size: int) -> bool:
     """Allocate and send a reply of `size` bytes with its headers; False when there was no memory for it."""
-    b = alloc_skb(m, size, GFP_ATOMIC, m.policy.atomic_first_nomemalloc)
+    b = alloc_skb(m, size, gfp_atomic(m), m.policy.atomic_first_nomemalloc)
     if b == NONE:
         m.mib.tx_alloc_failed += 1
         return False

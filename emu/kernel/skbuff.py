@@ -3,7 +3,8 @@
 Source: Linux 2.6.12 net/core/skbuff.c, include/linux/skbuff.h; for mainline Linux 6.1.158+ net/core/skbuff.c
 (__netdev_alloc_skb, __napi_alloc_skb, kmalloc_reserve, napi_skb_cache_get, page_frag_alloc_1k), v6.19's
 mm/page_frag_cache.c.  Sizes (L1 line, struct sk_buff, struct skb_shared_info, headroom) are the machine's, whatever
-the policy.
+the policy.  Clones share their data, which lives as long as one of them; a clone of a reassembled datagram is one
+sk_buff, whatever the number of fragments.
 Differs: frags of one block are cut by one cache per machine; heads do not come back to napi_skb_cache (they do at TX
 completion of drivers that use napi_consume_skb, e1000e does not, and at a merge by GRO, which is not modelled).
 """
@@ -41,6 +42,10 @@ def rx_headroom_bytes(m: Machine) -> int:
     return NET_SKB_PAD if m.config.mm == MM_6X else DEV_ALLOC_SKB_PAD + NET_IP_ALIGN
 
 
+# What a datagram's reader will find (Skb.csum_bad), and on which counter; REST: in a further skb of such a datagram.
+CSUM_FINE, UDP4_CSUM_BAD, UDP6_CSUM_BAD, REST_CSUM_BAD = range(4)
+
+
 def skb_data_align(m: Machine, size: int) -> int:
     """Round `size` bytes up to the L1 line (SKB_DATA_ALIGN)."""
     line = m.config.l1_bytes
@@ -75,6 +80,11 @@ def skb_new(m: Machine) -> int:
     skb.alloc_ns = m.now_ns
     skb.sk = NONE
     skb.next = NONE
+    skb.clone_next = b
+    skb.csum_bad = 0
+    skb.frag_offset = 0
+    skb.frag_length = 0
+    skb.frag_sum = 0
     return b
 
 
@@ -252,16 +262,114 @@ def napi_alloc_skb(m: Machine, size: int, gfp: int) -> int:
     return b
 
 
-def kfree_skb(m: Machine, b: int) -> None:
-    """Free an skb: its data and its head go back to where they came from."""
+def gfp_atomic(m: Machine) -> int:
+    """What the softirq allocates with: GFP_ATOMIC, and no watermark while mainline processes a tagged packet.
+
+    v6.19 net/core/dev.c __netif_receive_skb sets PF_MEMALLOC for the whole protocol run of such a packet.
+    """
+    return GFP_ATOMIC | GFP_MEMALLOC if m.pf_memalloc else GFP_ATOMIC
+
+
+def skb_cloned(m: Machine, b: int) -> bool:
+    """Whether others share the data of an skb."""
+    return m.skb[b].clone_next != b
+
+
+def skb_clone(m: Machine, b: int, with_head: int) -> int:
+    """An skb of its own over the same data, or -1; without a head it belongs to the head of its datagram's clone."""
+    c = skb_new(m)
+    if c == NONE:
+        return NONE
+    clone = m.skb[c]
+    clone.head_slab = NONE
+    if with_head:
+        clone.head_slab = kmem_cache_alloc(m, m.head_cache, gfp_atomic(m))
+        if clone.head_slab == NONE:
+            skb_release(m, c)
+            return NONE
     skb = m.skb[b]
-    data = m.slab[skb.data_slab]
+    clone.data_slab = skb.data_slab
+    clone.truesize = skb.truesize
+    clone.dev = skb.dev
+    clone.from_reserve = skb.from_reserve
+    clone.pfmemalloc = skb.pfmemalloc
+    clone.frame = skb.frame
+    clone.clone_next = skb.clone_next
+    skb.clone_next = c
+    return c
+
+
+def skb_clone_chain(m: Machine, b: int, segments: int) -> int:
+    """Clone all of a packet: a datagram with one head, an aggregated frame with one per segment; or -1."""
+    first = NONE
+    last = NONE
+    while b != NONE:
+        c = skb_clone(m, b, 1 if first == NONE or segments > 1 else 0)
+        if c == NONE:
+            while first != NONE:
+                following = m.skb[first].next
+                kfree_skb(m, first)
+                first = following
+            return NONE
+        if first == NONE:
+            first = c
+        else:
+            m.skb[last].next = c
+        last = c
+        b = m.skb[b].next
+    return first
+
+
+def leave_clones(m: Machine, b: int) -> None:
+    """Let the other clones have the data; a fragment's head stays with it as long as a clone has none of its own."""
+    skb = m.skb[b]
+    headless = NONE
+    before = skb.clone_next
+    while m.skb[before].clone_next != b:
+        if m.skb[before].head_slab == NONE:
+            headless = before
+        before = m.skb[before].clone_next
+    if m.skb[before].head_slab == NONE:
+        headless = before
+    m.skb[before].clone_next = skb.clone_next
+    skb.clone_next = b
+    if headless != NONE and skb.head_slab != NONE:
+        m.skb[headless].head_slab = skb.head_slab
+        skb.head_slab = NONE
+
+
+def free_data(m: Machine, s: int) -> None:
+    """Give an skb's data area back to where it came from."""
+    data = m.slab[s]
     if data.cache == SLAB_FRAGMENTS:
-        page_frag_drop(m, skb.data_slab)
+        page_frag_drop(m, s)
     else:
-        kmem_cache_free(m, data.cache, skb.data_slab)
-    kmem_cache_free(m, m.head_cache, skb.head_slab)
+        kmem_cache_free(m, data.cache, s)
+
+
+def kfree_skb(m: Machine, b: int) -> None:
+    """Free an skb: its head, and with the last of its clones the data, go back to where they came from."""
+    skb = m.skb[b]
+    if skb.clone_next == b:
+        free_data(m, skb.data_slab)
+    else:
+        leave_clones(m, b)
+    if skb.head_slab != NONE:
+        kmem_cache_free(m, m.head_cache, skb.head_slab)
     skb_release(m, b)
+
+
+def pskb_expand_head(m: Machine, b: int) -> bool:
+    """Give a clone data of its own, in order to write to it; False when there is no memory for it."""
+    skb = m.skb[b]
+    cache = kmalloc_cache(m, skb.truesize - m.config.sk_buff_bytes + SKB_SHARED_INFO_BYTES)
+    assert cache != NONE
+    s = kmem_cache_alloc(m, cache, gfp_atomic(m))
+    if s == NONE:
+        return False
+    leave_clones(m, b)
+    skb.data_slab = s
+    return True
 
 
 def kfree_skb_reason(m: Machine, b: int, reason: int, point: int) -> None:

@@ -7,6 +7,7 @@ Differs: readers are of four kinds instead of processes; a socket that nobody cl
 
 from typing import NamedTuple
 
+from emu.kernel.drop_reason import AT_UDP_RECVMSG, UDP_CSUM
 from emu.kernel.machine import (
     HASH_SIZE,
     LIMIT_SOCKETS,
@@ -20,7 +21,7 @@ from emu.kernel.machine import (
 )
 from emu.kernel.page_alloc import zone_watermark_ok
 from emu.kernel.policy import CHECK_TAG
-from emu.kernel.skbuff import kfree_skb
+from emu.kernel.skbuff import UDP4_CSUM_BAD, UDP6_CSUM_BAD, kfree_skb, kfree_skb_reason
 
 SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND = range(5)
 
@@ -112,7 +113,7 @@ def lru_place(m: Machine, i: int) -> None:
     """Put a socket where it belongs: holding memory, or at the young end of the closed or of the idle ones."""
     sk = m.sk[i]
     lru_unlink(m, i)
-    if sk.queue_len > 0:
+    if sk.queue_len > 0 or sk.pinned:
         return
     which = LRU_CLOSED if sk.state == SS_CLOSED else LRU_IDLE
     sk.lru_list = which
@@ -141,7 +142,8 @@ def sk_free(m: Machine, i: int) -> None:
     """Give a socket's row away; its queue is empty."""
     sk = m.sk[i]
     lru_unlink(m, i)
-    sk_unhash(m, i)
+    if sk.bucket != NONE:
+        sk_unhash(m, i)
     if sk.memalloc:
         m.memalloc_socks -= 1
     sk.state = SS_FREE
@@ -163,8 +165,8 @@ def sk_evict(m: Machine) -> bool:
     return True
 
 
-def sk_alloc(m: Machine, ends: Ends) -> int:
-    """A new socket with these addresses, hashed and idle, or -1 when every row holds memory."""
+def sk_alloc_unhashed(m: Machine, ends: Ends) -> int:
+    """A new socket with these addresses that no lookup finds, or -1 when every row holds memory."""
     i = m.sk_free
     if i == NONE and m.sks_made < MAX_SOCKETS:
         i = m.sks_made
@@ -193,11 +195,23 @@ def sk_alloc(m: Machine, ends: Ends) -> int:
     sk.owed_ns = 0
     sk.on_ready = 0
     sk.lru_list = LRU_HOLDING
-    sk.bucket = sk_bucket(ends)
-    sk.hash_next = m.sk_hash[sk.bucket] - 1
-    m.sk_hash[sk.bucket] = i + 1
+    sk.pinned = 0
+    sk.mcast_next = NONE
+    sk.bucket = NONE
+    sk.hash_next = NONE
     m.sk_live += 1
     m.total.sockets_made += 1
+    return i
+
+
+def sk_alloc(m: Machine, ends: Ends) -> int:
+    """A new socket with these addresses, hashed and idle, or -1 when every row holds memory."""
+    i = sk_alloc_unhashed(m, ends)
+    if i != NONE:
+        sk = m.sk[i]
+        sk.bucket = sk_bucket(ends)
+        sk.hash_next = m.sk_hash[sk.bucket] - 1
+        m.sk_hash[sk.bucket] = i + 1
     return i
 
 
@@ -234,6 +248,19 @@ def ready_del(m: Machine, i: int) -> None:
         m.sk[sk.ready_next].ready_prev = sk.ready_prev
 
 
+def skb_read(m: Machine, b: int) -> None:
+    """A reader takes a buffer and frees it; a datagram's checksum is verified only now (2.6.12 udp_recvmsg)."""
+    skb = m.skb[b]
+    if skb.csum_bad == 0:
+        kfree_skb(m, b)
+        return
+    if skb.csum_bad == UDP4_CSUM_BAD:
+        m.mib.UdpInErrors += 1
+    elif skb.csum_bad == UDP6_CSUM_BAD:
+        m.mib.Udp6InErrors += 1
+    kfree_skb_reason(m, b, UDP_CSUM, AT_UDP_RECVMSG)
+
+
 def sk_dequeue(m: Machine, i: int, packets: int) -> int:
     """Read up to `packets` buffers off a socket's queue and free them; how many there were."""
     sk = m.sk[i]
@@ -243,7 +270,7 @@ def sk_dequeue(m: Machine, i: int, packets: int) -> int:
         sk.queue_head = m.skb[b].next
         sk.queue_len -= 1
         sk.rmem_alloc -= m.skb[b].truesize
-        kfree_skb(m, b)
+        skb_read(m, b)
         taken += 1
     if sk.queue_head == NONE:
         sk.queue_tail = NONE
@@ -255,14 +282,16 @@ def sk_dequeue(m: Machine, i: int, packets: int) -> int:
 
 
 def sk_close(m: Machine, i: int) -> None:
-    """The host has no such socket any more: what it held is freed, its row remembers that it is closed."""
-    sk = m.sk[i]
-    sk_dequeue(m, i, sk.queue_len)
-    if sk.memalloc:
-        sk.memalloc = 0
-        m.memalloc_socks -= 1
-    sk.state = SS_CLOSED
-    lru_place(m, i)
+    """The host has no such socket any more, nor those that joined on its port: what they held is freed."""
+    while i != NONE:
+        sk = m.sk[i]
+        sk_dequeue(m, i, sk.queue_len)
+        if sk.memalloc:
+            sk.memalloc = 0
+            m.memalloc_socks -= 1
+        sk.state = SS_CLOSED
+        lru_place(m, i)
+        i = sk.mcast_next
 
 
 def kfree_chain(m: Machine, b: int) -> None:
@@ -273,11 +302,23 @@ def kfree_chain(m: Machine, b: int) -> None:
         b = following
 
 
+def chain_truesize(m: Machine, b: int, segments: int) -> int:
+    """What a packet is charged when a socket is asked for room: a whole datagram, or a frame's first skb."""
+    truesize = m.skb[b].truesize
+    while segments == 1 and m.skb[b].next != NONE:
+        b = m.skb[b].next
+        truesize += m.skb[b].truesize
+    return truesize
+
+
 def sk_accept(m: Machine, i: int, b: int, frame: int) -> None:
     """A socket takes a packet's skbs: its reader gets them at once, or they are queued and charged."""
     sk = m.sk[i]
     if sk.reader == READER_IMMEDIATE:
-        kfree_chain(m, b)
+        while b != NONE:
+            following = m.skb[b].next
+            skb_read(m, b)
+            b = following
         lru_place(m, i)
         return
     while b != NONE:

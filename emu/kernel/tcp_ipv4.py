@@ -84,9 +84,10 @@ def tcp_v4_rcv(m: Machine, p: Packet, b: int) -> None:
         drop(m, p, b, NO_SOCKET, AT_TCP_V4_RCV)
         return
     p.memalloc = m.sk[i].memalloc
-    if m.policy.check_tcp == CHECK_COUNT and dev_unreserve(m, p.skb_dev, p.segments) and not p.memalloc:
-        drop_for_reserve(m, p, b, RULE_TCP, AT_TCP_V4_RCV)
-        return
+    if m.policy.check_tcp == CHECK_COUNT and p.ip_version != 6:  # tcp_v6_rcv has no check
+        if dev_unreserve(m, p.skb_dev, p.segments) and not p.memalloc:
+            drop_for_reserve(m, p, b, RULE_TCP, AT_TCP_V4_RCV)
+            return
     if sk_filter_refuses(m, i, b):
         drop_for_reserve(m, p, b, RULE_FILTER, AT_SK_FILTER)
         return

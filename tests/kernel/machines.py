@@ -7,6 +7,7 @@ from typing import Any
 
 from emu.engine.loop import leave_in_flight, run
 from emu.engine.plain import Engine, PlainEngine
+from emu.engine.setup import FRAG_LIMITS, fill_network
 from emu.kernel.boot import boot, start_clock
 from emu.kernel.drop_reason import REASONS
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
@@ -24,10 +25,11 @@ from emu.kernel.machine import (
 )
 from emu.kernel.policy import POLICIES
 from emu.kernel.record import fields_of
-from emu.kernel.sock import READER_IMMEDIATE, READER_NEEDS_MEMORY
+from emu.kernel.sock import READER_IMMEDIATE, READER_NEEDS_MEMORY, READER_NEVER
 from emu.wire.headers import (
     KIND_ARP,
     KIND_ICMP,
+    KIND_ICMPV6,
     KIND_IP_FRAGMENT,
     KIND_IP_OTHER,
     KIND_IPV6,
@@ -40,6 +42,7 @@ from emu.wire.headers import (
 PLAIN: Engine = PlainEngine()
 
 HOST = 0x0A000002
+FE80 = -0x0180_0000_0000_0000  # fe80::/64, the high half of an address
 PEER = 0x0A000001
 ISCSI = 3260  # the port of the block I/O that the rule MEMALLOC marks
 OPEN, CLOSED = 7, 9  # local ports
@@ -67,6 +70,7 @@ DEFAULT_CONFIG = {
     "read_rate": 0,
     "recording": 0,
     "as_posted": 0,
+    "ip_forward": 0,
 }
 
 Columns = Mapping[str, int]
@@ -75,7 +79,7 @@ Columns = Mapping[str, int]
 def rule(protocol: int, **columns: int) -> dict[str, int]:
     """A user's rule on sockets; what is not given is not said."""
     nothing = {"local_port": 0, "local_addr": 0, "remote_addr": 0, "remote_port": 0}
-    unsaid = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
+    unsaid = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1, "members": 0}
     return {"protocol": protocol} | nothing | unsaid | columns
 
 
@@ -96,6 +100,7 @@ class Nic:
     reserve: int | None = None
     background: int = 224
     driver: int = DRIVER_E1000
+    promisc: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,10 @@ class Setup:
     nics: tuple[Nic, ...] = (Nic(),)
     rules: tuple[Columns, ...] = USUAL_RULES
     policy_rules: Columns = field(default_factory=dict)
+    frag_limits: tuple[Columns, ...] = FRAG_LIMITS
+    local_addrs: tuple[Columns, ...] = ()
+    taps: tuple[Columns, ...] = ()
+    raws: tuple[Columns, ...] = ()
 
 
 def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
@@ -120,9 +129,11 @@ def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
     for d, nic in enumerate(setup.nics):
         reserve = m.policy.reserve_skbs if nic.reserve is None else nic.reserve
         engine.fill(m.dev[d], {"mtu": nic.mtu, "weight": nic.weight, "ring_size": nic.ring, "rx_reserve": reserve})
-        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1, "driver": nic.driver})
+        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1, "promisc": nic.promisc})
+        engine.fill(m.dev[d], {"driver": nic.driver})
     for at, columns in enumerate(setup.rules):
         engine.fill(m.sock_rule[at], columns)
+    fill_network(engine, m, setup.frag_limits, setup.local_addrs, setup.taps, setup.raws)
     return m
 
 
@@ -191,9 +202,30 @@ def ip_other(protocol: int, **columns: int) -> Any:
     return frame(KIND_IP_OTHER, 60, ip_protocol=protocol, l4_length=26, **columns)
 
 
-def fragment(**columns: int) -> Any:
-    """An IPv4 fragment of a UDP datagram."""
-    return frame(KIND_IP_FRAGMENT, 1514, ip_protocol=17, **columns)
+def fragment(offset: int = 0, octets: int = 1480, more: int = 1, **columns: int) -> Any:
+    """An IPv4 fragment of a UDP datagram: `octets` of it from `offset` on; its sum is not known.
+
+    The frame is never longer than an MTU of 1500 allows, whatever it says of itself.
+    """
+    place = {"frag_id": 1, "frag_offset": offset, "frag_more": more, "frag_length": octets, "frag_sum": -1}
+    first = {"sport": 40_000, "dport": OPEN, "l4_length": octets, "payload_length": max(0, octets - 8)}
+    known = place | (first if offset == 0 else {})
+    return frame(KIND_IP_FRAGMENT, min(34 + octets, 1514), **({"ip_protocol": 17} | known | columns))
+
+
+def in_ipv6(columns: Columns) -> dict[str, int]:
+    """The same packet in IPv6, between two other hosts."""
+    kind = KIND_ICMPV6 if columns["kind"] == KIND_ICMP else columns["kind"]
+    protocol = 58 if columns["ip_protocol"] == 1 else columns["ip_protocol"]
+    ends = {"saddr_hi": FE80, "daddr_hi": FE80}
+    length = min(columns["length"] + 20, 1514)
+    place = {"ip_version": 6, "ethertype": 0x86DD, "length": length, "caplen": length}
+    return dict(columns) | place | ends | {"kind": kind, "ip_protocol": protocol}
+
+
+def packet_sock(**columns: int) -> dict[str, int]:
+    """A tap on every device, or a raw socket: nobody reads it."""
+    return {"dev": -1, "family": 4, "reader": READER_NEVER, "read_rate": 0, "rcvbuf": 108_544} | columns
 
 
 def ethertype(value: int, **columns: int) -> Any:
@@ -337,6 +369,11 @@ def whole(m: Any) -> dict[str, int]:
         "sk": int(m.sks_made),
         "sock_rule": int(m.sock_rules),
         "poll_list": int(m.devices),
+        "later": int(m.later_len),
+        "frag_queue": int(m.frag_queues_made),
+        "tap": int(m.taps),
+        "raw": int(m.raws),
+        "local_addr": int(m.local_addrs),
     }
     return flat(m, Machine, lambda name, length: used.get(name, length))
 

@@ -16,6 +16,7 @@ from machines import (
     fragment,
     frame,
     icmp,
+    in_ipv6,
     ip_other,
     runt,
     sent,
@@ -30,6 +31,7 @@ from emu.wire.headers import (
     CSUM_UNKNOWN,
     IP_HEADER_BAD,
     IP_TOO_SHORT,
+    KIND_ICMPV6,
     KIND_TCP,
     TOO_SHORT,
 )
@@ -75,6 +77,30 @@ def one(dice: random.Random, devices: int) -> Any:
     return columns
 
 
+def piece(dice: random.Random) -> Any:
+    """A fragment of one of a few datagrams, of UDP, TCP or ICMP: they overlap, repeat, and often complete one."""
+    start = dice.choice((0, 0, 488, 976, 1464, 480, 8))
+    octets = dice.choice((488, 488, 488, 496, 968, 100, 8))
+    more = int(start < 1464 and dice.randrange(10) > 0)
+    protocol = dice.choice((17, 17, 17, 6, 1))
+    columns = fragment(start, octets, more, frag_id=dice.randrange(6), ip_protocol=protocol)
+    columns |= {"frag_sum": dice.choice((-1, 0, dice.randrange(65535))), "dport": dice.choice(PORTS)}
+    columns |= {"tcp_flags": ACK, "icmp_type": dice.choice((3, 8))} if start == 0 else {}
+    return columns
+
+
+def any_kind(dice: random.Random, devices: int) -> Any:
+    """One frame of any kind, half of IPv4's fragments, some in IPv6, some to other hosts."""
+    columns = piece(dice) | {"dev": dice.randrange(devices)} if dice.randrange(4) == 0 else one(dice, devices)
+    if dice.randrange(4) == 0 and "ip_protocol" in columns:
+        columns = in_ipv6(columns)
+        if columns["kind"] == KIND_ICMPV6:
+            columns["icmp_type"] = dice.choice((1, 128, 129, 135))
+    if dice.randrange(16) == 0:
+        columns["daddr"] = dice.choice((0x0A000009, 0xE00000FB, 0xFFFFFFFF))
+    return columns
+
+
 def stream(seed: int, count: int, devices: int = 1) -> list[dict[str, int]]:
     """`count` frames in bursts, with pauses up to some rounds of every timer."""
     dice = random.Random(seed)
@@ -88,5 +114,5 @@ def stream(seed: int, count: int, devices: int = 1) -> list[dict[str, int]]:
             now_ns += dice.randrange(200_000)
         else:
             now_ns += dice.choice((5_000_000, 2_100_000_000, 9_000_000_000, 60_000_000_000))
-        frames.append(one(dice, devices) | {"time_ns": now_ns})
+        frames.append(any_kind(dice, devices) | {"time_ns": now_ns})
     return frames

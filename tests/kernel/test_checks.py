@@ -72,12 +72,12 @@ KEEPS = [
     ("udp to a closed port", udp(CLOSED), "NO_SOCKET", "udp_rcv"),
     ("udp to a closed port, bad checksum", udp(CLOSED, l4_csum=CSUM_BAD), "UDP_CSUM", "udp_rcv"),
     ("udp with a bad header", udp(header_error=TOO_SHORT), "PKT_TOO_SMALL", "udp_rcv"),
-    ("udp by broadcast to nobody", udp(80, pkt_type=PACKET_BROADCAST), "NO_SOCKET", "udp_rcv"),
-    ("udp by multicast to nobody", udp(80, pkt_type=PACKET_MULTICAST), "NO_SOCKET", "udp_rcv"),
+    ("udp by broadcast to nobody", udp(80, pkt_type=PACKET_BROADCAST), "NO_SOCKET", "udp_v4_mcast_deliver"),
+    ("udp by multicast to nobody", udp(80, pkt_type=PACKET_MULTICAST), "NO_SOCKET", "udp_v4_mcast_deliver"),
     ("icmp, bad checksum", icmp(l4_csum=CSUM_BAD), "ICMP_CSUM", "icmp_rcv"),
     ("arp", arp(), "", "arp_rcv"),
     ("arp, too short", arp(header_error=TOO_SHORT), "PKT_TOO_SMALL", "arp_rcv"),
-    ("igmp", ip_other(2), "", "ip_local_deliver_finish"),
+    ("igmp", ip_other(2), "", "igmp_rcv"),
     ("sctp", ip_other(132), "IP_NOPROTO", "ip_local_deliver_finish"),
     ("gre", ip_other(47), "IP_NOPROTO", "ip_local_deliver_finish"),
     ("a fragment", fragment(), "", "ip_defrag"),
@@ -154,7 +154,7 @@ TAGGED = [
     ("udp to a closed port: unreachable", udp(CLOSED), "NO_SOCKET", "udp_rcv", RULE_NONE),
     ("icmp echo: answered", icmp(8), "", "icmp_rcv", RULE_NONE),
     ("arp", arp(), "", "arp_rcv", RULE_NONE),
-    ("igmp", ip_other(2), "", "ip_local_deliver_finish", RULE_NONE),
+    ("igmp", ip_other(2), "", "igmp_rcv", RULE_NONE),
     ("a fragment: queued", fragment(), "", "ip_defrag", RULE_NONE),
     ("ipv6 is on the list", ethertype(0x86DD), "UNHANDLED_PROTO", "netif_receive_skb", RULE_NONE),
     ("802.1Q is on the list", ethertype(0x8100), "UNHANDLED_PROTO", "netif_receive_skb", RULE_NONE),
@@ -197,7 +197,7 @@ def test_the_sockets_counters_are_those_of_nstat() -> None:
         icmp(l4_csum=CSUM_BAD),
     ]
     mib = last_of(V5, frames).m.mib
-    assert (mib.IpInReceives, mib.IpInDelivers, mib.IpInHdrErrors, mib.IpInUnknownProtos) == (12, 10, 1, 1)
+    assert (mib.IpInReceives, mib.IpInDelivers, mib.IpInHdrErrors, mib.IpInUnknownProtos) == (12, 9, 1, 1)
     assert (mib.UdpInDatagrams, mib.UdpNoPorts, mib.UdpInErrors) == (1, 1, 1)
     assert (mib.TcpInSegs, mib.TcpInErrs, mib.TcpOutRsts) == (3, 1, 1)
     assert (mib.IcmpInMsgs, mib.IcmpInErrors, mib.IcmpInEchos, mib.IcmpOutEchoReps) == (3, 1, 1, 1)

@@ -6,7 +6,22 @@ The compiled half costs its compilation once; the cache folder keeps it for the 
 from typing import Any
 
 import pytest
-from machines import PLAIN, USUAL_RULES, Nic, Play, Setup, compiled, flat, play, plenty, rule, whole
+from machines import (
+    FE80,
+    HOST,
+    PLAIN,
+    USUAL_RULES,
+    Nic,
+    Play,
+    Setup,
+    compiled,
+    flat,
+    packet_sock,
+    play,
+    plenty,
+    rule,
+    whole,
+)
 from streams import stream
 
 from emu.engine.loop import run_recorded
@@ -19,6 +34,14 @@ pytest.importorskip("numba")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SETUPS: dict[str, dict[str, Any]] = {
+    "taps, raw sockets, groups, own addresses": {
+        "nics": (Nic(promisc=1),),
+        "config": plenty(ip_forward=1),
+        "local_addrs": ({"family": 4, "addr": HOST}, {"family": 6, "addr_hi": FE80, "addr": HOST}),
+        "taps": (packet_sock(rcvbuf=30_000), packet_sock(reader=READER_RATE, read_rate=3000)),
+        "raws": (packet_sock(protocol=132), packet_sock(protocol=1), packet_sock(family=6, protocol=17, rcvbuf=9000)),
+        "rules": (*USUAL_RULES, rule(17, local_port=80, members=3, reader=READER_RATE, read_rate=500)),
+    },
     "the default crunch": {},
     "plenty of memory": {"config": plenty()},
     "two devices, small rings, small caps": {
@@ -48,6 +71,7 @@ SETUPS: dict[str, dict[str, Any]] = {
             "udp_rcvbuf": 8000,
             "tcp_rcvbuf": 8000,
         },
+        "frag_limits": ({"high_thresh": 20_000, "low_thresh": 12_000, "time_ns": 3_000_000_000},) * 2,
         "rules": (*USUAL_RULES, rule(6, local_port=80, memalloc=1, reader=READER_RATE, read_rate=100, rcvbuf=5000)),
     },
 }
