@@ -75,7 +75,9 @@ class Replay:
         self.program = program.load(engine)
         self.machine = machine_of(engine, task.scenario)
         self.feed = self._feed(len(program.instructions))
-        self.events = EventReader(task.events, engine, len(self.devices)) if task.events else None
+        self.events = None
+        if task.events:
+            self.events = EventReader(task.events, engine, len(self.devices), int(self.machine.plan_len))
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
         self.room = 2 * max(task.batch, HOST_FRAMES)

@@ -10,8 +10,8 @@ arrived before it, so a playback is exact whatever the clock did.
 
 from typing import Any
 
-from emu.kernel.dev import net_rx_next, poll_begin, poll_end, poll_one
-from emu.kernel.driver import nic_receive, nic_refill
+from emu.kernel.dev import net_rx_next, next_seq, nic_intr_rx, poll_begin, poll_done, poll_end, poll_one
+from emu.kernel.driver import nic_intr, nic_receive, nic_tx_done, nic_watchdog
 from emu.kernel.drop_reason import (
     FILTERED,
     IN_FLIGHT,
@@ -23,17 +23,15 @@ from emu.kernel.drop_reason import (
     OOPS,
     PENDING,
 )
-from emu.kernel.e1000 import (
-    E1000_WATCHDOG_NS,
-    e1000_intr_tx,
-    e1000_watchdog,
-)
+from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.fate import count, note_memory
 from emu.kernel.flows import flow_received, flow_sent
 from emu.kernel.machine import (
     EVENT_CONTEXT,
+    EVENT_INTR,
     EVENT_PACKETS,
     EVENT_PAGES,
+    EVENT_PLAN,
     EVENT_POLL_BEGIN,
     EVENT_POLL_END,
     EVENT_READ,
@@ -48,10 +46,11 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.page_alloc import buffered_rmqueue, free_pages
+from emu.kernel.page_alloc import move_pages
 from emu.kernel.policy import RULE_NONE
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
+from emu.kernel.timeline import carry_out, plan_due_ns
 from emu.kernel.writeback import process_context
 from emu.wire.headers import KIND_MALFORMED, KIND_TCP, KIND_UDP
 
@@ -74,6 +73,13 @@ def forget_verdict(p: Packet) -> None:
     p.culprit_frame = 0
 
 
+def reaches_host(m: Machine, p: Packet) -> bool:
+    """Whether a NIC of the host takes the frame: not its own, and another host's only when promiscuous."""
+    if p.pkt_type == PACKET_OTHERHOST:
+        return m.dev[p.dev].promisc > 0
+    return p.pkt_type != PACKET_OUTGOING
+
+
 def arrive(m: Machine, rows: Any, i: int) -> None:
     """A frame is on the wire: the host's own, somebody else's, or one for the NIC."""
     p = rows[i]
@@ -85,13 +91,13 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         m.total.filtered += 1
         p.verdict = FILTERED
         return
-    if p.pkt_type in (PACKET_OUTGOING, PACKET_OTHERHOST):
+    if not reaches_host(m, p):
         m.total.not_received += 1
         note_memory(m, p)
         p.verdict = NOT_RECEIVED
         if p.pkt_type == PACKET_OUTGOING:
             flow_sent(m, p)
-            e1000_intr_tx(m, p.dev)
+            nic_tx_done(m, p.dev)
         return
     m.total.received += 1
     if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
@@ -99,11 +105,13 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
     if not nic_receive(m, p.dev, p, m.seq_base + i):
         note_memory(m, p)
         count(m, p)
+    elif not m.dev[p.dev].napi:
+        nic_intr_rx(m, p, m.seq_base + i)
 
 
 def next_timer_ns(m: Machine) -> int:
     """When the next timer is due."""
-    due = min(m.reap_ns, m.reader_tick_ns)
+    due = min(m.reap_ns, m.reader_tick_ns, plan_due_ns(m))
     for d in range(m.devices):
         due = min(due, m.dev[d].watchdog_ns)
     return due
@@ -137,7 +145,7 @@ def write_event(m: Machine, log: Any, at: int, event: int, dev: int, number: int
     return at + 1
 
 
-def run_timer(m: Machine, log: Any, at: int) -> int:
+def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
     """Run one timer that is due now; the length of the recorded stream."""
     if m.reap_ns <= m.now_ns:
         cache_reap(m)
@@ -147,9 +155,17 @@ def run_timer(m: Machine, log: Any, at: int) -> int:
     if m.reader_tick_ns <= m.now_ns:
         reader_tick(m)
         return write_event(m, log, at, EVENT_TICK, 0, 0)
+    if plan_due_ns(m) <= m.now_ns:
+        entry = m.plan_at
+        carry_out(m, rows, entry)
+        at = write_event(m, log, at, EVENT_PLAN, 0, entry)
+        process_context(m)
+        return write_event(m, log, at, EVENT_CONTEXT, 0, 0)
     for d in range(m.devices):
         if m.dev[d].watchdog_ns <= m.now_ns:
-            e1000_watchdog(m, d)
+            nic_watchdog(m, d)
+            if not m.dev[d].napi:
+                return write_event(m, log, at, EVENT_INTR, d, 0)
     return at
 
 
@@ -159,8 +175,8 @@ def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
     dev = m.dev[d]
     if dev.poll_work == 0:
         at = write_event(m, log, at, EVENT_POLL_BEGIN, d, dev.poll_limit)
-    if dev.poll_work < dev.poll_limit and dev.ring_done > 0:
-        seq = dev.ring_seq[dev.next_to_clean]
+    seq = next_seq(m, d)
+    if dev.poll_work < dev.poll_limit and seq != NONE:
         poll_one(m, d, rows[seq - m.seq_base])
         return write_event(m, log, at, EVENT_PACKETS, d, 1)
     poll_end(m, d)
@@ -185,7 +201,7 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
             due = max(m.now_ns, m.cpu_busy_until_ns)
         else:
             if m.quiet_rounds > QUIET_ROUNDS:
-                skip_idle(m, next_ns)
+                skip_idle(m, min(next_ns, plan_due_ns(m)))
             due = max(next_timer_ns(m), m.cpu_busy_until_ns)
         if next_ns <= due:
             if first == last:
@@ -199,7 +215,7 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
             if m.poll_len > 0 and next_timer_ns(m) > due:
                 at = poll_step(m, rows, log, at)
             else:
-                at = run_timer(m, log, at)
+                at = run_timer(m, rows, log, at)
     return first, at
 
 
@@ -209,16 +225,19 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
     if e.event == EVENT_POLL_BEGIN:
         poll_begin(m, e.dev, e.number)
     elif e.event == EVENT_PACKETS:
-        dev = m.dev[e.dev]
         for packet in range(e.number):
-            if dev.ring_done == 0:
+            seq = next_seq(m, e.dev)
+            if seq == NONE:
                 break
             if packet > 0:
                 m.now_ns = max(m.now_ns, m.cpu_busy_until_ns)
-            poll_one(m, e.dev, rows[dev.ring_seq[dev.next_to_clean] - m.seq_base])
+            poll_one(m, e.dev, rows[seq - m.seq_base])
     elif e.event == EVENT_POLL_END:
-        m.dev[e.dev].polling = 0
-        nic_refill(m, e.dev)
+        poll_done(m, e.dev)
+    elif e.event == EVENT_INTR:
+        nic_intr(m, e.dev)
+    elif e.event == EVENT_PLAN:
+        carry_out(m, rows, e.number)
     elif e.event == EVENT_READ:
         if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
             sk_dequeue(m, e.dev, e.number)
@@ -230,18 +249,6 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         reader_tick(m)
     else:
         process_context(m)
-
-
-def move_pages(m: Machine, zone: int, pages: int) -> None:
-    """Others take pages of a zone one by one, or give them back."""
-    z = m.zone[zone]
-    for _ in range(pages):
-        if not buffered_rmqueue(z, 0):
-            break
-        z.other_pages += 1
-    for _ in range(-pages):
-        z.other_pages -= 1
-        free_pages(m, zone, 0)
 
 
 def run_recorded(
@@ -273,7 +280,7 @@ def resolved(rows: Any, first: int, last: int) -> int:
 
 
 def leave_in_flight(m: Machine, rows: Any, first: int, last: int) -> None:
-    """The run ends here: what is still in a ring stays in flight."""
+    """The run ends here: what is still in a ring or in the backlog stays in flight."""
     for i in range(first, last):
         if rows[i].verdict == PENDING:
             note_memory(m, rows[i])
@@ -301,7 +308,7 @@ def end_in_oops(m: Machine, rows: Any, first: int, last: int) -> None:
         if p.pkt_type == PACKET_FILTERED:
             m.total.filtered += 1
             p.verdict = FILTERED
-        elif m.total.oops == 0 and p.pkt_type not in (PACKET_OUTGOING, PACKET_OTHERHOST):
+        elif m.total.oops == 0 and reaches_host(m, p):
             m.total.received += 1
             note_memory(m, p)
             p.verdict = OOPS

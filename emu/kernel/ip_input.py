@@ -12,11 +12,12 @@ from emu.kernel.drop_reason import (
     IP_CSUM,
     IP_INHDR,
     IP_NOPROTO,
+    OTHERHOST,
     PKT_TOO_SMALL,
 )
 from emu.kernel.fate import consume, drop
 from emu.kernel.icmp import icmp_rcv
-from emu.kernel.machine import PACKET_HOST, Machine, Packet
+from emu.kernel.machine import PACKET_HOST, PACKET_OTHERHOST, Machine, Packet
 from emu.kernel.sock import IPPROTO_IGMP
 from emu.kernel.tcp_ipv4 import tcp_v4_rcv
 from emu.kernel.udp import udp_rcv
@@ -55,6 +56,9 @@ def ip_local_deliver(m: Machine, p: Packet, b: int) -> None:
 
 def ip_rcv(m: Machine, p: Packet, b: int) -> None:
     """An IPv4 packet from a device."""
+    if p.pkt_type == PACKET_OTHERHOST:
+        drop(m, p, b, OTHERHOST, AT_IP_RCV)
+        return
     m.mib.IpInReceives += 1
     if p.header_error == IP_TOO_SHORT:
         m.mib.IpInHdrErrors += 1

@@ -116,6 +116,18 @@ def free_pages(m: Machine, zone: int, order: int) -> None:
     z.pcp_count += 1
 
 
+def move_pages(m: Machine, zone: int, pages: int) -> None:
+    """Others take pages of a zone one by one, or give them back."""
+    z = m.zone[zone]
+    for _ in range(pages):
+        if not buffered_rmqueue(z, 0):
+            break
+        z.other_pages += 1
+    for _ in range(-pages):
+        z.other_pages -= 1
+        free_pages(m, zone, 0)
+
+
 def setup_per_zone_pages_min(m: Machine) -> None:
     """Spread min_free_kbytes over the zones; pages_low is 5/4 and pages_high 6/4 of pages_min."""
     pages_min = (m.min_free_kbytes + m.var_free_kbytes) >> 2

@@ -51,6 +51,7 @@ def skb_new(m: Machine) -> int:
     skb = m.skb[b]
     skb.from_reserve = 0
     skb.pfmemalloc = 0
+    skb.frags = NONE
     skb.sk = NONE
     skb.next = NONE
     return b
@@ -168,9 +169,19 @@ def netdev_alloc_frag_skb(m: Machine, size: int, gfp: int) -> int:
     return b
 
 
+def free_frags(m: Machine, s: int) -> None:
+    """Free the pages of a chain, such as `Skb.frags`."""
+    while s != NONE:
+        following = m.slab[s].next
+        slab_release(m, s)
+        s = following
+
+
 def kfree_skb(m: Machine, b: int) -> None:
-    """Free an skb: its data and its head go back to where they came from."""
+    """Free an skb: its data, its pages and its head go back to where they came from."""
     skb = m.skb[b]
+    free_frags(m, skb.frags)
+    skb.frags = NONE
     data = m.slab[skb.data_slab]
     if data.cache == SLAB_FRAGMENTS:
         page_frag_drop(m, skb.data_slab)
