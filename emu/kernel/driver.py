@@ -2,6 +2,7 @@
 
 from emu.kernel.drop_reason import AT_CP_RX_POLL, AT_TG3_RX, NO_MEMORY
 from emu.kernel.e1000 import (
+    E1000_RXBUFFER_256,
     E1000_WATCHDOG_NS,
     e1000_alloc_rx_buffers,
     e1000_clean_one,
@@ -9,7 +10,7 @@ from emu.kernel.e1000 import (
     rx_buffer_len_for,
     schedule_poll,
 )
-from emu.kernel.e1000_ps import E1000_RXBUFFER_256, e1000_alloc_rx_buffers_ps, e1000_clean_one_ps, split_pages_of
+from emu.kernel.e1000_ps import e1000_alloc_rx_buffers_ps, e1000_clean_one_ps, split_pages_of
 from emu.kernel.fate import drop, note_memory
 from emu.kernel.machine import (
     DRIVER_8139CP,

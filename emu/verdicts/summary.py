@@ -6,7 +6,7 @@ from emu.kernel.drop_reason import REASONS
 from emu.kernel.machine import ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
-from emu.scenario import Scenario, background_skbs, memory_pages, writers
+from emu.scenario import Scenario, background_skbs, memory_pages, ring_of, writers
 from emu.task import Outcome
 from emu.traffic.host import mac_text
 from emu.traffic.pace import PACE_CAPTURED
@@ -76,7 +76,7 @@ def _device(m: Any, d: int) -> dict[str, int]:
         "rx_missed_ring_dry": int(dev.rx_missed_frames_dry),
         "rx_missed_errors": int(dev.rx_missed),
         "rx_length_errors": int(dev.rx_length_errors),
-        "rx_dropped": int(m.mib.dev_rx_dropped),
+        "rx_dropped": int(m.mib.dev_rx_dropped) + int(dev.rx_dropped),
         "alloc_rx_buff_failed": int(dev.alloc_rx_buff_failed),
         "reserve_allocations": int(dev.reserve_allocations),
         "rx_reserve_cap": int(dev.rx_reserve) if m.policy.caps_reserve else 0,
@@ -206,6 +206,6 @@ def _pressure(scenario: Scenario) -> str:
     return (
         f"play starts mid-crunch: {machine}, every zone at its GFP_ATOMIC floor"
         + (f" plus {scenario.pressure.free_pages_above_floor}" if scenario.pressure.free_pages_above_floor else "")
-        + f", no free slab object, {held} of {scenario.device[0].ring} ring buffers held by sockets outside the "
+        + f", no free slab object, {held} of {ring_of(scenario.device[0])} ring buffers held by sockets outside the "
         f"capture, writers {writers(scenario)}"
     )

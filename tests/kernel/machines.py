@@ -372,6 +372,7 @@ def whole(m: Any) -> dict[str, int]:
         "sk": int(m.sks_made),
         "sock_rule": int(m.sock_rules),
         "plan": int(m.plan_len),
+        **dict.fromkeys(("ring_skb", "ring_seq", "ring_pages"), max(int(m.dev[d].ring_size) for d in range(m.devices))),
     }
     backlog_dev = flat(m.dev[BACKLOG_DEV], Device, lambda _name, _length: 0)
     values = flat(m, Machine, lambda name, length: used.get(name, length))

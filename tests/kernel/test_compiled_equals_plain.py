@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from machines import PLAIN, USUAL_RULES, Nic, Play, Setup, compiled, flat, play, plenty, rule, whole
-from streams import stream
+from streams import DRIVER_SETUPS, recording, stream
 
 from emu.engine.loop import run_recorded
 from emu.engine.plain import Engine
@@ -43,6 +43,9 @@ SETUPS: dict[str, dict[str, Any]] = {
 }
 
 
+SETUPS |= DRIVER_SETUPS
+
+
 def rows_flat(played: Play) -> list[dict[str, int]]:
     """Every field of every row."""
     return [flat(played.rows[at], Packet) for at in range(played.count)]
@@ -66,10 +69,11 @@ def test_both_engines_play_a_random_stream_to_the_same_rows_and_the_same_machine
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_both_engines_record_the_same_stream_of_events_and_play_it_back_alike(policy: str) -> None:
+@pytest.mark.parametrize("name", ["", *DRIVER_SETUPS])
+def test_both_engines_record_the_same_stream_of_events_and_play_it_back_alike(policy: str, name: str) -> None:
     """The recorded stream is part of the outcome, and so is what a playback of it does."""
-    setup = Setup(policy, config={"recording": 1}, nics=(Nic(ring=64, background=40),))
-    frames = stream(7, 500)
+    setup = recording(Setup(policy, **(DRIVER_SETUPS[name] if name else {"nics": (Nic(ring=64, background=40),)})))
+    frames = stream(7, 500, len(setup.nics))
 
     def recorded(engine: Engine) -> tuple[list[dict[str, int]], dict[str, int]]:
         played = play(setup, frames, engine=engine, log_size=4096)
