@@ -59,6 +59,7 @@ QUIET_ROUNDS = 8  # reaps without a change after which idle time may be skipped
 
 def forget_verdict(p: Packet) -> None:
     """Clear what an earlier packet in this row left behind."""
+    p.skb_dev = p.dev
     p.verdict = PENDING
     p.reason = NO_REASON
     p.cause = NO_CAUSE
@@ -331,6 +332,7 @@ def rows_of_later(m: Machine, rows: Any, at: int) -> None:
         p.decided_ns = later.time_ns
         p.decided_after = later.after_frame
         p.dev = later.dev
+        p.skb_dev = later.dev
         p.kind = KIND_MALFORMED  # no flow: the frame's own row names it
         p.verdict = LATER
         p.reason = later.reason

@@ -58,6 +58,7 @@ def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
         return
     if skips_taps(m, b) and not skb_pfmemalloc_protocol(p):
         m.mib.dev_rx_dropped += 1
+        m.dev[p.dev].rx_dropped += 1
         drop_for_reserve(m, p, b, RULE_CORE, AT_NETIF_RECEIVE_SKB)
         return
     if not goes_up(m, p, b):

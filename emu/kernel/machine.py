@@ -284,7 +284,7 @@ class Device:
     rx_missed: int
     rx_missed_frames_dry: int  # missed with an empty ring, not for want of CPU
     rx_length_errors: int
-    rx_dropped: int  # by the driver, for want of a replacement buffer
+    rx_dropped: int  # by a driver for want of a replacement buffer, or by the core (mainline)
     alloc_rx_buff_failed: int
     refills_stopped_by_cap: int
     ring_free_min: int

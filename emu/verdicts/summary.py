@@ -3,9 +3,10 @@
 from typing import Any
 
 from emu.kernel.drop_reason import REASONS
-from emu.kernel.machine import ZONES, Counters
+from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
+from emu.kernel.vlan import VLAN_VID_MASK
 from emu.scenario import Scenario, background_skbs, memory_pages, ring_of, writers
 from emu.task import Outcome
 from emu.traffic.host import mac_text
@@ -45,6 +46,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "memalloc": _fates(total.memalloc),
         "other": _fates(total.other),
         "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
+        "upper_devices": _upper_devices(m, scenario),
         "memory": _memory(m),
         "sockets": _sockets(m),
         "counters": _counters(m),
@@ -76,7 +78,7 @@ def _device(m: Any, d: int) -> dict[str, int]:
         "rx_missed_ring_dry": int(dev.rx_missed_frames_dry),
         "rx_missed_errors": int(dev.rx_missed),
         "rx_length_errors": int(dev.rx_length_errors),
-        "rx_dropped": int(m.mib.dev_rx_dropped) + int(dev.rx_dropped),
+        "rx_dropped": int(dev.rx_dropped),
         "alloc_rx_buff_failed": int(dev.alloc_rx_buff_failed),
         "reserve_allocations": int(dev.reserve_allocations),
         "rx_reserve_cap": int(dev.rx_reserve) if m.policy.caps_reserve else 0,
@@ -86,6 +88,19 @@ def _device(m: Any, d: int) -> dict[str, int]:
         "ring_size": int(dev.ring_size),
         "ring_free_min": int(dev.ring_free_min),
         "polls": int(dev.polls),
+    }
+
+
+def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
+    """What came in over VLANs, bonds and bridges; an inferred VLAN is named after the device below it."""
+    names = [device.name for device in scenario.device] + [upper.name for upper in scenario.upper]
+    for d in range(len(names), int(m.netdevs)):
+        tag = int(m.dev[d].vlan_tag)
+        below = names[int(m.dev[d].lower_mask).bit_length() - 1]
+        names.append("vlan*" if tag == VLAN_ANY else f"{below}.{tag & VLAN_VID_MASK}")
+    return {
+        names[d]: {"rx_packets": int(m.dev[d].rx_packets), "rx_bytes": int(m.dev[d].rx_bytes)}
+        for d in range(int(m.devices), int(m.netdevs))
     }
 
 
