@@ -1,7 +1,8 @@
 """The page allocator: zones, watermarks, per-CPU lists, the order of attempts.
 
 Source: Linux 2.6.12 mm/page_alloc.c.  The rules of `mainline` that differ (v6.19 mm/page_alloc.c) are marked.
-Differs: pages have no address here, so freed blocks are not coalesced with their buddies; kswapd, direct reclaim and
+Differs: pages have no address here, so freed blocks are not coalesced with their buddies, and a larger block is split
+for good (how the free pages lie at the start is the scenario's `pressure.free_blocks`); kswapd, direct reclaim and
 the OOM killer do not run (a blocked GFP_KERNEL caller waits); NUMA and the cold per-CPU list are left out.
 """
 

@@ -6,7 +6,7 @@ from emu.kernel.drop_reason import REASONS
 from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
-from emu.kernel.vlan import VLAN_VID_MASK
+from emu.kernel.vlan import ETH_P_8021Q, VLAN_VID_MASK
 from emu.scenario import Scenario, background_skbs, memory_pages, ring_of, writers
 from emu.task import Outcome
 from emu.traffic.host import mac_text
@@ -97,7 +97,8 @@ def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
     for d in range(len(names), int(m.netdevs)):
         tag = int(m.dev[d].vlan_tag)
         below = names[int(m.dev[d].lower_mask).bit_length() - 1]
-        names.append("vlan*" if tag == VLAN_ANY else f"{below}.{tag & VLAN_VID_MASK}")
+        kind = "" if tag >> 16 == ETH_P_8021Q else "ad"
+        names.append("vlan*" if tag == VLAN_ANY else f"{below}.{tag & VLAN_VID_MASK}{kind}")
     return {
         names[d]: {"rx_packets": int(m.dev[d].rx_packets), "rx_bytes": int(m.dev[d].rx_bytes)}
         for d in range(int(m.devices), int(m.netdevs))

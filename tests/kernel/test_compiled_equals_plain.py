@@ -61,7 +61,7 @@ def both(setup: Setup, frames: list[dict[str, int]], until_ns: int = 0) -> tuple
 def test_both_engines_play_a_random_stream_to_the_same_rows_and_the_same_machine(policy: str, name: str) -> None:
     """Whatever arrives, whatever the policy, every integer of the outcome is the same on both engines."""
     setup = Setup(policy, **SETUPS[name])
-    for seed in range(3):
+    for seed in range(1 if name in DRIVER_SETUPS else 3):
         frames = stream(seed, 400, len(setup.nics))
         plain, fast = both(setup, frames, until_ns=frames[-1]["time_ns"] + 5_000_000_000)
         assert rows_flat(plain) == rows_flat(fast)

@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from machines import Nic, Setup, arp, booted, holds, paced, play, plenty, udp
+from streams import stream
 
 from emu.kernel.bugs import BUG_DOWN
 from emu.kernel.drop_reason import AT_E1000_DOWN, AT_NIC
@@ -152,3 +155,34 @@ def test_other_devices_go_on_while_one_is_down() -> None:
     played = play(setup, frames, until_ns=SECOND_NS)
     by_device = {d: {played.reasons()[at] for at in range(300) if at % 2 == d} for d in (0, 1)}
     assert by_device == {0: {"", "DEV_READY"}, 1: {""}}
+
+
+ENTRIES = st.one_of(
+    st.tuples(st.integers(0, 3_000_000), st.sampled_from((PLAN_DOWN, PLAN_UP)), st.integers(0, 3), st.just(0)),
+    st.tuples(st.integers(0, 3_000_000), st.just(PLAN_MTU), st.integers(0, 2), st.sampled_from((68, 1500, 4000))),
+    st.tuples(st.integers(0, 3_000_000), st.just(PLAN_MIN_FREE_KBYTES), st.just(0), st.integers(0, 20_000)),
+    st.tuples(st.integers(0, 3_000_000), st.just(PLAN_PAGES), st.just(0), st.integers(-9_000, 9_000)),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(ENTRIES, max_size=12),
+    st.sampled_from(("linux-2.6.12", "phillips-v5", "mainline")),
+    st.integers(0, 1),
+    st.integers(0, 99),
+)
+def test_whatever_is_done_at_the_terminal_nothing_is_lost(plan: Any, policy: str, crunch: int, seed: int) -> None:
+    """Any timeline over every driver: frames, pages, skbs and rings add up, and a device that is down holds nothing."""
+    nics = (
+        Nic(ring=80, napi=0, background=40),
+        Nic(ring=80, driver=DRIVER_E1000_PS, background=40),
+        Nic(ring=64, driver=DRIVER_8139CP, background=10),
+        Nic(ring=40, driver=DRIVER_TG3, background=10),
+    )
+    config = {} if crunch else plenty()
+    setup = Setup(policy, config=config, nics=nics, plan=tuple(sorted(plan)))
+    frames = stream(seed, 120, 4)
+    m = play(setup, frames, until_ns=frames[-1]["time_ns"] + 5 * SECOND_NS).m
+    assert m.plan_at == len(plan)
+    assert all(m.dev[d].up or (m.dev[d].ring_filled, m.dev[d].ring_done) == (0, 0) for d in range(4))
