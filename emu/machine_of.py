@@ -6,7 +6,7 @@ from typing import Any
 
 from emu.engine.plain import Engine
 from emu.engine.setup import build_machine
-from emu.kernel.machine import DRIVERS, ZONES
+from emu.kernel.machine import DRIVERS, MM_6X, PLAN_ACTIONS, ZONES
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
 from emu.scenario import (
@@ -17,13 +17,18 @@ from emu.scenario import (
     TapTable,
     ZoneTable,
     background_skbs,
+    driver_of,
     memory_pages,
+    ring_of,
+    time_ns_of,
+    weight_of,
     writers,
 )
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
 JUMBO_MTU = 16_110
+VLAN_TPIDS = {"802.1q": 0x8100, "802.1ad": 0x88A8}
 
 
 def policy_rules(scenario: Scenario) -> dict[str, int]:
@@ -34,7 +39,6 @@ def policy_rules(scenario: Scenario) -> dict[str, int]:
 def machine_of(engine: Engine, scenario: Scenario) -> Any:
     """The machine that a scenario describes, booted."""
     rules = policy_rules(scenario)
-    geometry = GEOMETRIES[scenario.machine.geometry]
     ip = scenario.ip
     return build_machine(
         engine,
@@ -42,16 +46,20 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
         policy=rules,
         devices=[
             {
-                "napi": 1,
-                "driver": DRIVERS.index(geometry.driver),
+                "driver": DRIVERS.index(driver_of(scenario, device)),
+                "napi": device.napi,
+                "promisc": device.promisc,
                 "mtu": JUMBO_MTU if scenario.replay.offload == "jumbo" else device.mtu,
-                "ring_size": device.ring,
-                "weight": device.weight,
+                "ring_size": ring_of(scenario, device),
+                "weight": weight_of(scenario, device),
                 "rx_reserve": rules["reserve_skbs"] if device.rx_reserve is None else device.rx_reserve,
                 "background_skbs": background_skbs(scenario, device),
             }
             for device in scenario.device
         ],
+        uppers=_uppers(scenario),
+        plan=_plan(scenario),
+        free_blocks=scenario.pressure.free_blocks or (),
         sock_rules=_sock_rules(scenario),
         zones={ZONES.index(zone.name): _zone(zone) for zone in scenario.zone},
         frag_limits=[
@@ -110,6 +118,36 @@ def _reads(scenario: Scenario, socket: TapTable | RawTable) -> dict[str, int]:
     }
 
 
+def _uppers(scenario: Scenario) -> Sequence[Mapping[str, int]]:
+    """The upper devices, in rows behind the NICs; each says by bits which rows lie below it."""
+    names = [device.name for device in scenario.device] + [upper.name for upper in scenario.upper]
+    return [
+        {
+            "driver": DRIVERS.index(upper.kind),
+            "lower_mask": sum(1 << names.index(name) for name in set(upper.lower)),
+            "vlan_tag": VLAN_TPIDS[upper.vlan_protocol] << 16 | (upper.vlan_id or 0),
+            "promisc": upper.promisc,
+            "mtu": scenario.device[0].mtu,
+        }
+        for upper in scenario.upper
+    ]
+
+
+def _plan(scenario: Scenario) -> Sequence[Mapping[str, int]]:
+    """The timeline, by time; entries of one time keep their order."""
+    names = [device.name for device in scenario.device]
+    entries = [
+        {
+            "time_ns": time_ns_of(entry.time),
+            "action": PLAN_ACTIONS.index(entry.action),
+            "dev": 0 if entry.device is None else names.index(entry.device),
+            "value": entry.value or 0,
+        }
+        for entry in scenario.at
+    ]
+    return sorted(entries, key=lambda entry: entry["time_ns"])
+
+
 def _config(scenario: Scenario) -> Mapping[str, int]:
     geometry = GEOMETRIES[scenario.machine.geometry]
     machine, pressure, readers = scenario.machine, scenario.pressure, scenario.readers
@@ -126,6 +164,8 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "crunch": pressure.start == "crunch",
         "free_pages_above_floor": pressure.free_pages_above_floor,
         "memalloc_socket": pressure.memalloc_socket,
+        "vlans_inferred": scenario.replay.vlans == "infer",
+        "vlan_8021ad": geometry.mm == MM_6X,
         "writers": writers(scenario) == "blocked",
         "udp_rcvbuf": readers.udp_rcvbuf or geometry.udp_rcvbuf,
         "tcp_rcvbuf": readers.tcp_rcvbuf or geometry.tcp_rcvbuf,

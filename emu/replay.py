@@ -152,7 +152,9 @@ class Replay:
     def _recorded(self) -> EventReader | None:
         if self.task.events is None:
             return None
-        return EventReader(self.task.events, self.engine, len(self.devices), self.task.scenario.digest())
+        return EventReader(
+            self.task.events, self.engine, len(self.devices), int(self.machine.plan_len), self.task.scenario.digest()
+        )
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         outputs, scenario = self.task.outputs, self.task.scenario

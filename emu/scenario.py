@@ -11,23 +11,29 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from emu.errors import UsageError
+from emu.kernel.e1000 import E1000_RXBUFFER_256
 from emu.kernel.machine import (
+    MAX_BACKLOG,
     MAX_DEVICES,
     MAX_LOCAL_ADDRS,
+    MAX_ORDER,
     MAX_PACKET_SOCKS,
+    MAX_PLAN,
     MAX_RING,
     MAX_RULES,
     MM_2_6_12,
     MM_6X,
     PAGE_SIZE,
 )
+from emu.kernel.netdevice import PS_PAGE_BUFFERS
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
+from emu.kernel.replace import CP_MAX_MTU, CP_RX_RING_SIZE, CP_WEIGHT, TG3_RX_RING_MAX, TG3_RX_RING_PENDING
 from emu.kernel.sock import IPPROTO_UDP, READERS
 from emu.tables import Key, Problem, convert_tables, dotted, keys_of, nearest_line
 from emu.toml_text import key_lines, toml_text, toml_value
@@ -154,6 +160,26 @@ class PolicyTable(Part, frozen=True):
     rules: Annotated[dict[str, int], about("Rules of that row changed, by name, each to the number of an answer.")] = {}
 
 
+class DriverRing(NamedTuple):
+    """A driver's receive ring: its usual size, its bounds and steps, and how many packets one poll takes at most."""
+
+    usual: int
+    least: int
+    most: int
+    step: int
+    weight: int
+    most_mtu: int
+
+
+DRIVER_RINGS = {
+    "e1000": DriverRing(256, 80, MAX_RING, 16, 64, 16_110),
+    "e1000-ps": DriverRing(256, 80, MAX_RING, 16, 64, PS_PAGE_BUFFERS * PAGE_SIZE + E1000_RXBUFFER_256 - 1),
+    "8139cp": DriverRing(CP_RX_RING_SIZE, CP_RX_RING_SIZE, CP_RX_RING_SIZE, 1, CP_WEIGHT, CP_MAX_MTU),
+    "tg3": DriverRing(TG3_RX_RING_PENDING, 1, TG3_RX_RING_MAX, 1, 64, 1500),
+    "e1000e": DriverRing(256, 80, MAX_RING, 16, 64, 16_110),
+}
+
+
 class DeviceTable(Part, frozen=True):
     """A network device."""
 
@@ -163,13 +189,54 @@ class DeviceTable(Part, frozen=True):
         about("Its name; --device and the interfaces of a capture refer to it."),
     ] = "eth0"
     mtu: Annotated[int, Meta(ge=68, le=16_110), about("The largest packet without Ethernet's header.", "B")] = 1500
+    driver: Annotated[
+        Literal["e1000", "e1000-ps", "8139cp", "tg3", "e1000e"] | None,
+        about("Its driver: e1000-ps splits packets, 8139cp and tg3 replace buffers; left out: the geometry's."),
+    ] = None
+    napi: Annotated[bool, about("Polled in the softirq; false: netif_rx from the interrupt (e1000 only).")] = True
+    promisc: Annotated[bool, about("Takes frames for other hosts.")] = False
     ring: Annotated[
-        int, Meta(ge=80, le=MAX_RING, multiple_of=16), about("Descriptors of its receive ring.", "descriptors")
-    ] = 256
-    weight: Annotated[int, Meta(ge=1, le=4096), about("Packets of one poll.", "packets")] = 64
+        Annotated[int, Meta(ge=1, le=MAX_RING)] | None,
+        about("Descriptors of its receive ring; left out: the driver's.", "descriptors"),
+    ] = None
+    weight: Annotated[
+        Annotated[int, Meta(ge=1, le=4096)] | None, about("Packets of one poll; left out: the driver's.", "packets")
+    ] = None
     rx_reserve: Annotated[
         Annotated[int, Meta(ge=0, le=MAX_RING)] | None,
         about("Cap on its buffers from the reserve; left out: the policy's.", "skbs"),
+    ] = None
+
+
+class UpperTable(Part, frozen=True):
+    """A device over devices that stand before it; only a VLAN has an id."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9._]{0,14}$"), about("Its name.")]
+    kind: Annotated[Literal["vlan", "bond", "bridge"], about("What it is.")]
+    lower: Annotated[
+        list[str], Meta(min_length=1, max_length=MAX_DEVICES), about("The devices below it, which stand before it.")
+    ]
+    vlan_id: Annotated[Annotated[int, Meta(ge=0, le=4094)] | None, about("The VLAN id of a VLAN.")] = None
+    vlan_protocol: Annotated[Literal["802.1q", "802.1ad"], about("The kind of tag of a VLAN.")] = "802.1q"
+    promisc: Annotated[bool, about("A bridge takes frames for other hosts up.")] = False
+
+
+class AtTable(Part, frozen=True):
+    """Something that happens at a time after the first frame: an interface down, up or with another MTU, a sysctl, or
+    pages of the normal zone that others take (negative: give back)."""
+
+    time: Annotated[
+        str | Annotated[int, Meta(ge=0, le=1 << 60)],
+        about("After the first frame: such as '1.5s'; a number is ns.", "ns"),
+    ]
+    action: Annotated[
+        Literal["down", "up", "mtu", "min_free_kbytes", "pages"],
+        about("An interface goes down, up, or gets an MTU; the sysctl is written; others take pages."),
+    ]
+    device: Annotated[str | None, about("The interface, for down, up and mtu.")] = None
+    value: Annotated[
+        Annotated[int, Meta(ge=-(1 << 24), le=1 << 24)] | None,
+        about("The MTU, the kB of the sysctl, or pages of the normal zone (negative: given back)."),
     ] = None
 
 
@@ -183,6 +250,10 @@ class PressureTable(Part, frozen=True):
     free_pages_above_floor: Annotated[
         Count, about("Of a crunch: free pages of each zone above its floor.", "pages")
     ] = 0
+    free_blocks: Annotated[
+        Annotated[list[Annotated[int, Meta(ge=0, le=1 << 24)]], Meta(max_length=MAX_ORDER)] | None,
+        about("Of a crunch: free blocks of each order of the normal zone; left out: all at order 0.", "blocks"),
+    ] = None
     background_skbs: Annotated[
         Count | None,
         about("Buffers of each ring that sockets outside the capture hold; left out: all but 32 of the ring.", "skbs"),
@@ -273,6 +344,10 @@ class ReplayTable(Part, frozen=True):
         str, about("Flows that block I/O depends on, by their remote end, or iscsi, nbd, nvme-tcp, nfs, none.")
     ] = "iscsi"
     closed: Annotated[str, about("Ports of the host where nothing listens; the same grammar.")] = ""
+    vlans: Annotated[
+        Literal["infer", "listed"],
+        about("Infer: a VLAN device exists for every tag met; listed: only those of `upper`."),
+    ] = "infer"
     offload: Annotated[
         Literal["split", "drop", "jumbo"],
         about("Frames longer than the MTU: split into the segments they stand for, dropped, or received whole."),
@@ -301,6 +376,8 @@ class Scenario(Part, frozen=True):
     device: Annotated[list[DeviceTable], Meta(min_length=1, max_length=MAX_DEVICES)] = msgspec.field(
         default_factory=lambda: [DeviceTable()]
     )
+    upper: Annotated[list[UpperTable], Meta(max_length=MAX_DEVICES - 1)] = []
+    at: Annotated[list[AtTable], Meta(max_length=MAX_PLAN)] = []
     pressure: PressureTable = PressureTable()
     readers: ReadersTable = ReadersTable()
     socket: Annotated[list[SocketTable], Meta(max_length=MAX_RULES // 2)] = []
@@ -416,10 +493,42 @@ def memory_pages(scenario: Scenario) -> int:
     return int(found[1]) * unit // PAGE_SIZE
 
 
+def driver_of(scenario: Scenario, device: DeviceTable) -> str:
+    """A device's driver: as said, else that of the geometry's time."""
+    return device.driver or GEOMETRIES[scenario.machine.geometry].driver
+
+
+def ring_of(scenario: Scenario, device: DeviceTable) -> int:
+    """How many receive descriptors a device has: as said, else its driver's default."""
+    return DRIVER_RINGS[driver_of(scenario, device)].usual if device.ring is None else device.ring
+
+
+def weight_of(scenario: Scenario, device: DeviceTable) -> int:
+    """How many packets one poll of a device takes at most: as said, else its driver's default."""
+    return DRIVER_RINGS[driver_of(scenario, device)].weight if device.weight is None else device.weight
+
+
+def max_backlog(scenario: Scenario) -> int:
+    """Packets of the input queue: as said, else the geometry's default."""
+    return scenario.machine.netdev_max_backlog or GEOMETRIES[scenario.machine.geometry].netdev_max_backlog
+
+
+def time_ns_of(time: str | int) -> int:
+    """A time after the first frame, in ns; a bare number is ns.  Errors: ValueError."""
+    if isinstance(time, int):
+        return time
+    found = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?\s*(ns|us|ms|s|min|h)", time)
+    if not found:
+        raise ValueError(f"'{time}': expected a time such as '1.5s' or '200ms'")
+    unit = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}[found[3]]
+    part = found[2] or "0"
+    return int(found[1]) * unit + int(part) * unit // int(10 ** len(part))
+
+
 def background_skbs(scenario: Scenario, device: DeviceTable) -> int:
     """How many of a device's ring buffers sockets outside the capture hold when play starts."""
     asked = scenario.pressure.background_skbs
-    return device.ring - RING_BUFFERS_LEFT if asked is None else asked
+    return ring_of(scenario, device) - RING_BUFFERS_LEFT if asked is None else asked
 
 
 def writers(scenario: Scenario) -> str:
@@ -511,9 +620,10 @@ def _check_devices(scenario: Scenario) -> Iterator[tuple[str, str]]:
         if device.name in names[:number]:
             yield f"device.{number}.name", f"'{device.name}' is the name of device {names.index(device.name)} already"
         held = background_skbs(scenario, device)
-        if held > device.ring - RING_BUFFERS_LEFT:
-            most = device.ring - RING_BUFFERS_LEFT
-            no_buffer = f"{held} leaves the NIC no buffer of {device.name}'s ring of {device.ring}: at most {most}"
+        ring = ring_of(scenario, device)
+        if held > ring - RING_BUFFERS_LEFT:
+            most = ring - RING_BUFFERS_LEFT
+            no_buffer = f"{held} leaves the NIC no buffer of {device.name}'s ring of {ring}: at most {most}"
             yield "pressure.background_skbs", no_buffer
 
 
@@ -604,11 +714,94 @@ def _check_members(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield f"socket.{at}.members", "only UDP sockets share a port; match must say udp"
 
 
+def _check_drivers(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Each driver's ring, MTU and way to be polled."""
+    for number, device in enumerate(scenario.device):
+        limits, ring = DRIVER_RINGS[driver_of(scenario, device)], ring_of(scenario, device)
+        if not limits.least <= ring <= limits.most or ring % limits.step:
+            steps = f" in steps of {limits.step}" if limits.step > 1 else ""
+            yield (
+                f"device.{number}.ring",
+                f"{ring} descriptors; {driver_of(scenario, device)} has {limits.least} to {limits.most}{steps}",
+            )
+        yield from _mtu_fits(f"device.{number}.mtu", driver_of(scenario, device), device.mtu)
+        if not device.napi and driver_of(scenario, device) not in ("e1000", "e1000-ps"):
+            yield f"device.{number}.napi", f"{driver_of(scenario, device)} is always polled; only e1000 can do without"
+        if not device.napi and max_backlog(scenario) >= MAX_BACKLOG:
+            most = MAX_BACKLOG - 1
+            yield (
+                "machine.netdev_max_backlog",
+                f"{max_backlog(scenario)}; at most {most} with a device without NAPI ({device.name})",
+            )
+
+
+def _mtu_fits(key: str, driver: str, mtu: int) -> Iterator[tuple[str, str]]:
+    most = DRIVER_RINGS[driver].most_mtu
+    if not 68 <= mtu <= most:
+        yield key, f"{mtu}; {driver} takes an MTU of 68 to {most}"
+
+
+def _check_uppers(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Upper devices lie over devices that stand before them, each of which has one master or bridge at most."""
+    known = [device.name for device in scenario.device]
+    taken: set[str] = set()
+    if len(scenario.device) + len(scenario.upper) > MAX_DEVICES:
+        yield "upper", f"{len(known) + len(scenario.upper)} devices in all; at most {MAX_DEVICES}"
+    for number, upper in enumerate(scenario.upper):
+        place = f"upper.{number}"
+        for name in upper.lower:
+            if name not in known:
+                yield f"{place}.lower", f"'{name}' is no device that stands before {upper.name}"
+            if upper.kind != "vlan" and name in taken:
+                yield f"{place}.lower", f"'{name}' is in a bond or bridge already"
+        if upper.kind != "vlan":
+            taken.update(upper.lower)
+        if (upper.kind == "vlan") != (upper.vlan_id is not None):
+            yield f"{place}.vlan_id", "needed for a VLAN, and only there"
+        if upper.kind == "vlan" and len(upper.lower) != 1:
+            yield f"{place}.lower", "a VLAN lies over one device"
+        if upper.name in known:
+            yield f"{place}.name", f"there is another device '{upper.name}'"
+        known.append(upper.name)
+
+
+def _check_plan(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Each entry of the timeline has the device or the value that its action needs."""
+    devices = {device.name: device for device in scenario.device}
+    for number, entry in enumerate(scenario.at):
+        place = f"at.{number}"
+        try:
+            time_ns_of(entry.time)
+        except ValueError as error:
+            yield f"{place}.time", str(error)
+        of_device, valued = entry.action in ("down", "up", "mtu"), entry.action in ("mtu", "min_free_kbytes", "pages")
+        if of_device and entry.device not in devices:
+            yield f"{place}.device", f"'{entry.device}' is not one of {', '.join(devices)}"
+        elif not of_device and entry.device is not None:
+            yield f"{place}.device", f"'{entry.action}' has no device"
+        if valued != (entry.value is not None):
+            yield f"{place}.value", f"'{entry.action}' {'needs' if valued else 'has no'} value"
+        elif entry.action == "mtu" and entry.device in devices:
+            yield from _mtu_fits(f"{place}.value", driver_of(scenario, devices[entry.device]), entry.value or 0)
+        elif entry.action == "min_free_kbytes" and (entry.value or 0) < 0:
+            yield f"{place}.value", f"{entry.value}; min_free_kbytes is 0 or more"
+
+
+def _check_free_blocks(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Free blocks lie as said in a crunch only: a quiet machine is free in its largest blocks."""
+    if scenario.pressure.free_blocks is not None and scenario.pressure.start == "quiet":
+        yield "pressure.free_blocks", "needs start = 'crunch': a quiet machine has all its memory free"
+
+
 CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_machine,
     _check_zones,
     _check_policy,
     _check_devices,
+    _check_drivers,
+    _check_uppers,
+    _check_plan,
+    _check_free_blocks,
     _check_flows,
     _check_ip,
     _check_taps,

@@ -10,8 +10,8 @@ arrived before it, so a playback is exact whatever the clock did.
 
 from typing import Any
 
-from emu.kernel.dev import net_rx_next, poll_begin, poll_end, poll_one
-from emu.kernel.driver import nic_intr_tx, nic_receive, nic_refill
+from emu.kernel.dev import net_rx_next, next_seq, nic_intr_rx, poll_begin, poll_done, poll_end, poll_one
+from emu.kernel.driver import nic_intr, nic_receive, nic_tx_done, nic_watchdog
 from emu.kernel.drop_reason import (
     FILTERED,
     IN_FLIGHT,
@@ -23,18 +23,17 @@ from emu.kernel.drop_reason import (
     OOPS,
     PENDING,
 )
-from emu.kernel.e1000 import (
-    E1000_WATCHDOG_NS,
-    e1000_watchdog,
-)
+from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.fate import count, note_memory
 from emu.kernel.flows import flow_received, flow_sent
 from emu.kernel.ip_fragment import frag_timer_ns, ip_expire_run
 from emu.kernel.machine import (
     EVENT_CONTEXT,
     EVENT_FRAG,
+    EVENT_INTR,
     EVENT_PACKETS,
     EVENT_PAGES,
+    EVENT_PLAN,
     EVENT_POLL_BEGIN,
     EVENT_POLL_END,
     EVENT_READ,
@@ -49,11 +48,12 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.page_alloc import buffered_rmqueue, free_pages, take_block
+from emu.kernel.page_alloc import move_pages
 from emu.kernel.policy import RULE_NONE
 from emu.kernel.route import ROUTE_LOCAL, route_input
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
+from emu.kernel.timeline import carry_out, plan_due_ns
 from emu.kernel.writeback import process_context
 from emu.wire.headers import KIND_MALFORMED, KIND_TCP, KIND_UDP
 
@@ -62,6 +62,7 @@ QUIET_ROUNDS = 8  # reaps without a change after which idle time may be skipped
 
 def forget_verdict(p: Packet) -> None:
     """Clear what an earlier packet in this row left behind."""
+    p.skb_dev = p.dev
     p.verdict = PENDING
     p.reason = NO_REASON
     p.cause = NO_CAUSE
@@ -79,8 +80,8 @@ def forget_verdict(p: Packet) -> None:
 
 
 def reaches_nic(m: Machine, p: Packet) -> bool:
-    """Whether the NIC takes a frame: not the host's own, and another host's only if it is promiscuous."""
-    return p.pkt_type != PACKET_OUTGOING and (p.pkt_type != PACKET_OTHERHOST or m.dev[p.dev].promisc == 1)
+    """Whether a NIC of the host takes a frame: not the host's own, and another host's only if it is promiscuous."""
+    return p.pkt_type != PACKET_OUTGOING and (p.pkt_type != PACKET_OTHERHOST or m.dev[p.dev].promisc > 0)
 
 
 def arrive(m: Machine, rows: Any, i: int) -> None:
@@ -100,7 +101,7 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         p.verdict = NOT_RECEIVED
         if p.pkt_type == PACKET_OUTGOING:
             flow_sent(m, p)
-            nic_intr_tx(m, p.dev)
+            nic_tx_done(m, p.dev)
         return
     m.total.received += 1
     if p.pkt_type == PACKET_HOST and p.header_error == 0 and p.kind in (KIND_TCP, KIND_UDP):
@@ -109,11 +110,13 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
     if not nic_receive(m, p.dev, p, m.seq_base + i):
         note_memory(m, p)
         count(m, p)
+    elif not m.dev[p.dev].napi:
+        nic_intr_rx(m, p, m.seq_base + i)
 
 
 def next_timer_ns(m: Machine) -> int:
     """When the next timer is due."""
-    due = min(m.reap_ns, m.reader_tick_ns, frag_timer_ns(m))
+    due = min(m.reap_ns, m.reader_tick_ns, frag_timer_ns(m), plan_due_ns(m))
     for d in range(m.devices):
         due = min(due, m.dev[d].watchdog_ns)
     return due
@@ -147,7 +150,7 @@ def write_event(m: Machine, log: Any, at: int, event: int, dev: int, number: int
     return at + 1
 
 
-def run_timer(m: Machine, log: Any, at: int) -> int:
+def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
     """Run one timer that is due now; the length of the recorded stream."""
     if m.reap_ns <= m.now_ns:
         cache_reap(m)
@@ -160,9 +163,17 @@ def run_timer(m: Machine, log: Any, at: int) -> int:
     if frag_timer_ns(m) <= m.now_ns:
         ip_expire_run(m)
         return write_event(m, log, at, EVENT_FRAG, 0, 0)
+    if plan_due_ns(m) <= m.now_ns:
+        entry = m.plan_at
+        carry_out(m, rows, entry)
+        at = write_event(m, log, at, EVENT_PLAN, 0, entry)
+        process_context(m)
+        return write_event(m, log, at, EVENT_CONTEXT, 0, 0)
     for d in range(m.devices):
         if m.dev[d].watchdog_ns <= m.now_ns:
-            e1000_watchdog(m, d)
+            nic_watchdog(m, d)
+            if not m.dev[d].napi:
+                return write_event(m, log, at, EVENT_INTR, d, 0)
     return at
 
 
@@ -172,8 +183,8 @@ def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
     dev = m.dev[d]
     if dev.poll_work == 0:
         at = write_event(m, log, at, EVENT_POLL_BEGIN, d, dev.poll_limit)
-    if dev.poll_work < dev.poll_limit and dev.ring_done > 0:
-        seq = dev.ring_seq[dev.next_to_clean]
+    seq = next_seq(m, d)
+    if dev.poll_work < dev.poll_limit and seq != NONE:
         poll_one(m, d, rows[seq - m.seq_base])
         return write_event(m, log, at, EVENT_PACKETS, d, 1)
     poll_end(m, d)
@@ -198,7 +209,7 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
             due = max(m.now_ns, m.cpu_busy_until_ns)
         else:
             if m.quiet_rounds > QUIET_ROUNDS:
-                skip_idle(m, min(next_ns, frag_timer_ns(m)))
+                skip_idle(m, min(next_ns, frag_timer_ns(m), plan_due_ns(m)))
             due = max(next_timer_ns(m), m.cpu_busy_until_ns)
         if next_ns <= due:
             if first == last:
@@ -212,8 +223,19 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
             if m.poll_len > 0 and next_timer_ns(m) > due:
                 at = poll_step(m, rows, log, at)
             else:
-                at = run_timer(m, log, at)
+                at = run_timer(m, rows, log, at)
     return first, at
+
+
+def play_packets(m: Machine, rows: Any, d: int, packets: int) -> None:
+    """A poll processes packets back to back."""
+    for packet in range(packets):
+        seq = next_seq(m, d)
+        if seq == NONE:
+            break
+        if packet > 0:
+            m.now_ns = max(m.now_ns, m.cpu_busy_until_ns)
+        poll_one(m, d, rows[seq - m.seq_base])
 
 
 def play_event(m: Machine, rows: Any, e: Any) -> None:
@@ -222,16 +244,13 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
     if e.event == EVENT_POLL_BEGIN:
         poll_begin(m, e.dev, e.number)
     elif e.event == EVENT_PACKETS:
-        dev = m.dev[e.dev]
-        for packet in range(e.number):
-            if dev.ring_done == 0:
-                break
-            if packet > 0:
-                m.now_ns = max(m.now_ns, m.cpu_busy_until_ns)
-            poll_one(m, e.dev, rows[dev.ring_seq[dev.next_to_clean] - m.seq_base])
+        play_packets(m, rows, e.dev, e.number)
     elif e.event == EVENT_POLL_END:
-        m.dev[e.dev].polling = 0
-        nic_refill(m, e.dev)
+        poll_done(m, e.dev)
+    elif e.event == EVENT_INTR:
+        nic_intr(m, e.dev)
+    elif e.event == EVENT_PLAN:
+        carry_out(m, rows, e.number)
     elif e.event == EVENT_READ:
         if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
             sk_dequeue(m, e.dev, e.number)
@@ -245,37 +264,6 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         ip_expire_run(m)
     else:
         process_context(m)
-
-
-def move_pages(m: Machine, zone: int, pages: int) -> None:
-    """Others take pages of a zone one by one, or give back what they hold: nobody has more pages than there are."""
-    z = m.zone[zone]
-    for _ in range(pages):
-        if not buffered_rmqueue(z, 0):
-            break
-        z.other_pages += 1
-    for _ in range(min(-pages, z.other_pages)):
-        z.other_pages -= 1
-        free_pages(m, zone, 0)
-
-
-def set_free_pages(m: Machine, zone: int, free: int, block_order: int) -> None:
-    """Others take pages of a zone, or give pages back, until `free` are free on its lists.
-
-    Given pages come back in blocks of 2^block_order while as many are missing, then one by one; nobody gives what he
-    does not have.
-    """
-    z = m.zone[zone]
-    while z.free_pages > free and take_block(z, 0):
-        z.other_pages += 1
-    order = block_order
-    while z.free_pages < free and z.other_pages > 0:
-        while order > 0 and (free - z.free_pages < 1 << order or z.other_pages < 1 << order):
-            order -= 1
-        z.other_pages -= 1 << order
-        z.nr_free[order] += 1
-        z.free_pages += 1 << order
-    m.quiet_rounds = 0
 
 
 def run_recorded(
@@ -307,7 +295,7 @@ def resolved(rows: Any, first: int, last: int) -> int:
 
 
 def leave_in_flight(m: Machine, rows: Any, first: int, last: int) -> None:
-    """The run ends here: what is still in a ring stays in flight."""
+    """The run ends here: what is still in a ring or in the backlog stays in flight."""
     for i in range(first, last):
         if rows[i].verdict == PENDING:
             note_memory(m, rows[i])
@@ -358,6 +346,7 @@ def rows_of_later(m: Machine, rows: Any, at: int) -> None:
         p.decided_ns = later.time_ns
         p.decided_after = later.after_frame
         p.dev = later.dev
+        p.skb_dev = later.dev
         p.kind = KIND_MALFORMED  # no flow: the frame's own row names it
         p.verdict = LATER
         p.reason = later.reason

@@ -22,6 +22,9 @@ def build_machine(
     devices: Sequence[Mapping[str, int]],
     sock_rules: Sequence[Mapping[str, int]] = (),
     zones: Mapping[int, Mapping[str, int]] | None = None,
+    uppers: Sequence[Mapping[str, int]] = (),
+    plan: Sequence[Mapping[str, int]] = (),
+    free_blocks: Sequence[int] = (),
     frag_limits: Sequence[Mapping[str, int]] = FRAG_LIMITS,
     local_addrs: Sequence[Mapping[str, int]] = (),
     taps: Sequence[Mapping[str, int]] = (),
@@ -29,14 +32,22 @@ def build_machine(
 ) -> Any:
     """A booted machine; each mapping fills the record of its name (`Config`, `Policy`, `Device`, `SockRule` ...).
 
-    `zones`: what is known of a zone, by its number (`ZoneSaid`); `frag_limits`: what IPv4's and IPv6's fragment queues
-    may hold (`fill_network`).
+    `zones`: what is known of a zone, by its number (`ZoneSaid`); `uppers` are the devices behind `devices`;
+    `free_blocks` says how many free blocks of each order ZONE_NORMAL has; `frag_limits`: what IPv4's and IPv6's
+    fragment queues may hold (`fill_network`).
     """
     m = engine.new(Machine)
     engine.fill(m.config, config)
     engine.fill(m.policy, policy)
-    engine.fill(m, {"devices": len(devices), "netdevs": len(devices), "sock_rules": len(sock_rules)})
-    for d, values in enumerate(devices):
+    netdevs = [*devices, *uppers]
+    engine.fill(m, {"devices": len(devices), "netdevs": len(netdevs), "sock_rules": len(sock_rules)})
+    engine.fill(m, {"plan_len": len(plan)})
+    engine.fill(m.config, {"free_blocks_given": bool(free_blocks)})
+    for order, blocks in enumerate(free_blocks):
+        m.config.free_blocks[order] = blocks
+    for entry, values in enumerate(plan):
+        engine.fill(m.plan[entry], values)
+    for d, values in enumerate(netdevs):
         engine.fill(m.dev[d], values)
     for rule, values in enumerate(sock_rules):
         engine.fill(m.sock_rule[rule], values)

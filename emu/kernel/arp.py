@@ -25,10 +25,10 @@ def asks_for_host(m: Machine, p: Packet) -> bool:
 
 def arp_rcv(m: Machine, p: Packet, b: int) -> None:
     """An ARP packet."""
-    if p.header_error:
-        drop(m, p, b, PKT_TOO_SMALL, AT_ARP_RCV)
-    elif p.pkt_type == PACKET_OTHERHOST:
+    if p.pkt_type == PACKET_OTHERHOST:
         drop(m, p, b, OTHERHOST, AT_ARP_RCV)
+    elif p.header_error:
+        drop(m, p, b, PKT_TOO_SMALL, AT_ARP_RCV)
     else:
         if asks_for_host(m, p):
             reply(m, ARP_REPLY_BYTES)

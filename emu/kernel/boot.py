@@ -7,10 +7,11 @@ or read goes back to the slab and never meets a watermark.
 """
 
 from emu.kernel.af_packet import open_taps
-from emu.kernel.driver import nic_refill, nic_rx_buffer_len
-from emu.kernel.e1000 import e1000_clean_one
+from emu.kernel.driver import has_watchdog, nic_hold
+from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.icmp import XRLIM_BURST_FACTOR, XRLIM_TIMEOUT_NS
 from emu.kernel.machine import (
+    BACKLOG_DEV,
     MAX_ORDER,
     MM_6X,
     NEVER_NS,
@@ -21,7 +22,6 @@ from emu.kernel.machine import (
     ZONE_NORMAL,
     Machine,
 )
-from emu.kernel.netdevice import reserve_for_device
 from emu.kernel.page_alloc import (
     atomic_floor,
     boot_min_free_kbytes,
@@ -32,6 +32,8 @@ from emu.kernel.raw import open_raws
 from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.slub import slub_define_cache
+from emu.kernel.updown import dev_open
+from emu.kernel.upper import link_devices
 from emu.kernel.writeback import process_context
 
 DMA_PAGES = 4096  # 16 MiB
@@ -39,6 +41,7 @@ LOWMEM_PAGES = 229_376  # 896 MiB
 LOWMEM_RESERVE_RATIO_DMA = 256
 SLAB_MANAGEMENT_BYTES = 24
 OFF_SLAB_FROM_BYTES = 512
+WEIGHT_P = 64  # of the backlog (net/core/dev.c weight_p)
 SLAB_DESC_512_BYTES = 64  # the descriptor of a size-512 slab comes from size-64, larger ones from size-32
 
 
@@ -153,27 +156,17 @@ def next_kmalloc_size(size: int, line: int) -> int:
 
 
 def open_device(m: Machine, d: int) -> None:
-    """Bring an interface up: its part of the reserve, then its ring (e1000_up)."""
+    """Bring an interface up before anything happens; its watchdog starts with the clock."""
+    dev_open(m, d)
     dev = m.dev[d]
-    dev.up = 1
-    dev.rx_buffer_len = nic_rx_buffer_len(m, d)
-    for slot in range(dev.ring_size):
-        dev.ring_skb[slot] = NONE
-        dev.ring_seq[slot] = NONE
-    reserve_for_device(m, d)
-    nic_refill(m, d)
     dev.watchdog_ns = NEVER_NS
     dev.ring_free_min = dev.ring_size
 
 
 def hold_background(m: Machine, d: int, skbs: int) -> None:
     """Sockets outside the capture have received `skbs` packets already and nobody reads them."""
-    dev = m.dev[d]
     for _ in range(skbs):
-        e1000_clean_one(m, d)
-        m.background_held += 1
-    dev.ring_done += skbs
-    dev.rdh = (dev.rdh + skbs) % dev.ring_size
+        nic_hold(m, d)
 
 
 def empty_caches(m: Machine) -> None:
@@ -249,6 +242,21 @@ def pin_zones(m: Machine) -> None:
         for order in range(MAX_ORDER):
             z.nr_free[order] = 0
         z.nr_free[0] = free
+    if m.config.free_blocks_given:
+        lay_free_blocks(m)
+
+
+def lay_free_blocks(m: Machine) -> None:
+    """The free pages of ZONE_NORMAL lie as the scenario says, the largest blocks first as far as there are pages."""
+    z = m.zone[ZONE_NORMAL]
+    room = z.free_pages + z.other_pages
+    z.other_pages = room
+    z.free_pages = 0
+    for order in range(MAX_ORDER - 1, -1, -1):
+        blocks = min(m.config.free_blocks[order], z.other_pages >> order)
+        z.nr_free[order] = blocks
+        z.free_pages += blocks << order
+        z.other_pages -= blocks << order
 
 
 def boot(m: Machine) -> None:
@@ -276,6 +284,8 @@ def boot(m: Machine) -> None:
     open_raws(m)
     init_zones(m)
     init_caches(m)
+    link_devices(m)
+    m.dev[BACKLOG_DEV].weight = WEIGHT_P
     for d in range(m.devices):
         open_device(m, d)
     if m.config.crunch:
@@ -299,5 +309,7 @@ def start_clock(m: Machine, time_ns: int) -> None:
     for family in range(2):
         m.icmp_last_ns[family] = time_ns
     m.reap_ns = time_ns + REAPTIMEOUT_CPUC_NS
+    m.plan_start_ns = time_ns
     for d in range(m.devices):
-        m.dev[d].watchdog_ns = time_ns + REAPTIMEOUT_CPUC_NS
+        if has_watchdog(m.dev[d].driver):
+            m.dev[d].watchdog_ns = time_ns + E1000_WATCHDOG_NS

@@ -1,6 +1,6 @@
 """The softirq: devices are polled in turn, each packet goes to its protocol, the ring is refilled after the poll.
 
-Source: Linux 2.6.12 net/core/dev.c net_rx_action, netif_receive_skb; e1000_main.c e1000_clean.
+Source: Linux 2.6.12 net/core/dev.c net_rx_action, netif_receive_skb; e1000_main.c e1000_clean, e1000_intr.
 What the CPU does comes in small steps, the start of a poll, one packet, a poll's end, and frames arrive between them
 (`engine.loop`).  Differs: what a packet costs the CPU is one number per packet and one per byte;
 polls themselves cost nothing; after a time squeeze the softirq goes on at once.
@@ -8,19 +8,22 @@ polls themselves cost nothing; after a time squeeze the softirq goes on at once.
 
 from emu.kernel.af_packet import packet_rcv
 from emu.kernel.arp import arp_rcv
-from emu.kernel.driver import nic_clean, nic_cleaned, nic_refill, poll_is_done
+from emu.kernel.driver import nic_clean, nic_cleaned, nic_drop, nic_intr, nic_refill, poll_is_done
 from emu.kernel.drop_reason import (
     AT_ETH_TYPE_TRANS,
     AT_NETIF_RECEIVE_SKB,
     HDR_TRUNC,
     UNHANDLED_PROTO,
 )
-from emu.kernel.e1000 import schedule_poll
+from emu.kernel.e1000 import POLL_LIST, schedule_poll
 from emu.kernel.fate import drop, drop_for_reserve, note_memory
 from emu.kernel.ip6_input import ipv6_rcv
 from emu.kernel.ip_input import ip_rcv
-from emu.kernel.machine import MM_6X, NONE, Machine, Packet
+from emu.kernel.machine import BACKLOG_DEV, MM_6X, NONE, Machine, Packet
+from emu.kernel.netif_rx import backlog_dequeue, backlog_done, backlog_head_seq, netif_rx
 from emu.kernel.policy import CHECK_TAG, RULE_CORE
+from emu.kernel.sock import kfree_chain
+from emu.kernel.upper import goes_up
 from emu.wire.headers import KIND_ARP, KIND_IPV6, KIND_MALFORMED, KIND_OTHER
 
 JIFFY_NS = 1_000_000  # HZ is 1000 on i386
@@ -64,8 +67,9 @@ def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
         packet_rcv(m, p, b)
     if tagged and not skb_pfmemalloc_protocol(p):
         m.mib.dev_rx_dropped += 1
+        m.dev[p.dev].rx_dropped += 1
         drop_for_reserve(m, p, b, RULE_CORE, AT_NETIF_RECEIVE_SKB)
-    else:
+    elif goes_up(m, p, b):
         deliver_skb(m, p, b)
     m.pf_memalloc = 0
 
@@ -82,30 +86,61 @@ def deliver_skb(m: Machine, p: Packet, b: int) -> None:
         ip_rcv(m, p, b)
 
 
-def take_chain(m: Machine, d: int, segments: int, length: int, frame: int) -> int:
-    """Take a packet's descriptors off the ring and link their skbs; the first.  `length`: bytes of one segment."""
-    first = nic_clean(m, d, length)
-    last = first
-    m.skb[first].next = NONE
-    m.skb[first].frame = frame
-    for _ in range(segments - 1):
-        b = nic_clean(m, d, length)
+def take_chain(m: Machine, d: int, p: Packet) -> int:
+    """Take a packet's descriptors off the ring and link their skbs; the first, or -1 when the driver drops it."""
+    first = NONE
+    last = NONE
+    lost = 0
+    for _ in range(p.segments):
+        b = nic_clean(m, d, p)
+        if b == NONE:
+            lost += 1
+            continue
         m.skb[b].next = NONE
-        m.skb[b].frame = frame
-        m.skb[last].next = b
+        m.skb[b].frame = p.frame
+        if last == NONE:
+            first = b
+        else:
+            m.skb[last].next = b
         last = b
+    if lost:
+        kfree_chain(m, first)
+        return NONE
     return first
 
 
+def nic_intr_rx(m: Machine, p: Packet, seq: int) -> None:
+    """The interrupt of a device without NAPI: the packet goes to netif_rx, and two rounds refill the ring."""
+    d = p.dev
+    b = take_chain(m, d, p)
+    if b == NONE:
+        nic_drop(m, d, p)
+    else:
+        netif_rx(m, p, b, seq)
+    nic_intr(m, d)
+
+
+def next_seq(m: Machine, d: int) -> int:
+    """The packet that a poll of device `d`, or of the backlog, takes next, by sequence number; -1: none waits."""
+    if d == BACKLOG_DEV:
+        return backlog_head_seq(m)
+    dev = m.dev[d]
+    return dev.ring_seq[dev.next_to_clean] if dev.ring_done > 0 else NONE
+
+
 def poll_one(m: Machine, d: int, p: Packet) -> None:
-    """Process the packet at the head of the ring and charge the CPU for it."""
-    b = take_chain(m, d, p.segments, p.length // p.segments, p.frame)
+    """Process the packet at the head of the ring, or of the backlog, and charge the CPU for it."""
+    b = backlog_dequeue(m, p) if d == BACKLOG_DEV else take_chain(m, d, p)
     m.dev[d].poll_work += p.segments
     m.cpu_busy_until_ns = (
         m.now_ns + m.config.cpu_ns_per_packet * p.segments + m.config.cpu_ps_per_byte * p.length // 1000
     )
-    netif_receive_skb(m, p, b)
-    nic_cleaned(m, d)
+    if b == NONE:
+        nic_drop(m, d, p)
+    else:
+        netif_receive_skb(m, p, b)
+    if d != BACKLOG_DEV:
+        nic_cleaned(m, d)
 
 
 def poll_begin(m: Machine, d: int, limit: int) -> None:
@@ -117,16 +152,25 @@ def poll_begin(m: Machine, d: int, limit: int) -> None:
     dev.polls += 1
 
 
-def poll_end(m: Machine, d: int) -> None:
-    """Refill the ring; a poll that found nothing leaves the list, another goes to its end (netif_rx_complete)."""
+def poll_done(m: Machine, d: int) -> bool:
+    """What a poll does last: refill the ring, or end a throttle; whether it has nothing more to do."""
     dev = m.dev[d]
-    nic_refill(m, d)
     dev.polling = 0
-    m.softirq_budget -= dev.poll_work
-    dev.quota -= dev.poll_work
+    if d == BACKLOG_DEV:
+        return backlog_done(m)
+    nic_refill(m, d)
     idle = poll_is_done(dev)
     dev.poll_tx = 0
-    m.poll_head = (m.poll_head + 1) % m.devices
+    return idle
+
+
+def poll_end(m: Machine, d: int) -> None:
+    """End a poll; one that found nothing leaves the list, another goes to its end (netif_rx_complete)."""
+    dev = m.dev[d]
+    idle = poll_done(m, d)
+    m.softirq_budget -= dev.poll_work
+    dev.quota -= dev.poll_work
+    m.poll_head = (m.poll_head + 1) % POLL_LIST
     m.poll_len -= 1
     dev.poll_scheduled = 0
     if not idle:

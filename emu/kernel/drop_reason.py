@@ -207,10 +207,10 @@ REASONS = (
     Reason(
         UNHANDLED_PROTO,
         "UNHANDLED_PROTO",
-        "netif_receive_skb",
-        "No protocol handler for this ethertype.",
-        "no handler for the ethertype of class {class}",
-        "2.6.12 net/core/dev.c netif_receive_skb",
+        "netif_receive_skb, vlan_skb_recv",
+        "No protocol handler for this ethertype, or no VLAN device for this tag.",
+        "no handler for the ethertype of class {class}, or no device for its VLAN tag",
+        "2.6.12 net/core/dev.c netif_receive_skb; net/8021q/vlan_dev.c vlan_skb_recv",
     ),
     Reason(
         NOT_SPECIFIED,
@@ -226,9 +226,11 @@ REASONS = (
         OTHERHOST,
         "OTHERHOST",
         "ip_rcv, ipv6_rcv, arp_rcv",
-        "The frame is for another host: a promiscuous NIC took it, the protocol frees it.",
+        "The frame is for another host and a promiscuous NIC took it, or (6.x) for a VLAN that has no device; the "
+        "protocol frees it.",
         "pkt_type is PACKET_OTHERHOST",
-        "2.6.12 net/ipv4/ip_input.c ip_rcv, net/ipv6/ip6_input.c ipv6_rcv, net/ipv4/arp.c arp_rcv",
+        "2.6.12 net/ipv4/ip_input.c ip_rcv, net/ipv6/ip6_input.c ipv6_rcv, net/ipv4/arp.c arp_rcv; v6.19 net/core/"
+        "dev.c vlan_do_receive",
     ),
     Reason(
         NO_MEMORY,
@@ -314,8 +316,8 @@ REASONS = (
     Reason(
         DEV_READY,
         "DEV_READY",
-        "netif_receive_skb",
-        "The interface is down.",
+        "nic, e1000_down",
+        "The interface is down, or goes down with the packet in its ring.",
         "device down",
         "2.6.12 drivers/net/e1000 e1000_down; v6.19 names it DEV_READY",
     ),

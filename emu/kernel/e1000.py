@@ -8,16 +8,30 @@ once.  A frame that the host sent in the capture counts as a TX completion, whic
 from emu.kernel.drop_reason import (
     AT_NIC,
     CPU_BUSY,
+    DEV_READY,
     DROPPED,
     RX_LENGTH,
     RX_MISSED,
 )
-from emu.kernel.machine import NONE, Machine, Packet
-from emu.kernel.netdevice import dev_memalloc_skb
+from emu.kernel.machine import (
+    DRIVER_8139CP,
+    DRIVER_E1000_PS,
+    DRIVER_TG3,
+    MAX_DEVICES,
+    NONE,
+    PAGE_SIZE,
+    Machine,
+    Packet,
+)
+from emu.kernel.netdevice import PS_PAGE_BUFFERS, dev_memalloc_skb
 from emu.kernel.policy import RULE_CAP, RULE_NO_RESERVE, RULE_NONE, RX_NEVER
 
 E1000_RX_BUFFER_WRITE = 16  # the tail register moves in steps of this many
 E1000_WATCHDOG_NS = 2_000_000_000
+E1000_MAX_INTR = 10  # rounds of an interrupt
+E1000_RXBUFFER_256 = 256  # packet split: the buffer for headers
+POLL_LIST = MAX_DEVICES + 1  # every device and the backlog
+FCS_BYTES = 4
 ETH_MAX_FRAME_BYTES = 1518  # 1522 with FCS: the longest frame when long packets are off
 
 
@@ -34,31 +48,29 @@ def longest_frame(m: Machine, d: int) -> int:
     dev = m.dev[d]
     if dev.mtu <= 1500:
         return ETH_MAX_FRAME_BYTES
-    return dev.rx_buffer_len - 4
+    if dev.driver == DRIVER_E1000_PS:
+        return E1000_RXBUFFER_256 + PS_PAGE_BUFFERS * PAGE_SIZE
+    return dev.rx_buffer_len - FCS_BYTES
 
 
 def ring_free(m: Machine, d: int) -> int:
     """Descriptors that the NIC may fill now."""
     dev = m.dev[d]
+    if dev.driver in (DRIVER_8139CP, DRIVER_TG3):
+        return dev.ring_filled - dev.ring_done - dev.ring_unposted
     return (dev.rdt - dev.rdh) % dev.ring_size
 
 
 def schedule_poll(m: Machine, d: int) -> None:
-    """Put a device on the poll list (netif_rx_schedule)."""
+    """Put a device, or the backlog, on the poll list (netif_rx_schedule)."""
     dev = m.dev[d]
     if dev.poll_scheduled:
         return
     dev.poll_scheduled = 1
     dev.quota = dev.quota + dev.weight if dev.quota < 0 else dev.weight
-    tail = (m.poll_head + m.poll_len) % m.devices
+    tail = (m.poll_head + m.poll_len) % POLL_LIST
     m.poll_list[tail] = d
     m.poll_len += 1
-
-
-def e1000_intr_tx(m: Machine, d: int) -> None:
-    """A TX completion interrupts; the poll that follows also refills the receive ring."""
-    m.dev[d].poll_tx = 1
-    schedule_poll(m, d)
 
 
 def missed(m: Machine, d: int, p: Packet, reason: int) -> None:
@@ -83,6 +95,9 @@ def missed(m: Machine, d: int, p: Packet, reason: int) -> None:
 def e1000_receive_frame(m: Machine, d: int, p: Packet, seq: int) -> bool:
     """A frame arrives: DMA into the next descriptors, or it is missed; whether it is in the ring now."""
     dev = m.dev[d]
+    if not dev.up:
+        missed(m, d, p, DEV_READY)
+        return False
     if p.segments == 1 and p.length - p.link_excess > longest_frame(m, d):
         dev.rx_length_errors += 1
         missed(m, d, p, RX_LENGTH)
@@ -96,11 +111,12 @@ def e1000_receive_frame(m: Machine, d: int, p: Packet, seq: int) -> bool:
         return False
     for _ in range(p.segments):
         dev.ring_seq[dev.rdh] = seq
-        dev.rdh = (dev.rdh + 1) % dev.ring_size
+        dev.rdh = (dev.rdh + 1) % dev.ring_slots
     dev.ring_done += p.segments
     dev.rx_packets += p.segments
     dev.rx_bytes += p.length
-    schedule_poll(m, d)
+    if dev.napi:
+        schedule_poll(m, d)
     return True
 
 
@@ -137,9 +153,3 @@ def e1000_alloc_rx_buffers(m: Machine, d: int) -> None:
             dev.rdt = slot
         slot = (slot + 1) % dev.ring_size
     dev.next_to_use = slot
-
-
-def e1000_watchdog(m: Machine, d: int) -> None:
-    """Every 2 s the driver raises an interrupt of its own, so that an empty ring is tried again."""
-    m.dev[d].watchdog_ns += E1000_WATCHDOG_NS
-    schedule_poll(m, d)

@@ -23,6 +23,7 @@ def note_memory(m: Machine, p: Packet) -> None:
     p.free_pages = m.zone[ZONE_NORMAL].free_pages
     p.floor_pages = atomic_floor(m, ZONE_NORMAL)
     p.ring_free = ring_free(m, p.dev)
+    p.backlog_len = m.backlog_len
     p.cap_skbs = dev.rx_reserve if m.policy.caps_reserve else 0
     p.reserve_used_before = dev.rx_reserve_used
     p.reserve_used_after = dev.rx_reserve_used

@@ -1,9 +1,10 @@
 """What must hold at every moment; a broken one is a bug of ours and stops the run with the frame's number."""
 
 from emu.kernel.drop_reason import MAX_REASONS
+from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import descriptor_bytes
-from emu.kernel.machine import MAX_ORDER, NONE, Machine
-from emu.kernel.slab import SLAB_UNUSED
+from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, Machine
+from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import SS_FREE
 
 (
@@ -21,11 +22,13 @@ from emu.kernel.sock import SS_FREE
     RMEM_WRONG,
     FRAGMENTS_WRONG,
     CLONES_WRONG,
-) = range(14)
+    BACKLOG_WRONG,
+    SPLIT_PAGES_LOST,
+) = range(16)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
-    "received = delivered + dropped + oops + in the ring",
+    "received = delivered + dropped + oops + in a ring or in the backlog",
     "dropped = the sum of drops by reason",
     "the sums of memalloc and other packets make the whole",
     "present pages = free + per-CPU + slab + writers' + others'",
@@ -33,21 +36,23 @@ SENTENCES = (
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
-    "skbs = in rings + in socket queues (taps and raw sockets too) + in fragment queues + held in the background",
+    "skbs = in rings + in the backlog + in socket queues (taps, raw sockets) + in fragment queues + held in background",
     "a socket's rmem_alloc is the truesize of its queue",
     "fragment memory is the truesize of all fragments and their descriptors; fragments do not overlap",
     "skbs that share data are one ring over one data area",
+    "the backlog's length is that of its packets",
+    "every data page of a packet-split ring is in a ring or attached to an skb",
 )
 
 
-def packets_in_rings(m: Machine) -> int:
-    """Packets that wait in rings (an aggregated frame counts once)."""
-    waiting = 0
+def packets_waiting(m: Machine) -> int:
+    """Packets that wait in rings and in the backlog (an aggregated frame counts once)."""
+    waiting = m.backlog_packets
     for d in range(m.devices):
         dev = m.dev[d]
         last = NONE
         for k in range(dev.ring_done):
-            seq = dev.ring_seq[(dev.next_to_clean + k) % dev.ring_size]
+            seq = dev.ring_seq[(dev.next_to_clean + k) % dev.ring_slots]
             if seq != last:
                 waiting += 1
             last = seq
@@ -59,7 +64,7 @@ def check_conservation(m: Machine) -> int:
     t = m.total
     if t.frames != t.filtered + t.received + t.not_received + t.not_played:
         return FRAMES_LOST
-    waiting = 0 if m.oops else packets_in_rings(m)
+    waiting = 0 if m.oops else packets_waiting(m)
     if t.received != t.delivered + t.dropped + t.oops + waiting:
         return RECEIVED_LOST
     by_reason = 0
@@ -127,8 +132,32 @@ def clones_agree(m: Machine, b: int) -> bool:
     return False
 
 
-def check_structures(m: Machine) -> int:
-    """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
+def split_pages_lost(m: Machine) -> bool:
+    """Whether a data page of a packet-split ring is neither in a ring nor attached to an skb."""
+    pages = 0
+    for s in range(m.slabs_made):
+        pages += m.slab[s].cache == SLAB_PAGE
+    for d in range(m.devices):
+        for slot in range(m.dev[d].ring_size):
+            pages -= count_pages(m, m.dev[d].ring_pages[slot])
+    for b in range(m.skbs_made):
+        pages -= count_pages(m, m.skb[b].frags)
+    return pages != 0
+
+
+def skbs_in_backlog(m: Machine) -> int:
+    """The skbs of the packets that wait for the softirq, counted one by one."""
+    skbs = 0
+    for k in range(m.backlog_packets):
+        b = m.backlog_skb[(m.backlog_head + k) % MAX_BACKLOG]
+        while b != NONE:
+            skbs += 1
+            b = m.skb[b].next
+    return skbs
+
+
+def slab_pages_wrong(m: Machine) -> bool:
+    """Whether a zone's slab pages are not those of its slabs."""
     for zone in range(m.zones):
         pages = 0
         for s in range(m.slabs_made):
@@ -136,7 +165,14 @@ def check_structures(m: Machine) -> int:
             if slab.cache != SLAB_UNUSED and slab.zone == zone:
                 pages += 1 << slab.order
         if pages != m.zone[zone].slab_pages:
-            return SLAB_PAGES_WRONG
+            return True
+    return False
+
+
+def check_structures(m: Machine) -> int:
+    """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
+    if slab_pages_wrong(m):
+        return SLAB_PAGES_WRONG
     skbs = m.background_held
     for d in range(m.devices):
         dev = m.dev[d]
@@ -148,6 +184,11 @@ def check_structures(m: Machine) -> int:
         if filled != dev.ring_filled or done != dev.ring_done:
             return RING_WRONG
         skbs += filled
+    if skbs_in_backlog(m) != m.backlog_len:
+        return BACKLOG_WRONG
+    skbs += m.backlog_len
+    if split_pages_lost(m):
+        return SPLIT_PAGES_LOST
     fragments = fragments_queued(m)
     if fragments == NONE:
         return FRAGMENTS_WRONG

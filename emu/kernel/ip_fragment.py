@@ -40,7 +40,7 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.skbuff import gfp_atomic, kfree_skb_reason, kmalloc_cache, pskb_expand_head, skb_cloned
-from emu.kernel.slab import kmem_cache_alloc, kmem_cache_free
+from emu.kernel.slub import kmem_cache_alloc, kmem_cache_free
 from emu.kernel.sock import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, folded
 from emu.wire.headers import (
     CSUM_BAD,

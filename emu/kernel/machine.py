@@ -21,6 +21,7 @@ MAX_ARRAY = 128  # objects in a slab cache's per-CPU array: its limit is 120 at 
 MAX_SLABS = 65_536
 MAX_SKBS = 49_152
 MAX_DEVICES = 16  # NICs and the upper devices over them
+BACKLOG_DEV = MAX_DEVICES  # the row of softnet_data's backlog_dev, which is polled like a device
 MAX_RING = 4_096
 MAX_SOCKETS = 16_384
 HASH_SIZE = 16_384
@@ -29,6 +30,8 @@ MAX_PACKET_SOCKS = 16  # packet taps, and as many raw sockets
 MAX_LOCAL_ADDRS = 16
 MAX_FRAG_QUEUES = 1_024  # datagrams in reassembly, IPv4's and IPv6's together
 FRAG_HASH_SIZE = 256
+MAX_BACKLOG = 2_048  # packets between netif_rx and the softirq
+MAX_PLAN = 4_096
 MAX_LATER = 65_536  # events of packets not yet handed out
 LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
@@ -53,6 +56,10 @@ ZONES = ("DMA", "Normal", "HighMem")
 # Whose memory management: page allocator, slab and sizes of buffers (`Config.mm`).
 MM_2_6_12, MM_6X = range(2)
 NAPI_SKB_CACHE_SIZE = 64
+PLAN_DOWN, PLAN_UP, PLAN_MTU, PLAN_MIN_FREE_KBYTES, PLAN_PAGES = range(5)
+PLAN_ACTIONS = ("down", "up", "mtu", "min_free_kbytes", "pages")
+
+VLAN_ANY = -1  # stands for all VLAN devices that have no row of their own
 
 # 2.6.12 include/linux/if_packet.h
 PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING, PACKET_FILTERED = range(6)
@@ -151,7 +158,9 @@ class Policy:
     check_icmp: int
     check_sk_filter: int
     adjusts_reserve: int
+    reserve_in_sysctl: int
     estimate: int
+    split_pages_memalloc: int
     reserve_skbs: int
 
 
@@ -224,7 +233,7 @@ class Cache:
 class Slab:
     """One slab, or one page-fragment block: a run of pages and how many of its objects are out."""
 
-    cache: int  # -1: a block of page fragments, -2: unused
+    cache: int  # -1: a block of page fragments, -2: unused, -3: a data page of a packet-split ring
     zone: int
     order: int
     inuse: int
@@ -248,6 +257,7 @@ class Skb:
     from_reserve: int
     pfmemalloc: int
     alloc_ns: int
+    frags: int  # pages attached to it: slab rows linked by `next`, else -1
     frame: int  # whose packet it holds
     next: int
     clone_next: int  # the ring of skbs that share its data; itself when it is alone
@@ -334,11 +344,18 @@ class Device:
     driver: int  # DRIVER_*
     napi: int  # 1: polled in the softirq; 0: netif_rx from the interrupt
     promisc: int  # 1: takes frames for other hosts
+    lower_mask: int  # an upper device: bit d for each device d below it
+    vlan_tag: int  # a VLAN device: TPID << 16 | VLAN id; VLAN_ANY takes every tag
+    master: int  # the bond that it is a slave of, else -1
+    bridge: int  # the bridge that it is a port of, else -1
     up: int
+    opened: int  # how many times it has come up
     mtu: int
     weight: int
     ring_size: int
+    ring_slots: int  # slots that the ring turns in: fewer only where a driver that replaces could not fill all
     rx_buffer_len: int
+    rx_skb_bytes: int  # what the driver asks of dev_alloc_skb, without NET_IP_ALIGN
     background_skbs: int  # buffers that sockets outside the capture hold when play starts
     rx_reserve: int  # cap, in skbs
     rx_reserve_used: int
@@ -350,6 +367,8 @@ class Device:
     rdt: int  # the NIC owns the slots from rdh up to here
     ring_skb: Annotated[list[int], MAX_RING]
     ring_seq: Annotated[list[int], MAX_RING]  # the packet in the slot, by sequence number; -1: none
+    ring_pages: Annotated[list[int], MAX_RING]  # packet split: the slot's data pages, as Skb.frags
+    ring_unposted: int  # tg3: buffers that the driver has taken a packet from and not yet given back to the NIC
     ring_done: int  # slots with a packet that the driver has not taken
     ring_filled: int  # slots with a buffer
     refill_cause: int  # why the last refill stopped early, else 0
@@ -366,6 +385,7 @@ class Device:
     rx_missed: int
     rx_missed_frames_dry: int  # missed with an empty ring, not for want of CPU
     rx_length_errors: int
+    rx_dropped: int  # by a driver for want of a replacement buffer, or by the core (mainline)
     alloc_rx_buff_failed: int
     copybreak_failed: int  # e1000e: a small packet went up in its ring buffer for want of a smaller one
     cleaned_count: int  # e1000e: descriptors cleaned since the last refill
@@ -482,6 +502,7 @@ class Counters:
     Udp6InErrors: int
     softnet_processed: int
     softnet_dropped: int
+    softnet_throttled: int
     softnet_time_squeeze: int
     dev_rx_dropped: int
     tx_alloc_failed: int  # replies that found no memory
@@ -536,6 +557,8 @@ class Config:
     netdev_max_backlog: int
     crunch: int  # 1: play starts with every zone at its floor
     free_pages_above_floor: int
+    free_blocks_given: int  # 1: `free_blocks` says how the free pages of ZONE_NORMAL lie
+    free_blocks: Annotated[list[int], MAX_ORDER]
     memalloc_socket: int  # 1: a SOCK_MEMALLOC socket outside the capture holds mainline's static key on
     writers: int  # 1: blocked writers take every page above pages_min
     udp_rcvbuf: int
@@ -543,6 +566,8 @@ class Config:
     ordinary_reader: int  # READER_*
     memalloc_reader: int
     read_rate: int
+    vlans_inferred: int  # 1: a VLAN device exists for every tag met
+    vlan_8021ad: int  # 1: a kernel of 6.x: knows 802.1ad tags, passes unknown VLANs up as PACKET_OTHERHOST
     recording: int  # 1: write the event stream down
     as_posted: int  # bugs of the patch that are left in, bit n for bug n (`bugs.BUGS`)
     ip_forward: int  # 1: a packet to another host's address is forwarded
@@ -561,6 +586,16 @@ class Later:
     dev: int
     reason: int
     point: int
+
+
+@record
+class Plan:
+    """What somebody at a terminal does at a fixed time: an interface up or down, a sysctl, pages taken or given."""
+
+    time_ns: int  # after the first frame
+    action: int  # PLAN_*
+    dev: int
+    value: int
 
 
 @record
@@ -598,13 +633,23 @@ class Machine:
     last_page_frame: int
     devices: int  # NICs: dev[0:devices]
     netdevs: int  # and upper devices behind them: dev[devices:netdevs]
-    dev: Annotated[list[Device], MAX_DEVICES]
-    poll_list: Annotated[list[int], MAX_DEVICES]
+    dev: Annotated[list[Device], MAX_DEVICES + 1]  # the last is BACKLOG_DEV
+    poll_list: Annotated[list[int], MAX_DEVICES + 1]
     poll_head: int
     poll_len: int
     softirq_active: int
     softirq_budget: int
     softirq_started_ns: int
+    backlog_skb: Annotated[list[int], MAX_BACKLOG]  # input_pkt_queue of softnet_data, a ring from backlog_head
+    backlog_seq: Annotated[list[int], MAX_BACKLOG]
+    backlog_head: int
+    backlog_packets: int  # entries
+    backlog_len: int  # qlen: skbs; an aggregated packet counts its segments
+    backlog_throttle: int
+    plan: Annotated[list[Plan], MAX_PLAN]  # by time
+    plan_len: int
+    plan_at: int  # the next entry
+    plan_start_ns: int
     sk: Annotated[list[Sock], MAX_SOCKETS]
     sk_free: int
     sks_made: int
@@ -672,8 +717,10 @@ class Event:
     EVENT_TICK,  # readers with a rate read
     EVENT_CONTEXT,  # tasks run: blocked writers, readers that need memory
     EVENT_FRAG,  # fragment queues time out
-) = range(9)
-EVENTS = ("poll-begin", "packets", "poll-end", "read", "pages", "reap", "tick", "context", "frag")
+    EVENT_INTR,  # dev: a device that is not polled refills its ring from an interrupt of its own
+    EVENT_PLAN,  # number: entry of the plan
+) = range(11)
+EVENTS = ("poll-begin", "packets", "poll-end", "read", "pages", "reap", "tick", "context", "frag", "intr", "plan")
 
 LIMIT_NONE, LIMIT_SOCKETS, LIMIT_SKBS, LIMIT_SLABS = range(4)
 LIMITS = ("", f"{MAX_SOCKETS} sockets", f"{MAX_SKBS} skbs", f"{MAX_SLABS} slabs")

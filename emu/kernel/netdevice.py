@@ -5,8 +5,9 @@ mm/page_alloc.c): `dev_memalloc_skb`, `estimate_skb_pages`, `adjust_memalloc_res
 No packet is tracked: any checked packet of the device gives one back while the count is above zero.
 """
 
+from emu.kernel.bugs import BUG_DOWN, BUG_PACKET_SPLIT, has_bug
 from emu.kernel.drop_reason import DEVICE_CAP, NO_CAUSE, NOMEM
-from emu.kernel.machine import NONE, PAGE_SIZE, Machine
+from emu.kernel.machine import DRIVER_E1000_PS, NONE, PAGE_SIZE, Machine
 from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC, setup_per_zone_pages_min
 from emu.kernel.policy import (
     BUFFER_PAGE_FRAGMENT,
@@ -16,6 +17,9 @@ from emu.kernel.policy import (
     RX_WHILE_MEMALLOC_SOCKS,
 )
 from emu.kernel.skbuff import NET_IP_ALIGN, alloc_skb, netdev_alloc_frag_skb, rx_headroom_bytes
+
+MAX_PS_BUFFERS = 4  # 2.6.12 drivers/net/e1000/e1000_hw.h: the header's and the pages of a packet-split descriptor
+PS_PAGE_BUFFERS = MAX_PS_BUFFERS - 1
 
 
 def fls(value: int) -> int:
@@ -36,17 +40,50 @@ def estimate_skb_pages(m: Machine, num: int, size: int) -> int:
 
 
 def adjust_memalloc_reserve(m: Machine, pages: int) -> None:
-    """Raise (or lower) the watermarks by `pages`; GFP_ATOMIC's floor moves by 3/8 of it only."""
-    m.var_free_kbytes += pages * (PAGE_SIZE >> 10)
+    """Raise (or lower) the watermarks by `pages`; GFP_ATOMIC's floor moves by 3/8 of it only.
+
+    v5 keeps no sum of its own: what it adds lies in min_free_kbytes, where the next sysctl write overwrites it, and a
+    result below zero is refused (bug 9, a limit of its design).
+    """
+    kbytes = pages * (PAGE_SIZE >> 10)
+    if m.policy.reserve_in_sysctl:
+        if m.min_free_kbytes + kbytes < 0:
+            return
+        m.min_free_kbytes += kbytes
+    else:
+        m.var_free_kbytes += kbytes
     setup_per_zone_pages_min(m)
+
+
+def split_pages(m: Machine, d: int) -> int:
+    """The pages that v6 adds for the data of a packet-split ring: three for each skb of the cap.
+
+    As posted (bug 13): PS_PAGE_BUFFERS is the text "MAX_PS_BUFFERS-1", so the product is 4 - cap; and the device does
+    not yet know that it splits when it first comes up.
+    """
+    dev = m.dev[d]
+    if dev.driver != DRIVER_E1000_PS or not m.policy.split_pages_memalloc:
+        return 0
+    if has_bug(m, BUG_PACKET_SPLIT):
+        return MAX_PS_BUFFERS - dev.rx_reserve if dev.opened > 0 else 0
+    return PS_PAGE_BUFFERS * dev.rx_reserve
 
 
 def reserve_for_device(m: Machine, d: int) -> None:
     """What a driver's open does for the reserve."""
     dev = m.dev[d]
     if m.policy.adjusts_reserve and m.policy.estimate != ESTIMATE_NONE:
-        dev.memalloc_pages = estimate_skb_pages(m, dev.rx_reserve, dev.rx_buffer_len + NET_IP_ALIGN)
+        pages = estimate_skb_pages(m, dev.rx_reserve, dev.rx_buffer_len + NET_IP_ALIGN)
+        dev.memalloc_pages = pages + split_pages(m, d)
         adjust_memalloc_reserve(m, dev.memalloc_pages)
+
+
+def unreserve_for_device(m: Machine, d: int) -> None:
+    """What a driver's stop does for the reserve; as posted it does so only where the PHY is powered down (bug 10)."""
+    dev = m.dev[d]
+    if dev.memalloc_pages and not has_bug(m, BUG_DOWN):
+        adjust_memalloc_reserve(m, -dev.memalloc_pages)
+        dev.memalloc_pages = 0
 
 
 def alloc_rx(m: Machine, size: int, gfp: int) -> int:
@@ -69,7 +106,7 @@ def dev_memalloc_skb(m: Machine, d: int) -> int:
     __GFP_MEMALLOC at once and lets the page allocator decide.
     """
     dev = m.dev[d]
-    size = dev.rx_buffer_len + rx_headroom_bytes(m)
+    size = dev.rx_skb_bytes + rx_headroom_bytes(m)
     rule = m.policy.rx_memalloc
     m.alloc_cause = NO_CAUSE
     entitled = rx_entitled(m)

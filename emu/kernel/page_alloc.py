@@ -2,7 +2,8 @@
 
 Source: Linux 2.6.12 mm/page_alloc.c; with `Config.mm` MM_6X, Linux 6.1 and v6.19 mm/page_alloc.c, mm/khugepaged.c.
 The rules of `mainline` that differ are marked.
-Differs: pages have no address here, so freed blocks are not coalesced with their buddies; kswapd, direct reclaim and
+Differs: pages have no address here, so freed blocks are not coalesced with their buddies, and a larger block is split
+for good (how the free pages lie at the start is the scenario's `pressure.free_blocks`); kswapd, direct reclaim and
 the OOM killer do not run (a blocked GFP_KERNEL caller waits); NUMA and the cold per-CPU list are left out.
 6.x: DMA32 and Normal of x86-64 are one zone, ZONE_NORMAL (lowmem_reserve of DMA is that against both together);
 blocks of more than one page do not pass through the per-CPU lists; no MIGRATE_HIGHATOMIC block, no watermark boost;
@@ -164,6 +165,37 @@ def free_pages(m: Machine, zone: int, order: int) -> None:
         z.nr_free[0] += batch
         z.free_pages += batch
     z.pcp_count += 1
+
+
+def move_pages(m: Machine, zone: int, pages: int) -> None:
+    """Others take pages of a zone one by one, or give back what they hold: nobody has more pages than there are."""
+    z = m.zone[zone]
+    for _ in range(pages):
+        if not buffered_rmqueue(z, 0):
+            break
+        z.other_pages += 1
+    for _ in range(min(-pages, z.other_pages)):
+        z.other_pages -= 1
+        free_pages(m, zone, 0)
+
+
+def set_free_pages(m: Machine, zone: int, free: int, block_order: int) -> None:
+    """Others take pages of a zone, or give pages back, until `free` are free on its lists.
+
+    Given pages come back in blocks of 2^block_order while as many are missing, then one by one; nobody gives what he
+    does not have.
+    """
+    z = m.zone[zone]
+    while z.free_pages > free and take_block(z, 0):
+        z.other_pages += 1
+    order = block_order
+    while z.free_pages < free and z.other_pages > 0:
+        while order > 0 and (free - z.free_pages < 1 << order or z.other_pages < 1 << order):
+            order -= 1
+        z.other_pages -= 1 << order
+        z.nr_free[order] += 1
+        z.free_pages += 1 << order
+    m.quiet_rounds = 0
 
 
 def setup_per_zone_pages_min(m: Machine) -> None:

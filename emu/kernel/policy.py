@@ -79,9 +79,19 @@ QUESTIONS = (
         YES_NO,
     ),
     Question(
+        "reserve_in_sysctl",
+        "Does it add to min_free_kbytes itself, where a sysctl write overwrites it?",
+        YES_NO,
+    ),
+    Question(
         "estimate",
         "How does estimate_skb_pages count?",
         ("not called", "heads by slab, data as the next power of two above size + 15"),
+    ),
+    Question(
+        "split_pages_memalloc",
+        "May the data pages of a packet-split ring use __GFP_MEMALLOC, uncounted?",
+        YES_NO,
     ),
     Question("reserve_skbs", "rx_reserve of an Ethernet device (skbs)", ()),
 )
@@ -131,6 +141,7 @@ POLICIES: dict[str, PolicyRow] = {
             check_udp=CHECK_COUNT,
             check_icmp=CHECK_COUNT,
             adjusts_reserve=1,
+            reserve_in_sysctl=1,
             estimate=ESTIMATE_FLS,
             reserve_skbs=50,
         ),

@@ -78,6 +78,7 @@ def skb_new(m: Machine) -> int:
     skb.from_reserve = 0
     skb.pfmemalloc = 0
     skb.alloc_ns = m.now_ns
+    skb.frags = NONE
     skb.sk = NONE
     skb.next = NONE
     skb.clone_next = b
@@ -332,10 +333,20 @@ def leave_clones(m: Machine, b: int) -> None:
     if m.skb[before].head_slab == NONE:
         headless = before
     m.skb[before].clone_next = skb.clone_next
+    if skb.frags != NONE:
+        m.skb[before].frags = skb.frags  # the pages belong to the data that they share; one of them keeps the chain
     skb.clone_next = b
     if headless != NONE and skb.head_slab != NONE:
         m.skb[headless].head_slab = skb.head_slab
         skb.head_slab = NONE
+
+
+def free_frags(m: Machine, s: int) -> None:
+    """Free the pages of a chain, such as `Skb.frags`."""
+    while s != NONE:
+        following = m.slab[s].next
+        slab_release(m, s)
+        s = following
 
 
 def free_data(m: Machine, s: int) -> None:
@@ -352,8 +363,10 @@ def kfree_skb(m: Machine, b: int) -> None:
     skb = m.skb[b]
     if skb.clone_next == b:
         free_data(m, skb.data_slab)
+        free_frags(m, skb.frags)
     else:
         leave_clones(m, b)
+    skb.frags = NONE
     if skb.head_slab != NONE:
         kmem_cache_free(m, m.head_cache, skb.head_slab)
     skb_release(m, b)

@@ -10,7 +10,7 @@ from emu.kernel.machine import LIMIT_SLABS, MAX_SLABS, MM_2_6_12, NONE, PAGE_SIZ
 from emu.kernel.page_alloc import GFP_MEMALLOC, alloc_pages, free_pages
 
 LIST_FULL, LIST_PARTIAL, LIST_EMPTY, LIST_TAGGED = range(4)
-SLAB_FRAGMENTS, SLAB_UNUSED = -1, -2
+SLAB_FRAGMENTS, SLAB_UNUSED, SLAB_PAGE = -1, -2, -3  # no cache: see machine.Slab
 
 REAPTIMEOUT_CPUC_NS = 2_000_000_000
 REAPTIMEOUT_LIST3_NS = 4_000_000_000

@@ -12,11 +12,12 @@ from typing import Any
 from emu.capture.output import OutputFile
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.kernel.machine import EVENTS, MAX_SOCKETS, MAX_ZONES, Event
+from emu.kernel.machine import BACKLOG_DEV, EVENTS, MAX_SOCKETS, MAX_ZONES, Event
 
 VERSION = 1
 CHUNK = 4096
 MAX_NUMBER = 1 << 24  # packets, buffers or pages of one event
+POLLS = ("poll-begin", "packets", "poll-end")  # of a device, or of the CPU's backlog
 BOUNDS = {"read": MAX_SOCKETS, "pages": MAX_ZONES}
 
 
@@ -43,13 +44,16 @@ class EventWriter:
 class EventReader:
     """Reads a stream in chunks; a line that is none is a UsageError that names it."""
 
-    def __init__(self, path: str, engine: Engine, devices: int, scenario_sha256: str | None = None) -> None:
-        """Open the file and check its header; the machine has `devices` devices.
+    def __init__(
+        self, path: str, engine: Engine, devices: int, plan: int = 0, scenario_sha256: str | None = None
+    ) -> None:
+        """Open the file and check its header; the machine has `devices` devices, its plan `plan` entries.
 
         A header that names another scenario than `scenario_sha256` is a UsageError.
         """
         self.path = path
-        self.bounds = BOUNDS | dict.fromkeys(("poll-begin", "packets", "poll-end"), devices)
+        self.plan = plan
+        self.bounds = BOUNDS | dict.fromkeys((*POLLS, "intr"), devices)
         self.engine = engine
         self.events = engine.rows(Event, CHUNK)
         self.more = True
@@ -90,6 +94,7 @@ class EventReader:
         if not good or not all(type(value) is int and abs(value) < 1 << 62 for value in row[1:]):
             raise UsageError(f"{self.path}: not an event: {json.dumps(row)[:80]}")
         event, frames, time_ns, dev, number = row
-        if not 0 <= dev < self.bounds.get(event, 1) or abs(number) > MAX_NUMBER:
+        possible = 0 <= dev < self.bounds.get(event, 1) or (event in POLLS and dev == BACKLOG_DEV)
+        if not possible or abs(number) > MAX_NUMBER or (event == "plan" and not 0 <= number < self.plan):
             raise UsageError(f"{self.path}: not possible on this machine: {json.dumps(row)}")
         return {"event": EVENTS.index(event), "frames": frames, "time_ns": time_ns, "dev": dev, "number": number}

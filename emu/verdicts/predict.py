@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu.capture.bpf import Filter
-from emu.engine.loop import leave_in_flight, run, set_free_pages
+from emu.engine.loop import leave_in_flight, run
 from emu.engine.plain import Engine, PlainEngine
 from emu.engine.setup import build_machine
 from emu.errors import CaptureError, UsageError
@@ -28,6 +28,7 @@ from emu.kernel.drop_reason import DROPPED, PFMEMALLOC, RX_MISSED
 from emu.kernel.e1000e import COPYBREAK_BYTES
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.machine import DIR_INBOUND, DRIVERS, NONE, ZONE_DMA, ZONE_NORMAL, Event, Packet
+from emu.kernel.page_alloc import set_free_pages
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import (
     IPPROTO_TCP,

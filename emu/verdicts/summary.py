@@ -3,10 +3,11 @@
 from typing import Any
 
 from emu.kernel.drop_reason import POINTS, REASONS
-from emu.kernel.machine import ZONES, Counters
+from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
-from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, writers
+from emu.kernel.vlan import ETH_P_8021Q, VLAN_VID_MASK
+from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, ring_of, writers
 from emu.task import Outcome
 from emu.traffic.host import mac_text
 from emu.traffic.pace import PACE_CAPTURED
@@ -46,6 +47,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "memalloc": _fates(total.memalloc),
         "other": _fates(total.other),
         "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
+        "upper_devices": _upper_devices(m, scenario),
         "memory": _memory(m),
         "sockets": _sockets(m),
         "counters": _counters(m),
@@ -91,7 +93,7 @@ def _device(m: Any, d: int) -> dict[str, int]:
         "rx_missed_ring_dry": int(dev.rx_missed_frames_dry),
         "rx_missed_errors": int(dev.rx_missed),
         "rx_length_errors": int(dev.rx_length_errors),
-        "rx_dropped": int(m.mib.dev_rx_dropped),
+        "rx_dropped": int(dev.rx_dropped),
         "alloc_rx_buff_failed": int(dev.alloc_rx_buff_failed),
         "reserve_allocations": int(dev.reserve_allocations),
         "rx_reserve_cap": int(dev.rx_reserve) if m.policy.caps_reserve else 0,
@@ -101,6 +103,20 @@ def _device(m: Any, d: int) -> dict[str, int]:
         "ring_size": int(dev.ring_size),
         "ring_free_min": int(dev.ring_free_min),
         "polls": int(dev.polls),
+    }
+
+
+def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
+    """What came in over VLANs, bonds and bridges; an inferred VLAN is named after the device below it."""
+    names = [device.name for device in scenario.device] + [upper.name for upper in scenario.upper]
+    for d in range(len(names), int(m.netdevs)):
+        tag = int(m.dev[d].vlan_tag)
+        below = names[int(m.dev[d].lower_mask).bit_length() - 1]
+        kind = "" if tag >> 16 == ETH_P_8021Q else "ad"
+        names.append("vlan*" if tag == VLAN_ANY else f"{below}.{tag & VLAN_VID_MASK}{kind}")
+    return {
+        names[d]: {"rx_packets": int(m.dev[d].rx_packets), "rx_bytes": int(m.dev[d].rx_bytes)}
+        for d in range(int(m.devices), int(m.netdevs))
     }
 
 
@@ -224,9 +240,10 @@ def _pressure(scenario: Scenario) -> str:
     if scenario.pressure.start == "quiet":
         return f"play starts quiet: {machine}, all memory free"
     held = background_skbs(scenario, scenario.device[0])
+    ring = ring_of(scenario, scenario.device[0])
     return (
         f"play starts mid-crunch: {machine}, every zone at its GFP_ATOMIC floor"
         + (f" plus {scenario.pressure.free_pages_above_floor}" if scenario.pressure.free_pages_above_floor else "")
-        + f", no free slab object, {held} of {scenario.device[0].ring} ring buffers held by sockets outside the "
+        + f", no free slab object, {held} of {ring} ring buffers held by sockets outside the "
         f"capture, writers {writers(scenario)}"
     )

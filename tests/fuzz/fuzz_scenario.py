@@ -6,7 +6,7 @@ from pathlib import Path
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.machine_of import machine_of
-from emu.scenario import load_scenario, parse_setting, show_scenario
+from emu.scenario import load_scenario, parse_setting, ring_of, show_scenario
 
 FOLDER = tempfile.TemporaryDirectory(prefix="emu-fuzz-")
 RINGS = 1024  # descriptors that may be filled for one input
@@ -26,5 +26,5 @@ def one_input(octets: bytes) -> None:
         return
     again.write_text(show_scenario(scenario), encoding="utf-8")
     assert load_scenario(str(again)) == scenario
-    if sum(device.ring for device in scenario.device) <= RINGS:
+    if sum(ring_of(scenario, device) for device in scenario.device) <= RINGS:
         machine_of(PlainEngine(), scenario)

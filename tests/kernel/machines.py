@@ -12,6 +12,7 @@ from emu.kernel.boot import boot, start_clock
 from emu.kernel.drop_reason import REASONS
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.machine import (
+    BACKLOG_DEV,
     DIR_INBOUND,
     DRIVER_E1000,
     PACKET_BROADCAST,
@@ -19,6 +20,7 @@ from emu.kernel.machine import (
     PACKET_OUTGOING,
     ZONE_DMA,
     ZONE_NORMAL,
+    Device,
     Event,
     Machine,
     Packet,
@@ -68,6 +70,8 @@ DEFAULT_CONFIG = {
     "ordinary_reader": READER_NEEDS_MEMORY,
     "memalloc_reader": READER_IMMEDIATE,
     "read_rate": 0,
+    "vlans_inferred": 0,
+    "vlan_8021ad": 0,
     "recording": 0,
     "as_posted": 0,
     "ip_forward": 0,
@@ -100,12 +104,26 @@ class Nic:
     reserve: int | None = None
     background: int = 224
     driver: int = DRIVER_E1000
+    napi: int = 1
+    promisc: int = 0
+
+
+@dataclass(frozen=True)
+class Upper:
+    """A device over the devices `lower`, by row; a VLAN's `tag` is TPID << 16 | VLAN id."""
+
+    driver: int
+    lower: tuple[int, ...]
+    tag: int = 0
     promisc: int = 0
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a machine is built from; `config` overrides `DEFAULT_CONFIG`, `rules_of_policy` the policy's row."""
+    """What a machine is built from; `config` overrides `DEFAULT_CONFIG`, `rules_of_policy` the policy's row.
+
+    `plan` entries are (time_ns after the first frame, PLAN_*, device, value), by time.
+    """
 
     policy: str = "phillips-v5"
     config: Columns = field(default_factory=dict)
@@ -116,6 +134,9 @@ class Setup:
     local_addrs: tuple[Columns, ...] = ()
     taps: tuple[Columns, ...] = ()
     raws: tuple[Columns, ...] = ()
+    uppers: tuple[Upper, ...] = ()
+    plan: tuple[tuple[int, int, int, int], ...] = ()
+    free_blocks: tuple[int, ...] = ()
 
 
 def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
@@ -129,12 +150,29 @@ def unbooted(setup: Setup, engine: Engine = PLAIN) -> Any:
     for d, nic in enumerate(setup.nics):
         reserve = m.policy.reserve_skbs if nic.reserve is None else nic.reserve
         engine.fill(m.dev[d], {"mtu": nic.mtu, "weight": nic.weight, "ring_size": nic.ring, "rx_reserve": reserve})
-        engine.fill(m.dev[d], {"background_skbs": nic.background, "napi": 1, "promisc": nic.promisc})
-        engine.fill(m.dev[d], {"driver": nic.driver})
+        engine.fill(m.dev[d], {"background_skbs": nic.background, "driver": nic.driver, "napi": nic.napi})
+        engine.fill(m.dev[d], {"promisc": nic.promisc})
+    lay_uppers(m, setup, engine)
+    for at, entry in enumerate(setup.plan):
+        engine.fill(m.plan[at], dict(zip(("time_ns", "action", "dev", "value"), entry, strict=True)))
+    engine.fill(m, {"plan_len": len(setup.plan)})
+    for order, blocks in enumerate(setup.free_blocks):
+        m.config.free_blocks[order] = blocks
+        engine.fill(m.config, {"free_blocks_given": 1})
     for at, columns in enumerate(setup.rules):
         engine.fill(m.sock_rule[at], columns)
     fill_network(engine, m, setup.frag_limits, setup.local_addrs, setup.taps, setup.raws)
     return m
+
+
+def lay_uppers(m: Any, setup: Setup, engine: Engine) -> None:
+    """Put the setup's upper devices behind its NICs."""
+    nics = len(setup.nics)
+    engine.fill(m, {"netdevs": nics + len(setup.uppers)})
+    for at, upper in enumerate(setup.uppers):
+        mask = sum(1 << d for d in upper.lower)
+        values = {"driver": upper.driver, "lower_mask": mask, "vlan_tag": upper.tag, "promisc": upper.promisc}
+        engine.fill(m.dev[nics + at], values | {"mtu": 1500})
 
 
 def booted(setup: Setup, engine: Engine = PLAIN, start_ns: int = 0) -> Any:
@@ -365,17 +403,20 @@ def whole(m: Any) -> dict[str, int]:
         "cache": int(m.caches),
         "slab": int(m.slabs_made),
         "skb": int(m.skbs_made),
-        "dev": int(m.devices),
+        "dev": int(m.netdevs),
         "sk": int(m.sks_made),
         "sock_rule": int(m.sock_rules),
-        "poll_list": int(m.devices),
         "later": int(m.later_len),
         "frag_queue": int(m.frag_queues_made),
         "tap": int(m.taps),
         "raw": int(m.raws),
         "local_addr": int(m.local_addrs),
+        "plan": int(m.plan_len),
+        **dict.fromkeys(("ring_skb", "ring_seq", "ring_pages"), max(int(m.dev[d].ring_size) for d in range(m.devices))),
     }
-    return flat(m, Machine, lambda name, length: used.get(name, length))
+    backlog_dev = flat(m.dev[BACKLOG_DEV], Device, lambda _name, _length: 0)
+    values = flat(m, Machine, lambda name, length: used.get(name, length))
+    return values | {f"backlog_dev.{name}": value for name, value in backlog_dev.items()}
 
 
 @cache

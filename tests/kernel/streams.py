@@ -1,6 +1,7 @@
 """Random arrivals from a seed: every kind of frame that the machine tells apart."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 from machines import (
@@ -11,6 +12,9 @@ from machines import (
     OPEN,
     RST,
     SYN,
+    Nic,
+    Setup,
+    Upper,
     arp,
     ethertype,
     fragment,
@@ -18,13 +22,31 @@ from machines import (
     icmp,
     in_ipv6,
     ip_other,
+    plenty,
     runt,
     sent,
     tcp,
     udp,
 )
 
-from emu.kernel.machine import PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST
+from emu.kernel.bugs import BUG_DOWN
+from emu.kernel.machine import (
+    DRIVER_8139CP,
+    DRIVER_BOND,
+    DRIVER_BRIDGE,
+    DRIVER_E1000,
+    DRIVER_E1000_PS,
+    DRIVER_TG3,
+    DRIVER_VLAN,
+    PACKET_BROADCAST,
+    PACKET_MULTICAST,
+    PACKET_OTHERHOST,
+    PLAN_DOWN,
+    PLAN_MIN_FREE_KBYTES,
+    PLAN_MTU,
+    PLAN_PAGES,
+    PLAN_UP,
+)
 from emu.wire.headers import (
     CSUM_BAD,
     CSUM_PARTIAL,
@@ -37,6 +59,7 @@ from emu.wire.headers import (
 )
 
 PORTS = (OPEN, OPEN, OPEN, CLOSED, ISCSI, 80)
+TAGS = tuple(tpid << 16 | 3 << 13 | vid for tpid in (0x8100, 0x8100, 0x88A8) for vid in (0, 5, 6))
 SPORTS = (40_000, 40_001, ISCSI, ISCSI)
 
 
@@ -64,6 +87,9 @@ def one(dice: random.Random, devices: int) -> Any:
             sent(tcp(flow["dport"], 10, flags=dice.choice((ACK,) * 9 + (RST,))) | flow),
             sent(icmp(3, quoted_port=dice.choice((CLOSED, CLOSED, 80, 81)))),
         )[kind - 14]
+    if dice.randrange(10) == 0:
+        outer, inner = dice.choice(TAGS), dice.choice(TAGS)
+        columns |= {"vlan_tags": dice.choice((1, 1, 2, 3)), "vlan_outer": outer, "vlan_inner": inner}
     columns["dev"] = dice.randrange(devices)
     twist = dice.randrange(12)
     if twist == 0:
@@ -116,3 +142,60 @@ def stream(seed: int, count: int, devices: int = 1) -> list[dict[str, int]]:
             now_ns += dice.choice((5_000_000, 2_100_000_000, 9_000_000_000, 60_000_000_000))
         frames.append(any_kind(dice, devices) | {"time_ns": now_ns})
     return frames
+
+
+def recording(setup: Setup) -> Setup:
+    """The setup with its stream of events written down."""
+    return replace(setup, config=dict(setup.config) | {"recording": 1})
+
+
+# Every driver, way of receiving, upper device and entry of a timeline, in a crunch and in plenty.
+_UPPERS = (
+    Upper(DRIVER_BOND, (0, 1)),
+    Upper(DRIVER_VLAN, (4,), 0x8100 << 16 | 5),
+    Upper(DRIVER_BRIDGE, (2, 3)),
+    Upper(DRIVER_VLAN, (6,), 0x88A8 << 16 | 6),
+)
+_EVERY_DRIVER = (
+    Nic(driver=DRIVER_E1000, napi=0, ring=80, background=48),
+    Nic(driver=DRIVER_E1000_PS, ring=80, background=48),
+    Nic(driver=DRIVER_8139CP, ring=64, weight=16, background=20),
+    Nic(driver=DRIVER_TG3, ring=100, background=20),
+)
+_MS = 1_000_000
+_PLAN = (
+    (_MS, PLAN_DOWN, 0, 0),
+    (2 * _MS, PLAN_PAGES, 0, -60),
+    (3 * _MS, PLAN_UP, 0, 0),
+    (3 * _MS, PLAN_DOWN, 1, 0),
+    (4 * _MS, PLAN_MTU, 2, 1600),
+    (5 * _MS, PLAN_MIN_FREE_KBYTES, 0, 1000),
+    (6 * _MS, PLAN_UP, 1, 0),
+    (7 * _MS, PLAN_PAGES, 0, -900),
+    (8 * _MS, PLAN_DOWN, 3, 0),
+    (9 * _MS, PLAN_MIN_FREE_KBYTES, 0, 3000),
+    (10 * _MS, PLAN_UP, 3, 0),
+    (11 * _MS, PLAN_MTU, 1, 9000),
+    (12 * _MS, PLAN_PAGES, 0, 300),
+)
+DRIVER_SETUPS: dict[str, dict[str, Any]] = {
+    "every driver under upper devices, with a timeline": {
+        "nics": _EVERY_DRIVER,
+        "uppers": _UPPERS,
+        "plan": _PLAN,
+    },
+    "without NAPI, a short queue, inferred VLANs": {
+        "nics": (Nic(napi=0), Nic(driver=DRIVER_E1000_PS, napi=0, mtu=4000, promisc=1)),
+        "config": {"netdev_max_backlog": 4, "vlans_inferred": 1, "vlan_8021ad": 1, "cpu_ns_per_packet": 9000},
+        "policy_rules": {"split_pages_memalloc": 1},
+    },
+    "plenty, every driver, bugs as posted": {
+        "nics": _EVERY_DRIVER,
+        "config": plenty(as_posted=1 << BUG_DOWN),
+        "plan": _PLAN,
+    },
+    "jumbo frames from blocks": {
+        "nics": (Nic(mtu=4078, ring=80, background=48), Nic(mtu=16110, ring=80, background=48, napi=0)),
+        "free_blocks": (200, 20, 10, 30, 1),
+    },
+}

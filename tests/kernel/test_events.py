@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from machines import PLAIN, Nic, Setup, booted, flat, holds, paced, play, plenty, rows_of, udp, whole
-from streams import stream
+from streams import DRIVER_SETUPS, recording, stream
 
 from emu.engine.loop import QUIET_ROUNDS, leave_in_flight, run, run_recorded
 from emu.kernel.machine import (
@@ -34,6 +34,8 @@ SETUPS: dict[str, dict[str, Any]] = {
     "readers with a rate": {"config": {"recording": 1, "ordinary_reader": READER_RATE, "read_rate": 500}},
 }
 
+SETUPS |= DRIVER_SETUPS
+
 # What the clock of a playback need not repeat: timers that the stream itself carries, and scheduling of polls.
 OF_THE_SCHEDULER = (
     "poll",
@@ -61,7 +63,7 @@ def state(m: Any) -> dict[str, int]:
 @pytest.mark.parametrize("name", SETUPS)
 def test_a_recorded_stream_plays_back_to_identical_rows(policy: str, name: str) -> None:
     """All fields of all rows, all sockets, slabs and counters are those of the run that was recorded."""
-    setup = Setup(policy, **SETUPS[name])
+    setup = recording(Setup(policy, **SETUPS[name]))
     frames = stream(11, 600, len(setup.nics))
     played = play(setup, frames, log_size=1 << 14)
     m = booted(setup, start_ns=frames[0]["time_ns"])
