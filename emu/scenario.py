@@ -7,12 +7,14 @@ file leaves out has the default written here, which is the default crunch of a r
 import hashlib
 import re
 import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
+from emu.as_posted import parse_as_posted
 from emu.errors import UsageError
 from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, PAGE_SIZE
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
@@ -65,9 +67,13 @@ class MachineTable(Part, frozen=True):
 
 
 class PolicyTable(Part, frozen=True):
-    """The kernel's rules: a row of the policy table, and single rules changed."""
+    """The kernel's rules: a row of the policy table, bugs that its revision was posted with, single rules changed.
+
+    `as_posted`: "" for none, "all", or numbers of the bug table such as "1,8,11".
+    """
 
     name: str = DEFAULT_POLICY
+    as_posted: str = ""
     rules: dict[str, int] = {}
 
 
@@ -292,3 +298,14 @@ def _check(scenario: Scenario, origin: str) -> None:
     parse_flows(scenario.replay.closed, f"{origin}: replay.closed")
     for number, socket in enumerate(scenario.socket):
         parse_flows(socket.match, f"{origin}: socket.{number}.match")
+
+
+def _check_as_posted(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    if scenario.policy.name in POLICIES:
+        try:
+            parse_as_posted(scenario.policy.as_posted, scenario.policy.name)
+        except UsageError as error:
+            yield "policy.as_posted", str(error)
+
+
+CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (_check_as_posted,)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.replay import ReplayCommand, capture_name, exit_code, play, print_json, scenario_of, screen, task_of, tell
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
@@ -18,14 +19,22 @@ from emu.verdicts.summary import summarise
 def run_compare(command: ReplayCommand, names: str) -> int:
     """Replay under each policy; the worst exit code."""
     policies = policies_of(names)
-    scenario = scenario_of(command, None)
+    scenario = scenario_of(command._replace(as_posted=None), None)
+    asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
+    as_posted = as_posted_for_each(asked, policies)
     expectations = [parse_expectation(text) for text in [*scenario.expect, *command.expect]]
     summaries = []
     judgements = []
-    codes = []
+    codes: list[int] = []
+    outcome = None
     with rereadable(command) as again:
         for name in policies:
-            outcome = play(again, task_of(again, name)._replace(name=capture_name(command)))
+            refused = buildable(name, parse_as_posted(as_posted[name], name))
+            if refused:
+                summaries.append({"policy": name, "does_not_build": refused})
+                continue
+            task = task_of(again._replace(as_posted=as_posted[name]), name)
+            outcome = play(again, task._replace(name=capture_name(command)))
             summary = summarise(outcome)
             found = [judge(expectation, summary) for expectation in expectations]
             summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})
@@ -33,6 +42,8 @@ def run_compare(command: ReplayCommand, names: str) -> int:
             codes.append(exit_code(outcome, found))
             if outcome.interrupted:
                 break
+    if outcome is None:
+        raise UsageError(summaries[0]["does_not_build"])
     if command.json:
         print_json(
             {"capture": capture_name(command), "policies": {summary["policy"]: summary for summary in summaries}}

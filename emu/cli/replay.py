@@ -43,6 +43,7 @@ class ReplayCommand(NamedTuple):
     log_rows: str = "all"
     json: bool = False
     policy: str | None = None
+    as_posted: str | None = None
     scenario: Path | None = None
     settings: Sequence[str] = ()
     expect: Sequence[str] = ()
@@ -107,6 +108,7 @@ def scenario_of(command: ReplayCommand, policy: str | None) -> Scenario:
     settings = dict(parse_setting(text) for text in command.settings)
     named = {
         "policy.name": policy,
+        "policy.as_posted": command.as_posted,
         "replay.memalloc": command.memalloc,
         "replay.closed": command.closed,
         "replay.offload": command.offload,

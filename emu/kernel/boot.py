@@ -18,6 +18,7 @@ from emu.kernel.machine import (
 )
 from emu.kernel.netdevice import reserve_for_device
 from emu.kernel.page_alloc import atomic_floor, setup_per_zone_pages_min
+from emu.kernel.reply import ICMP_RATELIMIT_NS, XRLIM_BURST_FACTOR
 from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.writeback import process_context
@@ -195,6 +196,7 @@ def boot(m: Machine) -> None:
         m.lru_head[which] = NONE
         m.lru_tail[which] = NONE
     m.memalloc_socks = m.config.memalloc_socket
+    m.unreach_tokens_ns = XRLIM_BURST_FACTOR * ICMP_RATELIMIT_NS
     init_zones(m)
     init_caches(m)
     for d in range(m.devices):
@@ -216,6 +218,7 @@ def start_clock(m: Machine, time_ns: int) -> None:
     """Start the machine's clock and its periodic timers at the first frame's time."""
     m.now_ns = time_ns
     m.cpu_busy_until_ns = time_ns
+    m.unreach_last_ns = time_ns
     m.reap_ns = time_ns + REAPTIMEOUT_CPUC_NS
     for d in range(m.devices):
         m.dev[d].watchdog_ns = time_ns + REAPTIMEOUT_CPUC_NS

@@ -7,8 +7,8 @@ Differs: replies take no memory; errors for sockets are accepted, not acted on.
 from emu.kernel.drop_reason import AT_ICMP_RCV, ICMP_CSUM, PKT_TOO_SMALL
 from emu.kernel.fate import consume, drop, drop_for_reserve
 from emu.kernel.machine import Machine, Packet
-from emu.kernel.netdevice import dev_unreserve
-from emu.kernel.policy import CHECK_COUNT, RULE_ICMP
+from emu.kernel.netdevice import in_reserve
+from emu.kernel.policy import RULE_ICMP
 from emu.wire.headers import CSUM_BAD
 
 ICMP_ECHO = 8
@@ -21,7 +21,7 @@ def icmp_rcv(m: Machine, p: Packet, b: int) -> None:
         m.mib.IcmpInErrors += 1
         drop(m, p, b, ICMP_CSUM, AT_ICMP_RCV)
         return
-    if m.policy.check_icmp == CHECK_COUNT and dev_unreserve(m, p.skb_dev, p.segments):
+    if in_reserve(m, m.policy.check_icmp, p, b):
         drop_for_reserve(m, p, b, RULE_ICMP, AT_ICMP_RCV)
         return
     if p.header_error:

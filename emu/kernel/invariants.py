@@ -30,7 +30,7 @@ SENTENCES = (
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
-    "skbs = in rings + in socket queues + held in the background",
+    "skbs = in rings + in socket queues + held in the background + leaked",
     "a socket's rmem_alloc is the truesize of its queue",
 )
 
@@ -92,7 +92,7 @@ def check_structures(m: Machine) -> int:
                 pages += 1 << slab.order
         if pages != m.zone[zone].slab_pages:
             return SLAB_PAGES_WRONG
-    skbs = m.background_held
+    skbs = m.background_held + m.leaked_skbs
     for d in range(m.devices):
         dev = m.dev[d]
         filled = 0

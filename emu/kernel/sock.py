@@ -112,7 +112,7 @@ def lru_place(m: Machine, i: int) -> None:
     """Put a socket where it belongs: holding memory, or at the young end of the closed or of the idle ones."""
     sk = m.sk[i]
     lru_unlink(m, i)
-    if sk.queue_len > 0:
+    if sk.queue_len > 0 or sk.leaked_refs > 0:
         return
     which = LRU_CLOSED if sk.state == SS_CLOSED else LRU_IDLE
     sk.lru_list = which
@@ -186,6 +186,8 @@ def sk_alloc(m: Machine, ends: Ends) -> int:
     sk.daddr_hi = ends.remote_hi
     sk.dport = ends.remote_port
     sk.memalloc = 0
+    sk.block_io = 0
+    sk.leaked_refs = 0
     sk.rmem_alloc = 0
     sk.queue_head = NONE
     sk.queue_tail = NONE
@@ -258,11 +260,18 @@ def sk_close(m: Machine, i: int) -> None:
     """The host has no such socket any more: what it held is freed, its row remembers that it is closed."""
     sk = m.sk[i]
     sk_dequeue(m, i, sk.queue_len)
+    sk.block_io = 0
     if sk.memalloc:
         sk.memalloc = 0
         m.memalloc_socks -= 1
     sk.state = SS_CLOSED
     lru_place(m, i)
+
+
+def sk_leak_ref(m: Machine, i: int) -> None:
+    """A reference to the socket is lost: nobody can ever free it."""
+    m.sk[i].leaked_refs += 1
+    lru_unlink(m, i)
 
 
 def kfree_chain(m: Machine, b: int) -> None:

@@ -1,11 +1,12 @@
 """UDP's receive path.
 
 Source: Linux 2.6.12 net/ipv4/udp.c udp_rcv, udp_queue_rcv_skb; the patch's check follows the unicast lookup, after
-broadcast and multicast have left (v4 to v6); its drop label is taken as intended (bug 11 fixed).
+broadcast and multicast have left (v4 to v6).
 Differs: a bad checksum on a datagram that a socket took is found by the reader, who is not modelled to that depth;
 a multicast or broadcast datagram goes to the one socket of its port.
 """
 
+from emu.kernel.bugs import BUG_UDP_LABEL, has_bug
 from emu.kernel.drop_reason import (
     AT_SK_FILTER,
     AT_SOCK_QUEUE_RCV_SKB,
@@ -18,9 +19,10 @@ from emu.kernel.drop_reason import (
 from emu.kernel.fate import deliver, drop, drop_for_reserve
 from emu.kernel.flows import inet_lookup
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
-from emu.kernel.netdevice import dev_unreserve
-from emu.kernel.policy import CHECK_COUNT, RULE_FILTER, RULE_UDP
-from emu.kernel.sock import sk_accept, sk_filter_refuses
+from emu.kernel.netdevice import in_reserve
+from emu.kernel.policy import RULE_FILTER, RULE_UDP
+from emu.kernel.reply import icmp_port_unreach
+from emu.kernel.sock import sk_accept, sk_filter_refuses, sk_leak_ref
 from emu.wire.headers import CSUM_BAD
 
 
@@ -35,6 +37,23 @@ def udp_queue_rcv_skb(m: Machine, p: Packet, b: int, i: int) -> None:
     m.mib.UdpInDatagrams += 1
     sk_accept(m, i, b, p.frame)
     deliver(m, p, AT_SOCK_QUEUE_RCV_SKB)
+
+
+def udp_refused(m: Machine, p: Packet, b: int, i: int) -> None:
+    """The patch's drop: memory is for block I/O only.
+
+    As posted its label lies inside the no-port path (bug 11): the checksum is verified, the datagram counts as one
+    without a port and is answered, and the reference to the socket that the lookup took is never put.
+    """
+    if has_bug(m, BUG_UDP_LABEL):
+        m.mib.udp_refs_leaked += 1
+        sk_leak_ref(m, i)
+        if p.l4_csum == CSUM_BAD:
+            m.mib.UdpInErrors += 1
+        else:
+            m.mib.UdpNoPorts += 1
+            icmp_port_unreach(m, p)
+    drop_for_reserve(m, p, b, RULE_UDP, AT_UDP_RCV)
 
 
 def udp_no_port(m: Machine, p: Packet, b: int) -> None:
@@ -60,11 +79,10 @@ def udp_rcv(m: Machine, p: Packet, b: int) -> None:
     if i == NONE:
         udp_no_port(m, p, b)
         return
-    p.memalloc = m.sk[i].memalloc
-    if p.pkt_type == PACKET_HOST and m.policy.check_udp == CHECK_COUNT:
-        if dev_unreserve(m, p.skb_dev, p.segments) and not p.memalloc:
-            drop_for_reserve(m, p, b, RULE_UDP, AT_UDP_RCV)
-            return
+    p.memalloc = m.sk[i].block_io
+    if p.pkt_type == PACKET_HOST and in_reserve(m, m.policy.check_udp, p, b) and not m.sk[i].memalloc:
+        udp_refused(m, p, b, i)
+        return
     if sk_filter_refuses(m, i, b):
         m.mib.UdpInErrors += 1
         drop_for_reserve(m, p, b, RULE_FILTER, AT_SK_FILTER)
