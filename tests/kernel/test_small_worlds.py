@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from machines import PLAIN, Nic, Play, Setup, booted, holds, icmp, iscsi, leave_free, rows_of, udp
+from machines import PLAIN, Nic, Play, Setup, booted, holds, icmp, iscsi, leave_free, rows_of, tcp, udp
 
 from emu.engine.loop import leave_in_flight, run
 from emu.kernel.drop_reason import DROPPED, PFMEMALLOC
@@ -25,7 +25,7 @@ from emu.kernel.policy import (
     RX_NEVER,
     RX_WHILE_MEMALLOC_SOCKS,
 )
-from emu.wire.headers import KIND_ICMP
+from emu.wire.headers import KIND_ICMP, KIND_TCP, KIND_UDP
 
 PACKETS_MAX = 4
 FREE_PAGES = 6
@@ -34,8 +34,10 @@ KINDS: tuple[dict[str, int], ...] = (
     udp(dev=1),
     udp(dev=0, pkt_type=PACKET_BROADCAST),
     iscsi(dev=0),
+    tcp(dev=1),
     icmp(dev=1),
 )
+RULE_OF_KIND = {KIND_TCP: RULE_TCP, KIND_UDP: RULE_UDP, KIND_ICMP: RULE_ICMP}
 RULE_FIELD = {RULE_TCP: "check_tcp", RULE_UDP: "check_udp", RULE_ICMP: "check_icmp"}
 RULE_FIELD |= {RULE_CORE: "check_core", RULE_FILTER: "check_sk_filter"}
 
@@ -56,11 +58,14 @@ def obeys(policy: str, played: Play) -> None:
         p = played.rows[at]
         if rules["rx_memalloc"] == RX_NEVER:
             assert p.from_reserve == 0
-        if not rules["tags_pages"]:
+        if rules["marks_skbs"]:
+            assert p.pfmemalloc == p.from_reserve
+        elif not rules["tags_pages"]:
             assert p.pfmemalloc == 0
         if p.reason == PFMEMALLOC:
             assert p.verdict == DROPPED
             assert rules[RULE_FIELD[p.rule]] in (CHECK_COUNT, CHECK_TAG)
+            assert p.rule == RULE_OF_KIND.get(p.kind, p.rule) or p.rule in (RULE_CORE, RULE_FILTER)
             if p.rule != RULE_ICMP:
                 assert p.memalloc == 0
             if rules[RULE_FIELD[p.rule]] == CHECK_TAG:
