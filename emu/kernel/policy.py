@@ -153,9 +153,7 @@ QUESTIONS = (
 )
 
 assert tuple(question.field for question in QUESTIONS) == tuple(field.name for field in fields_of(Policy))
-assert all(
-    len(question.answers) == len(question.words) or question.field.startswith("check_") for question in QUESTIONS
-)
+assert all(len(question.answers) == len(question.words) for question in QUESTIONS)
 
 
 class PolicyRow(NamedTuple):

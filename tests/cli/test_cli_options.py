@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from emu_process import EMU, LOGIN, NOP, ROOT, emu, emu_here, kit
 
-VERBS = ("replay", "compare", "policies", "explain", "schema", "check")
+VERBS = ("replay", "compare", "policies", "bugs", "explain", "schema", "check")
 POLICIES = ("linux-2.6.12", "reserve-only", "phillips-v5", "mainline")
 
 

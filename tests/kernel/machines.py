@@ -45,6 +45,7 @@ OPEN, CLOSED = 7, 9  # local ports
 ACK, SYN, RST, FIN = 0x10, 0x02, 0x04, 0x01
 
 DEFAULT_CONFIG = {
+    "memalloc_socket": 0,
     "memory_pages": 32768,
     "sk_buff_bytes": 168,
     "l1_bytes": 128,
