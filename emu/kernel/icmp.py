@@ -7,7 +7,7 @@ Differs: replies take no memory; errors for sockets are accepted, not acted on.
 from emu.kernel.drop_reason import AT_ICMP_RCV, ICMP_CSUM, PKT_TOO_SMALL
 from emu.kernel.fate import consume, drop, drop_for_reserve
 from emu.kernel.machine import Machine, Packet
-from emu.kernel.netdevice import in_reserve
+from emu.kernel.netdevice import in_reserve, rule_of_check
 from emu.kernel.policy import RULE_ICMP
 from emu.wire.headers import CSUM_BAD
 
@@ -22,7 +22,7 @@ def icmp_rcv(m: Machine, p: Packet, b: int) -> None:
         drop(m, p, b, ICMP_CSUM, AT_ICMP_RCV)
         return
     if in_reserve(m, m.policy.check_icmp, p, b):
-        drop_for_reserve(m, p, b, RULE_ICMP, AT_ICMP_RCV)
+        drop_for_reserve(m, p, b, rule_of_check(m.policy.check_icmp, RULE_ICMP), AT_ICMP_RCV)
         return
     if p.header_error:
         m.mib.IcmpInErrors += 1

@@ -19,6 +19,7 @@ from emu.kernel.policy import (
     CHECK_COUNT,
     CHECK_TAG,
     ESTIMATE_NONE,
+    RULE_MARK,
     RX_NEVER,
     RX_WHILE_MEMALLOC_SOCKS,
 )
@@ -169,3 +170,8 @@ def in_reserve(m: Machine, check: int, p: Packet, b: int) -> bool:
     if check == CHECK_COUNT:
         return dev_unreserve(m, p.skb_dev, p.segments)
     return check == CHECK_TAG and m.skb[b].pfmemalloc > 0
+
+
+def rule_of_check(check: int, rule: int) -> int:
+    """The rule that a protocol's check refuses by: its own, unless it looks at the skb's mark."""
+    return RULE_MARK if check == CHECK_TAG else rule

@@ -20,16 +20,17 @@ CHECK_NONE, CHECK_COUNT, CHECK_TAG = range(3)
 ESTIMATE_NONE, ESTIMATE_FLS = range(2)
 
 # The rule that decided a verdict (column `policy_rule`).
-RULE_NONE, RULE_TCP, RULE_UDP, RULE_ICMP, RULE_CORE, RULE_FILTER, RULE_CAP, RULE_NO_RESERVE = range(8)
+RULE_NONE, RULE_TCP, RULE_UDP, RULE_ICMP, RULE_CORE, RULE_FILTER, RULE_CAP, RULE_NO_RESERVE, RULE_MARK = range(9)
 RULES = (
     "",
-    "tcp: device in reserve, or skb marked",
+    "tcp: device in reserve",
     "udp: device in reserve",
     "icmp: device in reserve",
     "core: tagged and not ARP, IP, IPv6 or VLAN",
     "sk_filter: tagged and not SOCK_MEMALLOC",
     "cap: rx_reserve buffers are out",
     "no reserve for receive buffers",
+    "skb marked as the reserve's",
 )
 
 

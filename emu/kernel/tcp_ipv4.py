@@ -20,7 +20,7 @@ from emu.kernel.drop_reason import (
 from emu.kernel.fate import consume, deliver, drop, drop_for_reserve
 from emu.kernel.flows import TCP_FIN, TCP_RST, inet_lookup
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
-from emu.kernel.netdevice import in_reserve
+from emu.kernel.netdevice import in_reserve, rule_of_check
 from emu.kernel.policy import RULE_FILTER, RULE_TCP
 from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_accept, sk_filter_refuses
 from emu.wire.headers import CSUM_BAD
@@ -85,7 +85,7 @@ def tcp_v4_rcv(m: Machine, p: Packet, b: int) -> None:
         return
     p.memalloc = m.sk[i].block_io
     if in_reserve(m, m.policy.check_tcp, p, b) and not m.sk[i].memalloc:
-        drop_for_reserve(m, p, b, RULE_TCP, AT_TCP_V4_RCV)
+        drop_for_reserve(m, p, b, rule_of_check(m.policy.check_tcp, RULE_TCP), AT_TCP_V4_RCV)
         return
     if sk_filter_refuses(m, i, b):
         drop_for_reserve(m, p, b, RULE_FILTER, AT_SK_FILTER)

@@ -19,7 +19,7 @@ from emu.kernel.drop_reason import (
 from emu.kernel.fate import deliver, drop, drop_for_reserve
 from emu.kernel.flows import inet_lookup
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
-from emu.kernel.netdevice import in_reserve
+from emu.kernel.netdevice import in_reserve, rule_of_check
 from emu.kernel.policy import RULE_FILTER, RULE_UDP
 from emu.kernel.reply import icmp_port_unreach
 from emu.kernel.sock import sk_accept, sk_filter_refuses, sk_leak_ref
@@ -53,7 +53,7 @@ def udp_refused(m: Machine, p: Packet, b: int, i: int) -> None:
         else:
             m.mib.UdpNoPorts += 1
             icmp_port_unreach(m, p)
-    drop_for_reserve(m, p, b, RULE_UDP, AT_UDP_RCV)
+    drop_for_reserve(m, p, b, rule_of_check(m.policy.check_udp, RULE_UDP), AT_UDP_RCV)
 
 
 def udp_no_port(m: Machine, p: Packet, b: int) -> None:

@@ -13,6 +13,7 @@ from emu.kernel.policy import (
     RULE_CORE,
     RULE_FILTER,
     RULE_ICMP,
+    RULE_MARK,
     RULE_NO_RESERVE,
     RULE_NONE,
     RULE_TCP,
@@ -56,10 +57,12 @@ def _memory(rules: Mapping[str, int], p: Any) -> None:
 
 
 def _refusal(rules: Mapping[str, int], p: Any) -> None:
-    rule = rules[RULE_FIELD[p.rule]]
+    protocol = RULE_OF_KIND.get(p.kind, p.rule)
+    rule = rules[RULE_FIELD[protocol if p.rule == RULE_MARK else p.rule]]
     assert p.verdict == DROPPED
-    assert p.rule == RULE_OF_KIND.get(p.kind, p.rule) or p.rule in (RULE_CORE, RULE_FILTER)
-    if p.rule not in (RULE_ICMP, RULE_CORE):
+    assert p.rule in (protocol, RULE_MARK, RULE_CORE, RULE_FILTER)
+    assert (p.rule in (RULE_MARK, RULE_CORE, RULE_FILTER)) == (rule == CHECK_TAG)
+    if p.kind != KIND_ICMP and p.rule != RULE_CORE:
         assert p.memalloc == 0
     if rule == CHECK_TAG:
         assert p.pfmemalloc == 1
