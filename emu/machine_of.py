@@ -4,8 +4,10 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emu.as_posted import buildable, parse_as_posted
 from emu.engine.plain import Engine
 from emu.engine.setup import build_machine
+from emu.errors import UsageError
 from emu.kernel.machine import DRIVERS, MM_6X, PLAN_ACTIONS, ZONES
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
@@ -173,7 +175,17 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "memalloc_reader": READERS.index(readers.memalloc),
         "read_rate": readers.rate,
         "ip_forward": scenario.ip.forward,
+        "as_posted": _as_posted(scenario),
     }
+
+
+def _as_posted(scenario: Scenario) -> int:
+    """The bugs of this run; UsageError when they leave no kernel to run."""
+    mask = parse_as_posted(scenario.policy.as_posted, scenario.policy.name)
+    refused = buildable(scenario.policy.name, mask)
+    if refused:
+        raise UsageError(refused)
+    return mask
 
 
 def _sock_rules(scenario: Scenario) -> Sequence[Mapping[str, int]]:

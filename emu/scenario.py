@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from emu.as_posted import parse_as_posted
 from emu.errors import UsageError
 from emu.kernel.e1000 import E1000_RXBUFFER_256
 from emu.kernel.machine import (
@@ -154,9 +155,15 @@ class ZoneTable(Part, frozen=True):
 
 
 class PolicyTable(Part, frozen=True):
-    """The kernel's rules: a row of the policy table, and single rules changed."""
+    """The kernel's rules: a row of the policy table, bugs that its revision was posted with, single rules changed.
+
+    `as_posted`: "" for none, "all", or numbers of the bug table such as "1,8,11".
+    """
 
     name: Annotated[str, about("A row of `emu policies`.")] = DEFAULT_POLICY
+    as_posted: Annotated[
+        str, about("Bugs that its revision was posted with: nothing, 'all', or numbers of `emu bugs` such as '1,8,11'.")
+    ] = ""
     rules: Annotated[dict[str, int], about("Rules of that row changed, by name, each to the number of an answer.")] = {}
 
 
@@ -793,10 +800,19 @@ def _check_free_blocks(scenario: Scenario) -> Iterator[tuple[str, str]]:
         yield "pressure.free_blocks", "needs start = 'crunch': a quiet machine has all its memory free"
 
 
+def _check_as_posted(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    if scenario.policy.name in POLICIES:
+        try:
+            parse_as_posted(scenario.policy.as_posted, scenario.policy.name)
+        except UsageError as error:
+            yield "policy.as_posted", str(error)
+
+
 CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_machine,
     _check_zones,
     _check_policy,
+    _check_as_posted,
     _check_devices,
     _check_drivers,
     _check_uppers,

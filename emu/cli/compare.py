@@ -5,12 +5,16 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand
 from emu.cli.replay import (
     exit_code,
     expectations_of,
+    input_name,
     inputs_of,
     play,
     print_json,
@@ -31,14 +35,24 @@ def run_compare(command: CompareCommand) -> int:
     """Replay under each policy; the worst exit code."""
     policies = policies_of(command.policies)
     inputs = inputs_of(command)
-    expectations = expectations_of(command, scenario_of(command, inputs))
-    summaries = []
+    scenario = scenario_of(replace(command, as_posted=None), inputs)
+    asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
+    as_posted = as_posted_for_each(asked, policies)
+    expectations = expectations_of(command, scenario)
+    summaries: list[dict[str, Any]] = []
     judgements = []
-    codes = []
+    codes: list[int] = []
+    outcome = None
+    name_of_all = ", ".join(map(input_name, inputs))
     with rereadable(inputs) as again:
         for name in policies:
-            task = task_of(command, inputs, policy=name)
-            outcome = play(command, task, again)
+            refused = buildable(name, parse_as_posted(as_posted[name], name))
+            if refused:
+                summaries.append({"policy": name, "does_not_build": refused})
+                continue
+            its_own = replace(command, as_posted=as_posted[name])
+            task = task_of(its_own, inputs, policy=name)
+            outcome = play(its_own, task, again)
             summary = summarise(outcome)
             found = [judge(expectation, summary) for expectation in expectations]
             summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})
@@ -46,11 +60,13 @@ def run_compare(command: CompareCommand) -> int:
             codes.append(exit_code(outcome, found))
             if outcome.interrupted:
                 break
+    if outcome is None:
+        raise UsageError(summaries[0]["does_not_build"])
     if command.json:
-        print_json({"capture": task.name, "policies": {summary["policy"]: summary for summary in summaries}})
+        print_json({"capture": name_of_all, "policies": {summary["policy"]: summary for summary in summaries}})
     else:
         console = screen(sys.stdout)
-        show_comparison(console, task.name, summaries)
+        show_comparison(console, name_of_all, summaries)
         show_judgements(console, judgements)
     tell(outcome)
     return max(codes)

@@ -1,4 +1,4 @@
-"""`emu explain`: what a drop reason means, where the kernel decides it, which policies produce it."""
+"""`emu explain`: what a drop reason, a cause or a bug means, where it is decided, which policies produce it."""
 
 import sys
 from typing import Any
@@ -7,22 +7,54 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from emu.cli.bugs import bug_as_json, show_bug
 from emu.cli.replay import print_json, screen
 from emu.errors import Exit
 from emu.kernel.policy import POLICIES
-from emu.verdicts.explain import Explanation, Producer, explain_reason
+from emu.verdicts.explain import (
+    CauseExplanation,
+    Explanation,
+    Producer,
+    explain_cause,
+    explain_reason,
+    find_bug,
+    is_reason,
+)
 
 PREDICATE_NOTE = "{words in braces} are columns of the log: emu schema"
 
 
-def explain(word: str, as_json: bool) -> int:
-    """Explain a reason; the exit code.  Errors: UsageError when there is no such reason."""
-    explanation = explain_reason(word)
+def explain(words: str, as_json: bool) -> int:
+    """Explain a reason, a cause or a bug; the exit code.  Errors: UsageError when there is no such thing.
+
+    A word that names both a reason and a cause (NOMEM) is explained as both.
+    """
+    bug = find_bug(words)
+    if bug is not None:
+        if as_json:
+            print_json(bug_as_json(bug))
+        else:
+            show_bug(screen(sys.stdout), bug)
+        return Exit.DONE
+    cause = explain_cause(words)
+    reason = explain_reason(words) if cause is None or is_reason(words) else None
     if as_json:
-        print_json(_as_json(explanation))
-    else:
-        show_explanation(screen(sys.stdout), explanation)
+        print_json((_as_json(reason) if reason else {}) | (_cause_as_json(cause, bool(reason)) if cause else {}))
+        return Exit.DONE
+    console = screen(sys.stdout)
+    if reason is not None:
+        show_explanation(console, reason)
+    if cause is not None:
+        show_cause(console, cause)
     return Exit.DONE
+
+
+def show_cause(console: Console, cause: CauseExplanation) -> None:
+    """Print what a cause means."""
+    console.print(Text.assemble((cause.name, "bold"), f" (a cause: column `cause` behind {', '.join(cause.reasons)})"))
+    _say(console, cause.sentence)
+    console.print(Text("Policies", "bold"))
+    _say(console, _under(cause.policies))
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:
@@ -58,6 +90,12 @@ def _under(producers: tuple[Producer, ...]) -> str:
     if len(producers) == len(POLICIES):
         return "under every policy"
     return "under " + ", ".join(producer.name for producer in producers)
+
+
+def _cause_as_json(cause: CauseExplanation, beside_reason: bool) -> dict[str, Any]:
+    """A cause as an object of its own; beside the reason of the same name, under the key `as_cause`."""
+    told = cause._asdict() | {"policies": [producer.name for producer in cause.policies]}
+    return {"as_cause": told} if beside_reason else told
 
 
 def _as_json(explanation: Explanation) -> dict[str, Any]:

@@ -109,23 +109,39 @@ def show_scenario(
     _leave(show, file, json)
 
 
-@app.command("policies")
-def list_policies(json: Json = False) -> None:
+@app.command("policies", epilog="Examples:  emu policies   |   emu policies phillips-v3")
+def list_policies(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these policies, in whole sentences.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show the table of policies, rule by rule."""
     from emu.cli.policies import policies
 
-    _leave(policies, json)
+    _leave(policies, names or [], json)
 
 
-@app.command(epilog="Example:  emu explain PFMEMALLOC")
+@app.command("bugs", epilog="Examples:  emu bugs   |   emu explain bug 11   |   emu replay CAPTURE --as-posted=11")
+def list_bugs(json: Json = False) -> None:
+    """Show the bugs that the patch of 2005 was posted with, and which revisions have them."""
+    from emu.cli.bugs import bugs
+
+    _leave(bugs, json)
+
+
+@app.command(epilog="Examples:  emu explain PFMEMALLOC   |   emu explain DEVICE_CAP   |   emu explain bug 11")
 def explain(
-    word: Annotated[str, typer.Argument(metavar="REASON", help="A drop reason, such as PFMEMALLOC.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="REASON|CAUSE|bug N", help="A drop reason or a cause, such as PFMEMALLOC, or a bug."),
+    ],
     json: Json = False,
 ) -> None:
-    """Say what a drop reason means, where the kernel decides it, and which policies produce it."""
+    """Say what a drop reason, a cause or a bug of the patch means, where it is decided, and which policies have it."""
     from emu.cli.explain import explain as run_explain
 
-    _leave(run_explain, word, json)
+    _leave(run_explain, " ".join(words), json)
 
 
 @app.command("schema")
@@ -183,10 +199,16 @@ def _misused(error: Any) -> None:
         _say(f"{' '.join(error.format_message().split())} (emu --help)")
 
 
+def arguments(words: list[str]) -> list[str]:
+    """The command line with `--as-posted` alone spelt out as `--as-posted=all`: typer has no optional values."""
+    end = words.index("--") if "--" in words else len(words)
+    return ["--as-posted=all" if word == "--as-posted" else word for word in words[:end]] + words[end:]
+
+
 def main() -> None:
     """Run the command line; whatever goes wrong is one line and an exit code."""
     try:
-        _quit(app(prog_name="emu", standalone_mode=False) or Exit.DONE)
+        _quit(app(arguments(sys.argv[1:]), prog_name="emu", standalone_mode=False) or Exit.DONE)
     except EmuError as error:
         from emu.capture.output import ClosedPipe
 

@@ -38,6 +38,14 @@ class PlayCommand:
         list[str] | None,
         typer.Option("--expect", metavar="EXPR", help="Fail (exit 1) unless this holds of the summary; repeatable."),
     ] = None
+    as_posted: Annotated[
+        str | None,
+        typer.Option(
+            "--as-posted",
+            metavar="[=LIST]",
+            help="Leave the patch's own bugs in: all that the revision was posted with, or =1,8,11 (emu bugs).",
+        ),
+    ] = None
     host: Annotated[
         str | None, typer.Option("--host", metavar="IP|MAC", help="Which end of the capture is the host.")
     ] = None

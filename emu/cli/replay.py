@@ -127,6 +127,7 @@ def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | Non
     options = {}
     for key, option, value in (
         ("policy.name", "--policy", policy),
+        ("policy.as_posted", "--as-posted", command.as_posted),
         ("replay.memalloc", "--memalloc", command.memalloc),
         ("replay.closed", "--closed", command.closed),
         ("replay.offload", "--offload", command.offload),

@@ -13,7 +13,7 @@ the NIC itself is that of `e1000`.
 
 from emu.kernel.e1000 import E1000_RX_BUFFER_WRITE, rx_buffer_len_for
 from emu.kernel.machine import NONE, Machine
-from emu.kernel.netdevice import dev_memalloc_skb, rx_entitled
+from emu.kernel.netdevice import dev_memalloc_skb, may_use_reserve
 from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC
 from emu.kernel.policy import BUFFER_PAGE_FRAGMENT
 from emu.kernel.skbuff import napi_alloc_skb, rx_headroom_bytes
@@ -72,7 +72,7 @@ def e1000e_cleaned(m: Machine, d: int) -> None:
 
 def copybreak(m: Machine, d: int, length: int) -> int:
     """A small skb for a packet of `length` bytes, or -1: then the packet goes up in its own buffer."""
-    gfp = GFP_ATOMIC | GFP_MEMALLOC if rx_entitled(m) else GFP_ATOMIC
+    gfp = GFP_ATOMIC | GFP_MEMALLOC if may_use_reserve(m, d) else GFP_ATOMIC
     b = napi_alloc_skb(m, length + rx_headroom_bytes(m), gfp)
     if b == NONE:
         m.dev[d].copybreak_failed += 1

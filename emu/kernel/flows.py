@@ -5,6 +5,7 @@ listener, UDP by local port.  A RST or an ICMP port unreachable that the host se
 The user's rules (`SockRule`: memalloc and closed expressions, scenario sockets) come before all of this.
 """
 
+from emu.kernel.bugs import BUG_NO_MEMALLOC, has_bug
 from emu.kernel.machine import NONE, Machine, Packet
 from emu.kernel.sock import (
     IPPROTO_TCP,
@@ -71,7 +72,7 @@ def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
         if not rule_matches(m, rule, ends):
             continue
         if r.memalloc >= 0 and state != SS_LISTEN:
-            sk.memalloc = r.memalloc
+            sk.block_io = r.memalloc
         if r.reader >= 0:
             reader = r.reader
         if r.read_rate >= 0:
@@ -79,7 +80,9 @@ def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
         if r.rcvbuf >= 0:
             sk.rcvbuf = r.rcvbuf
     if reader == NONE:
-        reader = m.config.memalloc_reader if sk.memalloc else m.config.ordinary_reader
+        reader = m.config.memalloc_reader if sk.block_io else m.config.ordinary_reader
+    # As posted no code of the patch sets SOCK_MEMALLOC (bug 6).
+    sk.memalloc = 0 if has_bug(m, BUG_NO_MEMALLOC) else sk.block_io
     sk.reader = reader
     sk.read_rate = rate
     if sk.memalloc:
@@ -177,7 +180,7 @@ def flow_received(m: Machine, p: Packet) -> None:
         return
     p.sk = infer_tcp(m, p) if p.ip_protocol == IPPROTO_TCP else infer_udp(m, p)
     if p.sk != NONE:
-        p.memalloc = m.sk[p.sk].memalloc
+        p.memalloc = m.sk[p.sk].block_io
 
 
 def flow_sent(m: Machine, p: Packet) -> None:

@@ -11,8 +11,8 @@ acted on.
 from emu.kernel.drop_reason import AT_ICMP_RCV, ICMP_CSUM, NOT_SPECIFIED, PKT_TOO_SMALL
 from emu.kernel.fate import consume, drop, drop_for_reserve
 from emu.kernel.machine import PACKET_HOST, Machine, Packet
-from emu.kernel.netdevice import dev_unreserve
-from emu.kernel.policy import CHECK_COUNT, RULE_ICMP
+from emu.kernel.netdevice import in_reserve, rule_of_check
+from emu.kernel.policy import RULE_ICMP
 from emu.kernel.reply import reply
 from emu.wire.headers import CSUM_BAD
 
@@ -88,8 +88,8 @@ def icmp_rcv(m: Machine, p: Packet, b: int) -> None:
         m.mib.IcmpInErrors += 1
         drop(m, p, b, ICMP_CSUM, AT_ICMP_RCV)
         return
-    if m.policy.check_icmp == CHECK_COUNT and dev_unreserve(m, p.skb_dev, p.segments):
-        drop_for_reserve(m, p, b, RULE_ICMP, AT_ICMP_RCV)
+    if in_reserve(m, m.policy.check_icmp, p, b):
+        drop_for_reserve(m, p, b, rule_of_check(m.policy.check_icmp, RULE_ICMP), AT_ICMP_RCV)
         return
     if p.header_error:
         m.mib.IcmpInErrors += 1

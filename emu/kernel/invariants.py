@@ -36,7 +36,7 @@ SENTENCES = (
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
-    "skbs = in rings + in the backlog + in socket queues (taps, raw sockets) + in fragment queues + held in background",
+    "skbs = in rings + in the backlog + in socket queues + in fragment queues + held in the background + leaked",
     "a socket's rmem_alloc is the truesize of its queue",
     "fragment memory is the truesize of all fragments and their descriptors; fragments do not overlap",
     "skbs that share data are one ring over one data area",
@@ -173,7 +173,7 @@ def check_structures(m: Machine) -> int:
     """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
     if slab_pages_wrong(m):
         return SLAB_PAGES_WRONG
-    skbs = m.background_held
+    skbs = m.background_held + m.leaked_skbs
     for d in range(m.devices):
         dev = m.dev[d]
         filled = 0

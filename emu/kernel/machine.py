@@ -119,7 +119,7 @@ class Packet:
     ip_csum: int  # wire.headers CSUM_*
     l4_csum: int  # CSUM_*
     segments: int  # how many wire frames an aggregated frame stands for, else 1
-    memalloc: int  # 1: belongs to a flow that block I/O depends on
+    memalloc: int  # 1: belongs to a flow that block I/O depends on, whether its socket is SOCK_MEMALLOC or not
 
     verdict: int
     reason: int
@@ -129,7 +129,7 @@ class Packet:
     decided_ns: int
     sk: int  # socket, else -1
     from_reserve: int  # 1: its buffer was allocated with __GFP_MEMALLOC
-    pfmemalloc: int  # 1: its skb is tagged (policies that tag)
+    pfmemalloc: int  # 1: its skb is marked as the reserve's (policies that mark skbs or tag pages)
     truesize: int
     alloc_ns: int  # when its buffer was allocated, else 0
     reserve_used_before: int
@@ -150,6 +150,7 @@ class Policy:
     rx_memalloc: int
     caps_reserve: int
     rx_allocator: int
+    marks_skbs: int
     tags_pages: int
     atomic_first_nomemalloc: int
     check_core: int
@@ -157,10 +158,11 @@ class Policy:
     check_udp: int
     check_icmp: int
     check_sk_filter: int
-    adjusts_reserve: int
-    reserve_in_sysctl: int
-    estimate: int
+    delivers_marked_at_once: int
     split_pages_memalloc: int
+    adjusts_reserve: int
+    estimate: int
+    reserve_in_sysctl: int
     reserve_skbs: int
 
 
@@ -361,6 +363,7 @@ class Device:
     rx_reserve_used: int
     rx_reserve_used_max: int
     memalloc_pages: int  # what adjust_memalloc_reserve was called with
+    rx_ps: int  # adapter->rx_ps: packet split, known once the receiver has been set up
     next_to_use: int
     next_to_clean: int
     rdh: int  # the slot that the NIC fills next
@@ -409,7 +412,9 @@ class Sock:
     dport: int
     hash_next: int
     bucket: int
-    memalloc: int  # SOCK_MEMALLOC
+    memalloc: int  # SOCK_MEMALLOC, as the kernel sees it
+    block_io: int  # 1: block I/O depends on it, as the user says
+    leaked_refs: int  # references that nobody will put: such a socket is never freed
     reader: int
     read_rate: int  # packets per second, for READER_RATE
     rcvbuf: int
@@ -482,6 +487,7 @@ class Counters:
     UdpNoPorts: int
     UdpInErrors: int
     UdpRcvbufErrors: int
+    udp_refs_leaked: int  # socket references that the patch's drop in udp_rcv never puts (bug 11)
     IcmpInMsgs: int
     IcmpInErrors: int
     IcmpInEchos: int
@@ -686,6 +692,7 @@ class Machine:
     icmp_last_ns: Annotated[list[int], 2]
     pf_memalloc: int  # mainline: a tagged packet is processed, so no watermark holds
     background_held: int
+    leaked_skbs: int  # that no pointer leads to any more (bug 5)
     oops: int  # the bug of the patch that killed this kernel, else 0
     oops_point: int
     oops_ns: int

@@ -10,7 +10,6 @@ from emu.kernel.machine import NONE, Machine
 from emu.kernel.skbuff import alloc_skb, gfp_atomic, kfree_skb
 
 MAX_TCP_HEADER = 160  # bytes, without IPv6 and tunnels
-MAX_ICMP_HEADER = 128  # link-layer, IP and ICMP headers of a reply, before its payload
 
 
 def reply(m: Machine, size: int) -> bool:

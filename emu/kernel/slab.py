@@ -6,6 +6,8 @@ An object is known by its slab; that is all that matters to when a page comes ba
 last object, as Linux 3.6 taught mm/slab.c.  The allocator of 6.x is `slub`, which also picks between the two.
 """
 
+from emu.kernel.bugs import BUG_GFP_LEVEL_MASK, BUG_OFF_SLAB, has_bug, oops
+from emu.kernel.drop_reason import AT_CACHE_GROW
 from emu.kernel.machine import LIMIT_SLABS, MAX_SLABS, MM_2_6_12, NONE, PAGE_SIZE, Cache, Machine
 from emu.kernel.page_alloc import GFP_MEMALLOC, alloc_pages, free_pages
 
@@ -193,13 +195,21 @@ def alloc_descriptor(m: Machine, cache: int, gfp: int) -> int:
 
 
 def cache_grow(m: Machine, cache: int, gfp: int) -> bool:
-    """Add one slab to a cache: pages first, then its descriptor (mm/slab.c cache_grow)."""
+    """Add one slab to a cache: pages first, then its descriptor (mm/slab.c cache_grow).
+
+    2.6.12 calls BUG() for a flag outside GFP_LEVEL_MASK, and takes the descriptor with the flags inside it: as posted,
+    the patch does not add __GFP_MEMALLOC to that mask (bugs 1 and 2).
+    """
+    if gfp & GFP_MEMALLOC and has_bug(m, BUG_GFP_LEVEL_MASK):
+        oops(m, BUG_GFP_LEVEL_MASK, AT_CACHE_GROW)
+        return False
     c = m.cache[cache]
     s = pages_for_slab(m, cache, c.order, gfp)
     if s == NONE:
         return False
     if c.slabp_cache != NONE:
-        descriptor = alloc_descriptor(m, c.slabp_cache, gfp)
+        local_gfp = gfp & ~GFP_MEMALLOC if has_bug(m, BUG_OFF_SLAB) else gfp
+        descriptor = alloc_descriptor(m, c.slabp_cache, local_gfp)
         if descriptor == NONE:
             slab_release(m, s)
             return False

@@ -113,7 +113,7 @@ def lru_place(m: Machine, i: int) -> None:
     """Put a socket where it belongs: holding memory, or at the young end of the closed or of the idle ones."""
     sk = m.sk[i]
     lru_unlink(m, i)
-    if sk.queue_len > 0 or sk.pinned:
+    if sk.queue_len > 0 or sk.pinned or sk.leaked_refs > 0:
         return
     which = LRU_CLOSED if sk.state == SS_CLOSED else LRU_IDLE
     sk.lru_list = which
@@ -188,6 +188,8 @@ def sk_alloc_unhashed(m: Machine, ends: Ends) -> int:
     sk.daddr_hi = ends.remote_hi
     sk.dport = ends.remote_port
     sk.memalloc = 0
+    sk.block_io = 0
+    sk.leaked_refs = 0
     sk.rmem_alloc = 0
     sk.queue_head = NONE
     sk.queue_tail = NONE
@@ -286,12 +288,19 @@ def sk_close(m: Machine, i: int) -> None:
     while i != NONE:
         sk = m.sk[i]
         sk_dequeue(m, i, sk.queue_len)
+        sk.block_io = 0
         if sk.memalloc:
             sk.memalloc = 0
             m.memalloc_socks -= 1
         sk.state = SS_CLOSED
         lru_place(m, i)
         i = sk.mcast_next
+
+
+def sk_leak_ref(m: Machine, i: int) -> None:
+    """A reference to the socket is lost: nobody can ever free it."""
+    m.sk[i].leaked_refs += 1
+    lru_unlink(m, i)
 
 
 def kfree_chain(m: Machine, b: int) -> None:

@@ -1,7 +1,7 @@
 """TCP's receive path: checks in the kernel's order, then the socket's queue.
 
 Source: Linux 2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv, tcp_input.c; the patch's check stands between the lookup and
-`process:` (Phillips v3 to v6).  mainline: sk_filter after the lookup.
+`process:` (Phillips v1 to v6).  mainline: sk_filter after the lookup.
 Differs: open loop.  Sequence numbers and windows are not followed, so every segment counts as the next one; queues are
 not collapsed; a connection's handshake is answered without memory.
 """
@@ -20,8 +20,8 @@ from emu.kernel.drop_reason import (
 from emu.kernel.fate import consume, deliver, drop, drop_for_reserve
 from emu.kernel.flows import TCP_FIN, TCP_RST, inet_lookup
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
-from emu.kernel.netdevice import dev_unreserve
-from emu.kernel.policy import CHECK_COUNT, RULE_FILTER, RULE_TCP
+from emu.kernel.netdevice import in_reserve, rule_of_check
+from emu.kernel.policy import RULE_FILTER, RULE_TCP
 from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_accept, sk_filter_refuses
 from emu.wire.headers import CSUM_BAD
 
@@ -83,11 +83,10 @@ def tcp_v4_rcv(m: Machine, p: Packet, b: int) -> None:
             m.mib.TcpOutRsts += 1
         drop(m, p, b, NO_SOCKET, AT_TCP_V4_RCV)
         return
-    p.memalloc = m.sk[i].memalloc
-    if m.policy.check_tcp == CHECK_COUNT and p.ip_version != 6:  # tcp_v6_rcv has no check
-        if dev_unreserve(m, p.skb_dev, p.segments) and not p.memalloc:
-            drop_for_reserve(m, p, b, RULE_TCP, AT_TCP_V4_RCV)
-            return
+    p.memalloc = m.sk[i].block_io
+    if in_reserve(m, m.policy.check_tcp, p, b) and not m.sk[i].memalloc:
+        drop_for_reserve(m, p, b, rule_of_check(m.policy.check_tcp, RULE_TCP), AT_TCP_V4_RCV)
+        return
     if sk_filter_refuses(m, i, b):
         drop_for_reserve(m, p, b, RULE_FILTER, AT_SK_FILTER)
         return

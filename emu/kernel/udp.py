@@ -1,14 +1,14 @@
 """UDP's receive path, over IPv4 and IPv6.
 
 Source: Linux 2.6.12 net/ipv4/udp.c udp_rcv, udp_queue_rcv_skb, udp_v4_mcast_deliver, udp_recvmsg; the patch's check
-follows the unicast lookup, after broadcast and multicast have left (v4 to v6), and is not in net/ipv6/udp.c; its drop
-label is taken as intended (bug 11 fixed).  A multicast goes to every socket of the port: each but the last gets a
-clone, with GFP_ATOMIC; who finds no memory for it misses the datagram, and no counter tells.  A bad checksum is found
-by the reader when a socket took the datagram.
+follows the unicast lookup, after broadcast and multicast have left (v4 to v6), and is not in net/ipv6/udp.c.  A
+multicast goes to every socket of the port: each but the last gets a clone, with GFP_ATOMIC; who finds no memory for it
+misses the datagram, and no counter tells.  A bad checksum is found by the reader when a socket took the datagram.
 Differs: broadcast and multicast are what the link layer calls so; IPv6 clones in the order of IPv4 (the first socket is
 not the one that gets the skb itself) and does not insist on a checksum; the points are named as IPv4's.
 """
 
+from emu.kernel.bugs import BUG_UDP_LABEL, has_bug
 from emu.kernel.drop_reason import (
     AT_SK_FILTER,
     AT_SOCK_QUEUE_RCV_SKB,
@@ -27,10 +27,10 @@ from emu.kernel.flows import inet_lookup, infer_members
 from emu.kernel.icmp import ICMP_DEST_UNREACH, icmp_send
 from emu.kernel.icmpv6 import ICMPV6_DEST_UNREACH, icmpv6_send
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
-from emu.kernel.netdevice import dev_unreserve
-from emu.kernel.policy import CHECK_COUNT, RULE_FILTER, RULE_UDP
+from emu.kernel.netdevice import in_reserve, rule_of_check
+from emu.kernel.policy import RULE_FILTER, RULE_UDP
 from emu.kernel.skbuff import REST_CSUM_BAD, UDP4_CSUM_BAD, UDP6_CSUM_BAD, skb_clone_chain
-from emu.kernel.sock import chain_truesize, kfree_chain, sk_accept, sk_filter_refuses
+from emu.kernel.sock import chain_truesize, kfree_chain, sk_accept, sk_filter_refuses, sk_leak_ref
 from emu.wire.headers import CSUM_BAD
 
 
@@ -93,7 +93,7 @@ def udp_v4_mcast_deliver(m: Machine, p: Packet, b: int) -> None:
     if i == NONE:
         drop(m, p, b, NO_SOCKET, AT_UDP_V4_MCAST_DELIVER)
         return
-    p.memalloc = m.sk[i].memalloc
+    p.memalloc = m.sk[i].block_io
     taken = 0
     while m.sk[i].mcast_next != NONE:
         clone = skb_clone_chain(m, b, p.segments)
@@ -111,6 +111,23 @@ def udp_v4_mcast_deliver(m: Machine, p: Packet, b: int) -> None:
         deliver(m, p, AT_SOCK_QUEUE_RCV_SKB)
     else:
         udp_refused(m, p, b, reason)
+
+
+def drop_noncritical(m: Machine, p: Packet, b: int, i: int) -> None:
+    """The patch's drop: memory is for block I/O only.
+
+    As posted its label lies inside the no-port path (bug 11): the checksum is verified, the datagram counts as one
+    without a port and is answered, and the reference to the socket that the lookup took is never put.
+    """
+    if has_bug(m, BUG_UDP_LABEL):
+        m.mib.udp_refs_leaked += 1
+        sk_leak_ref(m, i)
+        if p.l4_csum == CSUM_BAD:
+            m.mib.UdpInErrors += 1
+        else:
+            m.mib.UdpNoPorts += 1
+            icmp_send(m, ICMP_DEST_UNREACH, p.pkt_type, p.l4_length)
+    drop_for_reserve(m, p, b, rule_of_check(m.policy.check_udp, RULE_UDP), AT_UDP_RCV)
 
 
 def udp_no_port(m: Machine, p: Packet, b: int) -> None:
@@ -142,11 +159,10 @@ def udp_rcv(m: Machine, p: Packet, b: int) -> None:
     if i == NONE:
         udp_no_port(m, p, b)
         return
-    p.memalloc = m.sk[i].memalloc
-    if m.policy.check_udp == CHECK_COUNT and p.ip_version != 6:
-        if dev_unreserve(m, p.skb_dev, p.segments) and not p.memalloc:
-            drop_for_reserve(m, p, b, RULE_UDP, AT_UDP_RCV)
-            return
+    p.memalloc = m.sk[i].block_io
+    if p.pkt_type == PACKET_HOST and in_reserve(m, m.policy.check_udp, p, b) and not m.sk[i].memalloc:
+        drop_noncritical(m, p, b, i)
+        return
     reason = udp_queue_rcv_skb(m, p, b, i)
     if reason == NO_REASON:
         deliver(m, p, AT_SOCK_QUEUE_RCV_SKB)

@@ -135,7 +135,11 @@ def show_comparison(console: Console, capture: str, summaries: Sequence[dict[str
         "missed",
         "least free",
     )
+    played = [summary for summary in summaries if "does_not_build" not in summary]
     for summary in summaries:
+        if "does_not_build" in summary:
+            table.add_row(summary["policy"], "does not compile")
+            continue
         memalloc, other = summary["memalloc"], summary["other"]
         devices = summary["devices"].values()
         table.add_row(
@@ -150,17 +154,21 @@ def show_comparison(console: Console, capture: str, summaries: Sequence[dict[str
             figure(summary["memory"]["free_pages_min"]),
         )
     console.print(table)
-    console.print(_reasons_by_policy(summaries))
+    console.print(_reasons_by_policy(played))
     for summary in summaries:
-        for finding in summary["findings"]:
+        for finding in summary.get("findings", ()):
             console.print(f"[yellow]note:[/] {summary['policy']}: {escape(finding)}", highlight=False)
+        if "does_not_build" in summary:
+            console.print(f"[yellow]note:[/] {escape(summary['does_not_build'])}", highlight=False)
 
 
 def _reasons_by_policy(summaries: Sequence[dict[str, Any]]) -> Table:
     names = [
         reason.name for reason in REASONS if any(reason.name in summary["drops_by_reason"] for summary in summaries)
     ]
-    table = plain_table("Drops by reason", "reason", *(summary["policy"] for summary in summaries))
+    # A name is broken at its hyphen, so that nine columns stand side by side.
+    columns = (summary["policy"].replace("-", "-\n", 1) for summary in summaries)
+    table = plain_table("Drops by reason", "reason", *columns)
     for name in names:
         table.add_row(name, *(figure(summary["drops_by_reason"].get(name, 0)) for summary in summaries))
     return table

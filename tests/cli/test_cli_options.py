@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from emu_process import EMU, LOGIN, NOP, ROOT, emu, emu_here, kit
 
-VERBS = ("replay", "compare", "scenarios", "policies", "explain", "schema", "check")
-POLICIES = ("linux-2.6.12", "reserve-only", "phillips-v5", "mainline")
+from emu.kernel.policy import POLICIES as TABLE
+
+VERBS = ("replay", "compare", "scenarios", "policies", "bugs", "explain", "schema", "check")
+POLICIES = tuple(TABLE)
 
 
 def summary_of(*arguments: str | Path, code: int = 0, stdin: bytes = b"") -> dict[str, Any]:

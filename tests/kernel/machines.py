@@ -51,12 +51,12 @@ OPEN, CLOSED = 7, 9  # local ports
 ACK, SYN, RST, FIN = 0x10, 0x02, 0x04, 0x01
 
 DEFAULT_CONFIG = {
+    "memalloc_socket": 0,
     "memory_pages": 32768,
     "mm": 0,
     "thp": 0,
     "netdev_budget": 0,
     "head_memalloc": 0,
-    "memalloc_socket": 0,
     "sk_buff_bytes": 168,
     "l1_bytes": 128,
     "cpu_ns_per_packet": 2000,

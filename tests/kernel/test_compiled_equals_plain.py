@@ -26,6 +26,7 @@ from streams import DRIVER_SETUPS, recording, stream
 
 from emu.engine.loop import run_recorded
 from emu.engine.plain import Engine
+from emu.kernel.bugs import BUG_FFS, BUG_MARK, BUG_NO_MEMALLOC, BUG_UDP_LABEL
 from emu.kernel.machine import DRIVER_E1000E, MM_6X, Event, Packet
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READER_NEVER, READER_RATE
@@ -44,6 +45,10 @@ SETUPS: dict[str, dict[str, Any]] = {
     },
     "the default crunch": {},
     "plenty of memory": {"config": plenty()},
+    "bugs of the patch that let it live on": {
+        "nics": (Nic(ring=32, background=0), Nic(ring=32, background=0, reserve=4)),
+        "config": {"as_posted": sum(1 << bug for bug in (BUG_MARK, BUG_NO_MEMALLOC, BUG_FFS, BUG_UDP_LABEL))},
+    },
     "two devices, small rings, small caps": {
         "nics": (Nic(ring=32, weight=8, reserve=5, background=14), Nic(ring=80, reserve=50, background=60)),
         "config": {"netdev_max_backlog": 10, "l1_bytes": 32, "free_pages_above_floor": 3},
