@@ -7,11 +7,12 @@ from emu.engine.plain import Engine
 from emu.engine.setup import build_machine
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
-from emu.scenario import GEOMETRIES, Scenario, SocketTable, background_skbs, memory_pages, writers
+from emu.scenario import GEOMETRIES, Scenario, SocketTable, background_skbs, memory_pages, tcp_rmem, writers
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
 JUMBO_MTU = 16_110
+TCP_MEM_BY_MEMORY = (0, 0, 0)  # boot computes it
 
 
 def policy_rules(scenario: Scenario) -> dict[str, int]:
@@ -44,6 +45,8 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
 def _config(scenario: Scenario) -> Mapping[str, int]:
     geometry = GEOMETRIES[scenario.machine.geometry]
     machine, pressure, readers = scenario.machine, scenario.pressure, scenario.readers
+    rmem_min, rmem_default, rmem_max = tcp_rmem(scenario)
+    mem = scenario.tcp.mem or TCP_MEM_BY_MEMORY
     return {
         "memory_pages": memory_pages(scenario),
         "sk_buff_bytes": geometry.sk_buff_bytes,
@@ -56,7 +59,12 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "memalloc_socket": pressure.memalloc_socket,
         "writers": writers(scenario) == "blocked",
         "udp_rcvbuf": readers.udp_rcvbuf or geometry.udp_rcvbuf,
-        "tcp_rcvbuf": readers.tcp_rcvbuf or geometry.tcp_rcvbuf,
+        "tcp_rcvbuf": readers.tcp_rcvbuf or rmem_default,
+        "tcp_mem_low": mem[0],
+        "tcp_mem_pressure": mem[1],
+        "tcp_mem_high": mem[2],
+        "tcp_rmem_min": rmem_min,
+        "tcp_rmem_max": rmem_max,
         "ordinary_reader": READERS.index(readers.ordinary),
         "memalloc_reader": READERS.index(readers.memalloc),
         "read_rate": readers.rate,

@@ -7,6 +7,7 @@ file leaves out has the default written here, which is the default crunch of a r
 import hashlib
 import re
 import tomllib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,12 +18,15 @@ from emu.errors import UsageError
 from emu.kernel.machine import MAX_DEVICES, MAX_RING, MAX_RULES, PAGE_SIZE
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
 from emu.kernel.sock import READERS
+from emu.kernel.tcp_mem import tcp_bind_hash_order
 from emu.traffic.arrivals import OFFLOADS
 from emu.traffic.expression import parse_flows
 from emu.wire.headers import CHECKSUMS
 
 SCHEMA = 1
 RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver shows the NIC one step of 16 of them
+
+SMALL_BIND_HASH_ORDER = 3
 
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Reader = Literal["immediate", "rate", "needs-memory", "never"]
@@ -104,6 +108,17 @@ class ReadersTable(Part, frozen=True):
     tcp_rcvbuf: Annotated[int, Meta(ge=256, le=1 << 30)] | None = None
 
 
+class TcpTable(Part, frozen=True):
+    """TCP's limits: `mem` in pages for all sockets together, `rmem` in bytes for one (least, default, most).
+
+    What is left out is what the kernel computes from the machine's memory; `readers.tcp_rcvbuf` overrides `rmem`'s
+    default.
+    """
+
+    mem: Annotated[list[Annotated[int, Meta(ge=1, le=1 << 40)]], Meta(min_length=3, max_length=3)] | None = None
+    rmem: Annotated[list[Annotated[int, Meta(ge=256, le=1 << 30)]], Meta(min_length=3, max_length=3)] | None = None
+
+
 class SocketTable(Part, frozen=True):
     """What is special about some sockets; `match` sees the remote end, `local_port` the host's."""
 
@@ -142,6 +157,7 @@ class Scenario(Part, frozen=True):
     )
     pressure: PressureTable = PressureTable()
     readers: ReadersTable = ReadersTable()
+    tcp: TcpTable = TcpTable()
     socket: Annotated[list[SocketTable], Meta(max_length=MAX_RULES // 2)] = []
     replay: ReplayTable = ReplayTable()
     expect: list[str] = []
@@ -201,6 +217,16 @@ def background_skbs(scenario: Scenario, device: DeviceTable) -> int:
 def writers(scenario: Scenario) -> str:
     """Whether blocked writers take what appears above pages_min."""
     return scenario.pressure.writers or ("blocked" if scenario.pressure.start == "crunch" else "none")
+
+
+def tcp_rmem(scenario: Scenario) -> list[int]:
+    """TCP's receive buffers: least, default, most; smaller on a machine whose bind hash is (2.6.12 tcp_init)."""
+    if scenario.tcp.rmem is not None:
+        return scenario.tcp.rmem
+    if tcp_bind_hash_order(memory_pages(scenario)) < SMALL_BIND_HASH_ORDER:
+        return [4096, 43_689, 2 * 43_689]
+    default = GEOMETRIES[scenario.machine.geometry].tcp_rcvbuf
+    return [4096, default, 2 * default]
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -292,3 +318,12 @@ def _check(scenario: Scenario, origin: str) -> None:
     parse_flows(scenario.replay.closed, f"{origin}: replay.closed")
     for number, socket in enumerate(scenario.socket):
         parse_flows(socket.match, f"{origin}: socket.{number}.match")
+
+
+def _check_tcp(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    for name, limits in (("mem", scenario.tcp.mem), ("rmem", scenario.tcp.rmem)):
+        if limits is not None and limits != sorted(limits):
+            yield f"tcp.{name}", f"{limits} does not rise"
+
+
+CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (_check_tcp,)

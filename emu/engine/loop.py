@@ -72,6 +72,7 @@ def forget_verdict(p: Packet) -> None:
     p.pfmemalloc = 0
     p.truesize = 0
     p.culprit_frame = 0
+    p.tcp_host_ack = NONE
 
 
 def arrive(m: Machine, rows: Any, i: int) -> None:

@@ -20,6 +20,7 @@ from emu.kernel.netdevice import reserve_for_device
 from emu.kernel.page_alloc import atomic_floor, setup_per_zone_pages_min
 from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
+from emu.kernel.tcp_mem import tcp_init
 from emu.kernel.writeback import process_context
 
 DMA_PAGES = 4096  # 16 MiB
@@ -197,6 +198,7 @@ def boot(m: Machine) -> None:
     m.memalloc_socks = m.config.memalloc_socket
     init_zones(m)
     init_caches(m)
+    tcp_init(m)
     for d in range(m.devices):
         open_device(m, d)
     if m.config.crunch:

@@ -67,7 +67,9 @@ CAUSES = (
     FRAG_EVICTED,
     IP_INADDRERRORS,
     DEV_READY,
-) = range(29)
+    TCP_OFOMERGE,
+    TCP_OFO_DROP,
+) = range(31)
 
 
 class Reason(NamedTuple):
@@ -317,6 +319,22 @@ REASONS = (
         "device down",
         "2.6.12 drivers/net/e1000 e1000_down; v6.19 names it DEV_READY",
     ),
+    Reason(
+        TCP_OFOMERGE,
+        "TCP_OFOMERGE",
+        "tcp_data_queue",
+        "The out-of-order queue holds every byte of the segment already; or a longer one took its place there.",
+        "the out-of-order queue of {socket} covers the segment",
+        "2.6.12 net/ipv4/tcp_input.c tcp_data_queue; v6.19 names it TCP_OFOMERGE",
+    ),
+    Reason(
+        TCP_OFO_DROP,
+        "TCP_OFO_DROP",
+        "tcp_ofo_queue",
+        "A longer segment has filled the hole and covers what waited behind it in the out-of-order queue.",
+        "end of segment <= rcv_nxt of {socket}",
+        "2.6.12 net/ipv4/tcp_input.c tcp_ofo_queue; v6.19 names it TCP_OFO_DROP",
+    ),
 )
 
 assert all(reason.number == index for index, reason in enumerate(REASONS)), "a reason's number is its row"
@@ -367,7 +385,8 @@ assert len(REASONS) <= MAX_REASONS, "the machine's counters have one place per r
     AT_SK_ADD_BACKLOG,
     AT_CACHE_GROW,
     AT_DEV_MEMALLOC_SKB,
-) = range(40)
+    AT_TCP_OFO_QUEUE,
+) = range(41)
 POINTS = (
     "",
     "nic",
@@ -409,4 +428,5 @@ POINTS = (
     "sk_add_backlog",
     "cache_grow",
     "dev_memalloc_skb",
+    "tcp_ofo_queue",
 )

@@ -1,9 +1,12 @@
 """What must hold at every moment; a broken one is a bug of ours and stops the run with the frame's number."""
 
+from typing import NamedTuple
+
 from emu.kernel.drop_reason import MAX_REASONS
-from emu.kernel.machine import MAX_ORDER, NONE, Machine
+from emu.kernel.machine import MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock
 from emu.kernel.slab import SLAB_UNUSED
-from emu.kernel.sock import SS_FREE
+from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
+from emu.kernel.tcp_seq import after, before
 
 (
     HOLDS,
@@ -18,7 +21,9 @@ from emu.kernel.sock import SS_FREE
     RING_WRONG,
     SKBS_LOST,
     RMEM_WRONG,
-) = range(12)
+    OFO_QUEUE_WRONG,
+    TCP_MEMORY_WRONG,
+) = range(14)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -31,7 +36,9 @@ SENTENCES = (
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
     "skbs = in rings + in socket queues + held in the background",
-    "a socket's rmem_alloc is the truesize of its queue",
+    "a socket's rmem_alloc is the truesize of its queues",
+    "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
+    "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
 )
 
 
@@ -82,8 +89,47 @@ def check_conservation(m: Machine) -> int:
     return HOLDS
 
 
-def check_structures(m: Machine) -> int:
-    """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
+class QueueSum(NamedTuple):
+    """What a queue of skbs holds."""
+
+    skbs: int
+    truesize: int  # bytes
+
+
+def queue_sum(m: Machine, b: int) -> QueueSum:
+    """Count a queue from its head."""
+    skbs = 0
+    truesize = 0
+    while b != NONE:
+        skbs += 1
+        truesize += m.skb[b].truesize
+        b = m.skb[b].next
+    return QueueSum(skbs, truesize)
+
+
+def ofo_in_order(m: Machine, sk: Sock) -> bool:
+    """Whether each skb of the out-of-order queue begins and ends behind the one before it; so do the ghosts."""
+    b = sk.ofo_head
+    last = NONE
+    while b != NONE:
+        if not after(m.skb[b].seq, sk.rcv_nxt):
+            return False
+        if last != NONE and not (after(m.skb[b].seq, m.skb[last].seq) and after(m.skb[b].end_seq, m.skb[last].end_seq)):
+            return False
+        last = b
+        b = m.skb[b].next
+    if last != sk.ofo_tail:
+        return False
+    for ghost in range(sk.ghosts):
+        if not before(sk.ghost_seq[ghost], sk.ghost_end[ghost]) or not after(sk.ghost_seq[ghost], sk.rcv_nxt):
+            return False
+        if ghost > 0 and not before(sk.ghost_end[ghost - 1], sk.ghost_seq[ghost]):
+            return False
+    return True
+
+
+def check_slab_pages(m: Machine) -> int:
+    """The pages of the slabs, counted again."""
     for zone in range(m.zones):
         pages = 0
         for s in range(m.slabs_made):
@@ -92,6 +138,13 @@ def check_structures(m: Machine) -> int:
                 pages += 1 << slab.order
         if pages != m.zone[zone].slab_pages:
             return SLAB_PAGES_WRONG
+    return HOLDS
+
+
+def check_structures(m: Machine) -> int:
+    """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
+    if check_slab_pages(m) != HOLDS:
+        return SLAB_PAGES_WRONG
     skbs = m.background_held
     for d in range(m.devices):
         dev = m.dev[d]
@@ -103,20 +156,35 @@ def check_structures(m: Machine) -> int:
         if filled != dev.ring_filled or done != dev.ring_done:
             return RING_WRONG
         skbs += filled
+    held = queued_skbs(m)
+    if held < 0:
+        return -held
+    if skbs + held != m.skbs_used:
+        return SKBS_LOST
+    return HOLDS
+
+
+def queued_skbs(m: Machine) -> int:
+    """How many skbs all sockets' queues hold; minus the number of what does not hold there."""
+    skbs = 0
+    tcp_bytes = 0
+    tcp_sockets = 0
     for i in range(m.sks_made):
         sk = m.sk[i]
         if sk.state == SS_FREE:
             continue
-        rmem = 0
-        queued = 0
-        b = sk.queue_head
-        while b != NONE:
-            rmem += m.skb[b].truesize
-            queued += 1
-            b = m.skb[b].next
-        if rmem != sk.rmem_alloc or queued != sk.queue_len:
-            return RMEM_WRONG
-        skbs += queued
-    if skbs != m.skbs_used:
-        return SKBS_LOST
-    return HOLDS
+        received = queue_sum(m, sk.queue_head)
+        ahead = queue_sum(m, sk.ofo_head)
+        if received.truesize + ahead.truesize != sk.rmem_alloc:
+            return -RMEM_WRONG
+        if received.skbs != sk.queue_len or ahead.skbs != sk.ofo_len:
+            return -RMEM_WRONG
+        if not ofo_in_order(m, sk):
+            return -OFO_QUEUE_WRONG
+        if sk.protocol == IPPROTO_TCP:
+            tcp_bytes += sk.rmem_alloc + sk.forward_alloc
+            tcp_sockets += sk_is_tcp_sock(m, i)
+        skbs += received.skbs + ahead.skbs
+    if tcp_bytes != m.tcp_memory_allocated * PAGE_SIZE or tcp_sockets != m.tcp_sockets_allocated:
+        return -TCP_MEMORY_WRONG
+    return skbs

@@ -15,7 +15,12 @@ MAX_ICMP_HEADER = 128  # link-layer, IP and ICMP headers of a reply, before its 
 
 def reply(m: Machine, size: int) -> bool:
     """Allocate and send a reply of `size` bytes with its headers; False when there was no memory for it."""
-    b = alloc_skb(m, size, GFP_ATOMIC, m.policy.atomic_first_nomemalloc)
+    return reply_gfp(m, size, GFP_ATOMIC)
+
+
+def reply_gfp(m: Machine, size: int, gfp: int) -> bool:
+    """The same with other allocation flags: mainline's SOCK_MEMALLOC sockets send from the reserve, too."""
+    b = alloc_skb(m, size, gfp, m.policy.atomic_first_nomemalloc)
     if b == NONE:
         m.mib.tx_alloc_failed += 1
         return False

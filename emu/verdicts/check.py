@@ -17,13 +17,14 @@ from emu.engine.setup import build_machine
 from emu.errors import CaptureError
 from emu.kernel.dev import netif_receive_skb, skips_taps
 from emu.kernel.drop_reason import DELIVERED, REASONS, UNHANDLED_PROTO
-from emu.kernel.flows import TCP_ACK, flow_received
+from emu.kernel.flows import flow_received
 from emu.kernel.icmp import ICMP_ECHO
 from emu.kernel.machine import MAX_ORDER, NONE, PACKET_HOST, ZONE_NORMAL, Packet, Zone
 from emu.kernel.netdevice import dev_memalloc_skb
 from emu.kernel.page_alloc import floor_of, zone_watermark_ok
 from emu.kernel.policy import POLICIES, RULE_CORE, RULE_FILTER
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP, READER_IMMEDIATE
+from emu.kernel.tcp_seq import TCP_ACK
 from emu.verdicts.check_trace import (
     CLASS_ECHO,
     CLASS_UDP,

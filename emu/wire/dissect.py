@@ -45,6 +45,7 @@ def forget_headers(p: Headers) -> None:
     p.payload_length = 0
     p.tcp_flags = 0
     p.tcp_seq = 0
+    p.tcp_ack = 0
     p.icmp_type = -1
     p.quoted_port = -1
     p.ip_csum = CSUM_GOOD
@@ -88,6 +89,7 @@ def dissect_tcp(p: Headers, octets: Octets, at: int, captured: int, checksums: i
     p.sport = be16(octets, at + tcp.SPORT)
     p.dport = be16(octets, at + tcp.DPORT)
     p.tcp_seq = be32(octets, at + tcp.SEQ)
+    p.tcp_ack = be32(octets, at + tcp.ACK)
     p.tcp_flags = octets[at + tcp.FLAGS] & 0xFF
     header = (octets[at + tcp.DATA_OFFSET] >> 4) * 4
     if header < tcp.HEADER_LEN or header > p.l4_length:
