@@ -210,7 +210,7 @@ class QuietHost:
         p.pkt_type = PACKET_HOST
         p.ethertype = traffic.ethertype
         p.ip_protocol = {KIND_TCP: IPPROTO_TCP, KIND_UDP: IPPROTO_UDP}.get(traffic.kind, 1)
-        p.saddr, p.daddr, p.sport = 1, 2, 9
+        p.saddr, p.daddr, p.sport = 1, 2, self._frame  # each a connection of its own: none is old, none is ahead
         p.dport = PORT_CLOSED if traffic.closed else PORT_MEMALLOC if memalloc else PORT_ORDINARY
         p.l4_length, p.payload_length = 1420, 1400
         p.tcp_flags = TCP_ACK
