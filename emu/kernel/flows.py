@@ -23,11 +23,11 @@ from emu.kernel.sock import (
     ends_sent,
     lru_place,
     sk_alloc,
-    sk_clear_memalloc,
     sk_clear_tcp,
     sk_close,
     sk_done,
     sk_find,
+    sk_forget_memalloc,
     sk_free,
     sk_purge_ofo,
     sk_set_state,
@@ -67,7 +67,7 @@ def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
     `ends` is the flow that showed the socket: it names the peer of a listener and of an unconnected socket too.
     """
     sk = m.sk[i]
-    sk_clear_memalloc(m, i)
+    sk_forget_memalloc(m, i)
     sk_set_state(m, i, state)
     sk.rcvbuf_locked = 0
     sk.rcvbuf = m.config.tcp_rcvbuf if sk.protocol == IPPROTO_TCP else m.config.udp_rcvbuf

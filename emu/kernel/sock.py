@@ -154,11 +154,12 @@ def sk_set_state(m: Machine, i: int, state: int) -> None:
     m.tcp_sockets_allocated += sk_is_tcp_sock(m, i)
 
 
-def sk_clear_memalloc(m: Machine, i: int) -> None:
-    """The socket is not SOCK_MEMALLOC any more (sk_clear_memalloc)."""
-    if m.sk[i].memalloc:
-        m.sk[i].memalloc = 0
-        m.memalloc_socks -= 1
+def sk_forget_memalloc(m: Machine, i: int) -> None:
+    """The socket ends, and SOCK_MEMALLOC with it; mainline's static key stays as it was raised.
+
+    v6.19 lowers the key (sk_clear_memalloc) only where sunrpc turns swap off, not when a socket is freed.
+    """
+    m.sk[i].memalloc = 0
 
 
 def sk_free(m: Machine, i: int) -> None:
@@ -166,7 +167,7 @@ def sk_free(m: Machine, i: int) -> None:
     sk = m.sk[i]
     lru_unlink(m, i)
     sk_unhash(m, i)
-    sk_clear_memalloc(m, i)
+    sk_forget_memalloc(m, i)
     sk_set_state(m, i, SS_FREE)
     sk.hash_next = m.sk_free
     m.sk_free = i
@@ -368,7 +369,7 @@ def sk_purge_ofo(m: Machine, i: int, reason: int, point: int) -> None:
 
 def sk_done(m: Machine, i: int, state: int) -> None:
     """The connection is over (tcp_done); what lies unread in its receive queue stays until it is read."""
-    sk_clear_memalloc(m, i)
+    sk_forget_memalloc(m, i)
     sk_set_state(m, i, state)
     lru_place(m, i)
 
