@@ -60,8 +60,12 @@ def tcp_queue_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
         sk_charge(m, i, m.skb[b].truesize)
         tcp_take(m, i, b)
         b = following
-    tcp_advance(m, i, seq_add(p.tcp_seq, seq_length(p)))
-    if m.sk[i].fin_rcvd:
+    sk = m.sk[i]
+    end = seq_add(p.tcp_seq, seq_length(p))
+    if after(end, sk.rcv_nxt):
+        sk.rcv_nxt = end
+    tcp_advance(m, i, sk.rcv_nxt)
+    if sk.fin_rcvd:
         sk_purge_ofo(m, i, QUEUE_PURGE, AT_TCP_DATA_QUEUE)
     deliver(m, p, AT_TCP_DATA_QUEUE)
     tcp_ack_snd_check(m, i, p.segments)

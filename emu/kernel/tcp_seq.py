@@ -171,7 +171,11 @@ def tcp_take(m: Machine, i: int, b: int) -> None:
 
 
 def tcp_advance(m: Machine, i: int, target: int) -> None:
-    """Move rcv_nxt up to `target` and on over what has come already; the out-of-order queue is drained on the way."""
+    """Move rcv_nxt up to `target` and on over what has come already; the out-of-order queue is drained on the way.
+
+    What waits below `target` is taken, for the bytes up to there are not in memory twice: they are a hole that counts
+    as filled.
+    """
     sk = m.sk[i]
     while True:
         b = sk.ofo_head
