@@ -22,6 +22,7 @@ from emu.scenario import (
     driver_of,
     memory_pages,
     ring_of,
+    tcp_rmem,
     time_ns_of,
     weight_of,
     writers,
@@ -31,6 +32,7 @@ from emu.traffic.expression import FlowTerm, parse_flows
 UNSAID = -1
 JUMBO_MTU = 16_110
 VLAN_TPIDS = {"802.1q": 0x8100, "802.1ad": 0x88A8}
+TCP_MEM_BY_MEMORY = (0, 0, 0)  # boot computes it
 
 
 def policy_rules(scenario: Scenario) -> dict[str, int]:
@@ -153,6 +155,8 @@ def _plan(scenario: Scenario) -> Sequence[Mapping[str, int]]:
 def _config(scenario: Scenario) -> Mapping[str, int]:
     geometry = GEOMETRIES[scenario.machine.geometry]
     machine, pressure, readers = scenario.machine, scenario.pressure, scenario.readers
+    rmem_min, rmem_default, rmem_max = tcp_rmem(scenario)
+    mem = scenario.tcp.mem or TCP_MEM_BY_MEMORY
     return {
         "memory_pages": memory_pages(scenario),
         "mm": geometry.mm,
@@ -170,7 +174,12 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "vlan_8021ad": geometry.mm == MM_6X,
         "writers": writers(scenario) == "blocked",
         "udp_rcvbuf": readers.udp_rcvbuf or geometry.udp_rcvbuf,
-        "tcp_rcvbuf": readers.tcp_rcvbuf or geometry.tcp_rcvbuf,
+        "tcp_rcvbuf": readers.tcp_rcvbuf or rmem_default,
+        "tcp_mem_low": mem[0],
+        "tcp_mem_pressure": mem[1],
+        "tcp_mem_high": mem[2],
+        "tcp_rmem_min": rmem_min,
+        "tcp_rmem_max": rmem_max,
         "ordinary_reader": READERS.index(readers.ordinary),
         "memalloc_reader": READERS.index(readers.memalloc),
         "read_rate": readers.rate,

@@ -36,6 +36,7 @@ from emu.kernel.netdevice import PS_PAGE_BUFFERS
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
 from emu.kernel.replace import CP_MAX_MTU, CP_RX_RING_SIZE, CP_WEIGHT, TG3_RX_RING_MAX, TG3_RX_RING_PENDING
 from emu.kernel.sock import IPPROTO_UDP, READERS
+from emu.kernel.tcp_mem import tcp_bind_hash_order
 from emu.tables import Key, Problem, convert_tables, dotted, keys_of, nearest_line
 from emu.toml_text import key_lines, toml_text, toml_value
 from emu.traffic.arrivals import OFFLOADS
@@ -45,6 +46,8 @@ from emu.wire.headers import CHECKSUMS
 
 SCHEMA = 1
 RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver shows the NIC one step of 16 of them
+
+SMALL_BIND_HASH_ORDER = 3
 
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -286,6 +289,19 @@ class ReadersTable(Part, frozen=True):
     tcp_rcvbuf: Annotated[Rcvbuf | None, about("Receive buffer of TCP sockets; left out: the geometry's.", "B")] = None
 
 
+class TcpTable(Part, frozen=True):
+    """TCP's limits; `readers.tcp_rcvbuf` overrides the default of `rmem`."""
+
+    mem: Annotated[
+        Annotated[list[Annotated[int, Meta(ge=1, le=1 << 40)]], Meta(min_length=3, max_length=3)] | None,
+        about("What all sockets together may hold: low, pressure, high (sysctl); left out: by memory.", "pages"),
+    ] = None
+    rmem: Annotated[
+        Annotated[list[Annotated[int, Meta(ge=256, le=1 << 30)]], Meta(min_length=3, max_length=3)] | None,
+        about("A receive buffer: least, default, most (sysctl); left out: by memory and geometry.", "B"),
+    ] = None
+
+
 class SocketTable(Part, frozen=True):
     """What is special about some sockets."""
 
@@ -387,6 +403,7 @@ class Scenario(Part, frozen=True):
     at: Annotated[list[AtTable], Meta(max_length=MAX_PLAN)] = []
     pressure: PressureTable = PressureTable()
     readers: ReadersTable = ReadersTable()
+    tcp: TcpTable = TcpTable()
     socket: Annotated[list[SocketTable], Meta(max_length=MAX_RULES // 2)] = []
     ip: IpTable = IpTable()
     tap: Annotated[list[TapTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
@@ -541,6 +558,16 @@ def background_skbs(scenario: Scenario, device: DeviceTable) -> int:
 def writers(scenario: Scenario) -> str:
     """Whether blocked writers take what appears above pages_min."""
     return scenario.pressure.writers or ("blocked" if scenario.pressure.start == "crunch" else "none")
+
+
+def tcp_rmem(scenario: Scenario) -> list[int]:
+    """TCP's receive buffers: least, default, most; smaller on a machine whose bind hash is (2.6.12 tcp_init)."""
+    if scenario.tcp.rmem is not None:
+        return scenario.tcp.rmem
+    if tcp_bind_hash_order(memory_pages(scenario)) < SMALL_BIND_HASH_ORDER:
+        return [4096, 43_689, 2 * 43_689]
+    default = GEOMETRIES[scenario.machine.geometry].tcp_rcvbuf
+    return [4096, default, 2 * default]
 
 
 def _read_toml(path: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
@@ -808,6 +835,12 @@ def _check_as_posted(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield "policy.as_posted", str(error)
 
 
+def _check_tcp(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    for name, limits in (("mem", scenario.tcp.mem), ("rmem", scenario.tcp.rmem)):
+        if limits is not None and limits != sorted(limits):
+            yield f"tcp.{name}", f"{limits} does not rise"
+
+
 CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_machine,
     _check_zones,
@@ -820,6 +853,7 @@ CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_free_blocks,
     _check_flows,
     _check_ip,
+    _check_tcp,
     _check_taps,
     _check_members,
     _check_expectations,

@@ -77,6 +77,7 @@ def forget_verdict(p: Packet) -> None:
     p.truesize = 0
     p.alloc_ns = 0
     p.culprit_frame = 0
+    p.tcp_host_ack = NONE
 
 
 def reaches_nic(m: Machine, p: Packet) -> bool:

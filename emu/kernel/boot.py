@@ -32,6 +32,7 @@ from emu.kernel.raw import open_raws
 from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.slub import slub_define_cache
+from emu.kernel.tcp_mem import tcp_init
 from emu.kernel.updown import dev_open
 from emu.kernel.upper import link_devices
 from emu.kernel.writeback import process_context
@@ -284,6 +285,7 @@ def boot(m: Machine) -> None:
     open_raws(m)
     init_zones(m)
     init_caches(m)
+    tcp_init(m)
     link_devices(m)
     m.dev[BACKLOG_DEV].weight = WEIGHT_P
     for d in range(m.devices):

@@ -58,7 +58,6 @@ CAUSES = (
     OTHERHOST,
     NO_MEMORY,  # NOMEM to the kernel and to the user; here that is a cause
     CPU_BACKLOG,
-    SOCKET_BACKLOG,
     TCP_OLD_DATA,
     TCP_OFO_QUEUE_PRUNE,
     QUEUE_PURGE,
@@ -67,7 +66,9 @@ CAUSES = (
     FRAG_EVICTED,
     IP_INADDRERRORS,
     DEV_READY,
-) = range(29)
+    TCP_OFOMERGE,
+    TCP_OFO_DROP,
+) = range(30)
 
 
 class Reason(NamedTuple):
@@ -249,14 +250,6 @@ REASONS = (
         "2.6.12 net/core/dev.c netif_rx",
     ),
     Reason(
-        SOCKET_BACKLOG,
-        "SOCKET_BACKLOG",
-        "sk_add_backlog",
-        "The socket is owned by a task and its backlog is full.",
-        "backlog of {socket} full",
-        "v6.19 include/net/sock.h sk_add_backlog",
-    ),
-    Reason(
         TCP_OLD_DATA,
         "TCP_OLD_DATA",
         "tcp_data_queue",
@@ -321,6 +314,22 @@ REASONS = (
         "device down",
         "2.6.12 drivers/net/e1000 e1000_down; v6.19 names it DEV_READY",
     ),
+    Reason(
+        TCP_OFOMERGE,
+        "TCP_OFOMERGE",
+        "tcp_data_queue",
+        "The out-of-order queue holds every byte of the segment already; or a longer one took its place there.",
+        "the out-of-order queue of {socket} covers the segment",
+        "2.6.12 net/ipv4/tcp_input.c tcp_data_queue; v6.19 names it TCP_OFOMERGE",
+    ),
+    Reason(
+        TCP_OFO_DROP,
+        "TCP_OFO_DROP",
+        "tcp_ofo_queue",
+        "A longer segment has filled the hole and covers what waited behind it in the out-of-order queue.",
+        "end of segment <= rcv_nxt of {socket}",
+        "2.6.12 net/ipv4/tcp_input.c tcp_ofo_queue; v6.19 names it TCP_OFO_DROP",
+    ),
 )
 
 assert all(reason.number == index for index, reason in enumerate(REASONS)), "a reason's number is its row"
@@ -368,7 +377,6 @@ assert len(REASONS) <= MAX_REASONS, "the machine's counters have one place per r
     AT_TCP_PRUNE_QUEUE,
     AT_INET_SOCK_DESTRUCT,
     AT_UDP_V4_MCAST_DELIVER,
-    AT_SK_ADD_BACKLOG,
     AT_CACHE_GROW,
     AT_DEV_MEMALLOC_SKB,
     AT_UDP_RECVMSG,
@@ -377,6 +385,7 @@ assert len(REASONS) <= MAX_REASONS, "the machine's counters have one place per r
     AT_IP6_EVICTOR,
     AT_IP6_FORWARD,
     AT_IP6_RCV_FINISH,
+    AT_TCP_OFO_QUEUE,
 ) = range(46)
 POINTS = (
     "",
@@ -416,7 +425,6 @@ POINTS = (
     "tcp_prune_queue",
     "inet_sock_destruct",
     "udp_v4_mcast_deliver",
-    "sk_add_backlog",
     "cache_grow",
     "dev_memalloc_skb",
     "udp_recvmsg",
@@ -425,4 +433,5 @@ POINTS = (
     "ip6_evictor",
     "ip6_forward",
     "ip6_rcv_finish",
+    "tcp_ofo_queue",
 )

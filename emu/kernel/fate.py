@@ -6,13 +6,14 @@ from emu.kernel.drop_reason import (
     IN_FLIGHT,
     OOPS,
     PFMEMALLOC,
+    TCP_OFOMERGE,
 )
 from emu.kernel.e1000 import ring_free
-from emu.kernel.flows import TCP_FIN
 from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.skbuff import kfree_skb, kfree_skb_reason
 from emu.kernel.sock import kfree_chain
+from emu.kernel.tcp_seq import TCP_FIN, tcp_hole
 from emu.wire.headers import KIND_TCP
 
 
@@ -47,7 +48,8 @@ def count(m: Machine, p: Packet) -> None:
         fates.dropped += 1
         t.drops_by_reason[p.reason] += 1
         if p.kind == KIND_TCP and p.sk != NONE and (p.payload_length > 0 or p.tcp_flags & TCP_FIN):
-            t.holes_filled += 1
+            if p.reason != TCP_OFOMERGE:
+                tcp_hole(m, p)
 
 
 def deliver(m: Machine, p: Packet, point: int) -> None:

@@ -2,10 +2,13 @@
 
 A unicast TCP or UDP frame to the host makes its socket on first sight: TCP by its four addresses, a SYN makes a
 listener, UDP by local port.  A RST or an ICMP port unreachable that the host sends closes it from that frame on.
+The host's own TCP frames say what it has acknowledged and which end closed first; a SYN of its own, or a SYN that it
+accepts (SYN-ACK), begins the connection anew.
 The user's rules (`SockRule`: memalloc and closed expressions, scenario sockets) come before all of this.
 """
 
 from emu.kernel.bugs import BUG_NO_MEMALLOC, has_bug
+from emu.kernel.drop_reason import AT_INET_SOCK_DESTRUCT, QUEUE_PURGE
 from emu.kernel.machine import NONE, Machine, Packet
 from emu.kernel.sock import (
     IPPROTO_TCP,
@@ -14,6 +17,7 @@ from emu.kernel.sock import (
     SS_CLOSED,
     SS_ESTABLISHED,
     SS_LISTEN,
+    SS_TIME_WAIT,
     Ends,
     ends_of_port,
     ends_received,
@@ -21,15 +25,17 @@ from emu.kernel.sock import (
     lru_place,
     sk_alloc,
     sk_alloc_unhashed,
+    sk_clear_tcp,
     sk_close,
+    sk_done,
     sk_find,
+    sk_forget_memalloc,
     sk_free,
+    sk_purge_ofo,
+    sk_set_state,
 )
-
-TCP_FIN = 0x01
-TCP_SYN = 0x02
-TCP_RST = 0x04
-TCP_ACK = 0x10
+from emu.kernel.tcp_seq import TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, after, seq_add, seq_length, tcp_learn
+from emu.wire.headers import KIND_TCP
 
 
 def rule_matches(m: Machine, rule: int, ends: Ends) -> bool:
@@ -63,7 +69,9 @@ def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
     `ends` is the flow that showed the socket: it names the peer of a listener and of an unconnected socket too.
     """
     sk = m.sk[i]
-    sk.state = state
+    sk_forget_memalloc(m, i)
+    sk_set_state(m, i, state)
+    sk.rcvbuf_locked = 0
     sk.rcvbuf = m.config.tcp_rcvbuf if sk.protocol == IPPROTO_TCP else m.config.udp_rcvbuf
     reader = NONE
     rate = m.config.read_rate
@@ -79,6 +87,7 @@ def sk_init(m: Machine, i: int, state: int, ends: Ends) -> None:
             rate = r.read_rate
         if r.rcvbuf >= 0:
             sk.rcvbuf = r.rcvbuf
+            sk.rcvbuf_locked = 1
     if reader == NONE:
         reader = m.config.memalloc_reader if sk.block_io else m.config.ordinary_reader
     # As posted no code of the patch sets SOCK_MEMALLOC (bug 6).
@@ -126,10 +135,10 @@ def infer_tcp(m: Machine, p: Packet) -> int:
     ends = ends_received(p)
     i = sk_find(m, ends)
     opening = p.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
-    if i != NONE and not (opening and m.sk[i].state == SS_CLOSED):
+    if i != NONE and not (opening and is_over(m, i)):
         return i
     if i != NONE:
-        sk_free_closed(m, i)
+        sk_begin_anew(m, i, ends)
     if p.tcp_flags & TCP_RST:
         return NONE
     if opening:
@@ -146,12 +155,22 @@ def infer_tcp(m: Machine, p: Packet) -> int:
     return i
 
 
-def sk_free_closed(m: Machine, i: int) -> None:
-    """A SYN opens the same four addresses again: forget the closed socket; unread bytes of it stay charged."""
+def is_over(m: Machine, i: int) -> bool:
+    """Whether a connection is gone, so that a SYN of the same four addresses meets the listener; ends TIME_WAIT."""
+    sk = m.sk[i]
+    if sk.state == SS_TIME_WAIT and m.now_ns >= sk.tw_until_ns:
+        sk_done(m, i, SS_CLOSED)
+    return sk.state == SS_CLOSED or (sk.state == SS_ESTABLISHED and sk.fin_sent == 1 and sk.fin_rcvd == 1)
+
+
+def sk_begin_anew(m: Machine, i: int, ends: Ends) -> None:
+    """The same four addresses are used again: forget the old connection; unread bytes of it stay charged."""
+    sk_purge_ofo(m, i, QUEUE_PURGE, AT_INET_SOCK_DESTRUCT)
     if m.sk[i].queue_len == 0:
         sk_free(m, i)
     else:
-        m.sk[i].state = SS_ESTABLISHED
+        sk_clear_tcp(m, i)
+        sk_init(m, i, SS_ESTABLISHED, ends)
 
 
 def infer_udp(m: Machine, p: Packet) -> int:
@@ -174,6 +193,35 @@ def infer_members(m: Machine, p: Packet) -> int:
     return infer_udp(m, p)
 
 
+def tcp_arrives(m: Machine, p: Packet, i: int) -> None:
+    """Note what only the order of arrival shows: what the host had acknowledged, and whose FIN comes first."""
+    sk = m.sk[i]
+    if sk.rcv_nxt == NONE:
+        tcp_learn(m, i, p)
+    p.tcp_host_ack = sk.host_ack
+    if p.tcp_flags & TCP_FIN and not sk.fin_sent:
+        sk.passive = 1
+
+
+def tcp_departs(m: Machine, p: Packet) -> None:
+    """The host's own frame on a connection: opening it anew, acknowledging, closing."""
+    ends = ends_sent(p)
+    i = sk_find(m, ends)
+    if i == NONE:
+        return
+    if p.tcp_flags & TCP_SYN:
+        sk_begin_anew(m, i, ends)
+        return
+    sk = m.sk[i]
+    if sk.state != SS_ESTABLISHED:
+        return
+    if p.tcp_flags & TCP_ACK and (sk.host_ack == NONE or after(p.tcp_ack, sk.host_ack)):
+        sk.host_ack = p.tcp_ack
+    if p.tcp_flags & TCP_FIN:
+        sk.fin_sent = 1
+        sk.host_fin = seq_add(p.tcp_seq, seq_length(p))
+
+
 def flow_received(m: Machine, p: Packet) -> None:
     """A unicast TCP or UDP frame for the host is on the wire: note its socket, before its fate is known."""
     if is_closed_by_rule(m, p):
@@ -181,11 +229,15 @@ def flow_received(m: Machine, p: Packet) -> None:
     p.sk = infer_tcp(m, p) if p.ip_protocol == IPPROTO_TCP else infer_udp(m, p)
     if p.sk != NONE:
         p.memalloc = m.sk[p.sk].block_io
+        if m.sk[p.sk].state == SS_ESTABLISHED:
+            tcp_arrives(m, p, p.sk)
 
 
 def flow_sent(m: Machine, p: Packet) -> None:
     """The host sends a frame: a RST or a port unreachable says that a socket is not there."""
-    if p.ip_protocol == IPPROTO_TCP and p.tcp_flags & TCP_RST:
+    if p.kind == KIND_TCP and not p.tcp_flags & TCP_RST:
+        tcp_departs(m, p)
+    elif p.kind == KIND_TCP:
         i = sk_find(m, ends_sent(p))
         if i == NONE:
             i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_TCP, p.sport))
@@ -212,6 +264,8 @@ def inet_lookup(m: Machine, p: Packet) -> int:
             i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_TCP, p.dport))
     else:
         i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_UDP, p.dport))
-    if i != NONE and m.sk[i].state == SS_CLOSED:
+    if i == NONE or m.sk[i].state == SS_CLOSED:
+        return NONE
+    if m.sk[i].state == SS_TIME_WAIT and is_over(m, i):
         return NONE
     return i

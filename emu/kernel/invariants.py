@@ -1,11 +1,14 @@
 """What must hold at every moment; a broken one is a bug of ours and stops the run with the frame's number."""
 
+from typing import NamedTuple
+
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import descriptor_bytes
-from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, Machine
+from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
-from emu.kernel.sock import SS_FREE
+from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
+from emu.kernel.tcp_seq import after, before
 
 (
     HOLDS,
@@ -24,7 +27,9 @@ from emu.kernel.sock import SS_FREE
     CLONES_WRONG,
     BACKLOG_WRONG,
     SPLIT_PAGES_LOST,
-) = range(16)
+    OFO_QUEUE_WRONG,
+    TCP_MEMORY_WRONG,
+) = range(18)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -37,11 +42,13 @@ SENTENCES = (
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
     "skbs = in rings + in the backlog + in socket queues + in fragment queues + held in the background + leaked",
-    "a socket's rmem_alloc is the truesize of its queue",
+    "a socket's rmem_alloc is the truesize of its queues",
     "fragment memory is the truesize of all fragments and their descriptors; fragments do not overlap",
     "skbs that share data are one ring over one data area",
     "the backlog's length is that of its packets",
     "every data page of a packet-split ring is in a ring or attached to an skb",
+    "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
+    "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
 )
 
 
@@ -156,6 +163,47 @@ def skbs_in_backlog(m: Machine) -> int:
     return skbs
 
 
+class QueueSum(NamedTuple):
+    """What a queue of skbs holds."""
+
+    skbs: int
+    truesize: int  # bytes
+
+
+def queue_sum(m: Machine, b: int) -> QueueSum:
+    """Count a queue from its head; -1 skbs when one of them is not one ring with its clones."""
+    skbs = 0
+    truesize = 0
+    while b != NONE:
+        skbs += 1
+        truesize += m.skb[b].truesize
+        if not clones_agree(m, b):
+            return QueueSum(NONE, truesize)
+        b = m.skb[b].next
+    return QueueSum(skbs, truesize)
+
+
+def ofo_in_order(m: Machine, sk: Sock) -> bool:
+    """Whether each skb of the out-of-order queue begins and ends behind the one before it; so do the ghosts."""
+    b = sk.ofo_head
+    last = NONE
+    while b != NONE:
+        if not after(m.skb[b].seq, sk.rcv_nxt):
+            return False
+        if last != NONE and not (after(m.skb[b].seq, m.skb[last].seq) and after(m.skb[b].end_seq, m.skb[last].end_seq)):
+            return False
+        last = b
+        b = m.skb[b].next
+    if last != sk.ofo_tail:
+        return False
+    for ghost in range(sk.ghosts):
+        if not before(sk.ghost_seq[ghost], sk.ghost_end[ghost]) or not after(sk.ghost_seq[ghost], sk.rcv_nxt):
+            return False
+        if ghost > 0 and not before(sk.ghost_end[ghost - 1], sk.ghost_seq[ghost]):
+            return False
+    return True
+
+
 def slab_pages_wrong(m: Machine) -> bool:
     """Whether a zone's slab pages are not those of its slabs."""
     for zone in range(m.zones):
@@ -192,31 +240,35 @@ def check_structures(m: Machine) -> int:
     fragments = fragments_queued(m)
     if fragments == NONE:
         return FRAGMENTS_WRONG
-    skbs += fragments
-    wrong = check_sockets(m)
-    if wrong != HOLDS:
-        return wrong
-    for i in range(m.sks_made):
-        if m.sk[i].state != SS_FREE:
-            skbs += m.sk[i].queue_len
-    return HOLDS if skbs == m.skbs_used else SKBS_LOST
+    held = queued_skbs(m)
+    if held < 0:
+        return -held
+    return HOLDS if skbs + fragments + held == m.skbs_used else SKBS_LOST
 
 
-def check_sockets(m: Machine) -> int:
-    """Every socket's queue, counted again."""
+def queued_skbs(m: Machine) -> int:
+    """How many skbs all sockets' queues hold; minus the number of what does not hold there."""
+    skbs = 0
+    tcp_bytes = 0
+    tcp_sockets = 0
     for i in range(m.sks_made):
         sk = m.sk[i]
         if sk.state == SS_FREE:
             continue
-        rmem = 0
-        queued = 0
-        b = sk.queue_head
-        while b != NONE:
-            rmem += m.skb[b].truesize
-            queued += 1
-            if not clones_agree(m, b):
-                return CLONES_WRONG
-            b = m.skb[b].next
-        if rmem != sk.rmem_alloc or queued != sk.queue_len:
-            return RMEM_WRONG
-    return HOLDS
+        received = queue_sum(m, sk.queue_head)
+        ahead = queue_sum(m, sk.ofo_head)
+        if received.skbs < 0 or ahead.skbs < 0:
+            return -CLONES_WRONG
+        if received.truesize + ahead.truesize != sk.rmem_alloc:
+            return -RMEM_WRONG
+        if received.skbs != sk.queue_len or ahead.skbs != sk.ofo_len:
+            return -RMEM_WRONG
+        if not ofo_in_order(m, sk):
+            return -OFO_QUEUE_WRONG
+        if sk.protocol == IPPROTO_TCP:
+            tcp_bytes += sk.rmem_alloc + sk.forward_alloc
+            tcp_sockets += sk_is_tcp_sock(m, i)
+        skbs += received.skbs + ahead.skbs
+    if tcp_bytes != m.tcp_memory_allocated * PAGE_SIZE or tcp_sockets != m.tcp_sockets_allocated:
+        return -TCP_MEMORY_WRONG
+    return skbs

@@ -32,6 +32,7 @@ MAX_FRAG_QUEUES = 1_024  # datagrams in reassembly, IPv4's and IPv6's together
 FRAG_HASH_SIZE = 256
 MAX_BACKLOG = 2_048  # packets between netif_rx and the softirq
 MAX_PLAN = 4_096
+MAX_GHOSTS = 4  # ranges per TCP socket that our drops filled ahead of rcv_nxt
 MAX_LATER = 65_536  # events of packets not yet handed out
 LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
@@ -109,6 +110,7 @@ class Packet:
     tcp_flags: int
     tcp_seq: int
     tcp_ack: int
+    tcp_host_ack: int  # the highest number that the host had acknowledged on this flow when the packet arrived, else -1
     frag_id: int
     frag_offset: int  # bytes
     frag_more: int  # 1: more fragments follow
@@ -261,6 +263,9 @@ class Skb:
     alloc_ns: int
     frags: int  # pages attached to it: slab rows linked by `next`, else -1
     frame: int  # whose packet it holds
+    length: int  # bytes of TCP payload
+    seq: int
+    end_seq: int  # SYN and FIN count one
     next: int
     clone_next: int  # the ring of skbs that share its data; itself when it is alone
     csum_bad: int  # a datagram's reader will find its checksum wrong (skbuff.*_CSUM_BAD)
@@ -431,6 +436,25 @@ class Sock:
     on_ready: int
     pinned: int  # 1: never evicted (taps, raw sockets, groups of multicast receivers)
     mcast_next: int  # the next socket that has joined on this port, else -1
+    forward_alloc: int  # TCP: bytes that are accounted to the socket and not charged
+    rcvbuf_locked: int  # 1: the user set it (SOCK_RCVBUF_LOCK)
+    rcv_nxt: int  # -1 until the first segment
+    host_ack: int  # highest number that the host's own frames acknowledge, else -1
+    host_fin: int  # what acknowledges the host's FIN
+    fin_sent: int
+    fin_rcvd: int  # 1: the peer's FIN was taken
+    passive: int  # 1: the peer's FIN was on the wire before the host's
+    ack_owed: int  # segments since the last ACK
+    ofo_head: int  # the out-of-order queue, sorted by sequence number
+    ofo_tail: int
+    ofo_len: int
+    ghosts: int  # ranges ahead of rcv_nxt that count as received without memory
+    ghost_seq: Annotated[list[int], MAX_GHOSTS]
+    ghost_end: Annotated[list[int], MAX_GHOSTS]
+    filled: int  # 1: filled_seq to filled_end spans what our drops filled
+    filled_seq: int
+    filled_end: int
+    tw_until_ns: int  # TIME_WAIT
 
 
 @record
@@ -483,6 +507,11 @@ class Counters:
     TcpExtPruneCalled: int
     TcpExtRcvPruned: int
     TcpExtPFMemallocDrop: int
+    TcpExtOfoPruned: int
+    TcpExtTCPRcvCollapsed: int
+    TcpExtTCPMemoryPressures: int
+    TcpExtDelayedACKLost: int
+    MemallocAckFailed: int  # ACKs of block I/O that found no memory
     UdpInDatagrams: int
     UdpNoPorts: int
     UdpInErrors: int
@@ -542,6 +571,7 @@ class Totals:
     events_by_reason: Annotated[list[int], MAX_REASONS]  # of packets that had their verdict
     reserve_skbs_delivered: int
     holes_filled: int  # our drops of TCP payload that the open loop counts as filled
+    tcp_resyncs: int  # segments so far away that rcv_nxt was set to them
     sockets_made: int
     sockets_evicted: int
     skbs_max: int
@@ -569,6 +599,11 @@ class Config:
     writers: int  # 1: blocked writers take every page above pages_min
     udp_rcvbuf: int
     tcp_rcvbuf: int
+    tcp_mem_low: int  # sysctl_tcp_mem, pages; tcp_mem_high 0: by the machine's memory
+    tcp_mem_pressure: int
+    tcp_mem_high: int
+    tcp_rmem_min: int  # bytes
+    tcp_rmem_max: int
     ordinary_reader: int  # READER_*
     memalloc_reader: int
     read_rate: int
@@ -669,6 +704,9 @@ class Machine:
     reader_tick_ns: int
     reap_ns: int
     quiet_rounds: int  # reaps since anything last moved
+    tcp_memory_allocated: int  # pages
+    tcp_memory_pressure: int
+    tcp_sockets_allocated: int
     sock_rules: int
     sock_rule: Annotated[list[SockRule], MAX_RULES]
     local_addrs: int

@@ -14,7 +14,12 @@ MAX_TCP_HEADER = 160  # bytes, without IPv6 and tunnels
 
 def reply(m: Machine, size: int) -> bool:
     """Allocate and send a reply of `size` bytes with its headers; False when there was no memory for it."""
-    b = alloc_skb(m, size, gfp_atomic(m), m.policy.atomic_first_nomemalloc)
+    return reply_gfp(m, size, gfp_atomic(m))
+
+
+def reply_gfp(m: Machine, size: int, gfp: int) -> bool:
+    """The same with other allocation flags: mainline's SOCK_MEMALLOC sockets send from the reserve, too."""
+    b = alloc_skb(m, size, gfp, m.policy.atomic_first_nomemalloc)
     if b == NONE:
         m.mib.tx_alloc_failed += 1
         return False

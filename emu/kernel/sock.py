@@ -1,16 +1,18 @@
 """Sockets: the table and its lookup, receive queues charged by truesize, the filter, and who reads when.
 
 Source: Linux 2.6.12 include/net/sock.h, net/core/sock.c; for the filter v6.19 net/core/filter.c sk_filter_trim_cap.
-Differs: readers are of four kinds instead of processes; a socket that nobody closed lives until its row is needed
-(closed ones go first, then idle ones without memory).
+Differs: readers are of four kinds instead of processes, and none of them ever owns a socket while a packet comes, so
+there is no socket backlog and no prequeue; a socket that nobody closed lives until its row is needed (closed ones and
+those in TIME_WAIT go first, then idle ones without memory); a socket with an out-of-order queue holds memory, too.
 """
 
 from typing import NamedTuple
 
-from emu.kernel.drop_reason import AT_UDP_RECVMSG, UDP_CSUM
+from emu.kernel.drop_reason import AT_INET_SOCK_DESTRUCT, AT_UDP_RECVMSG, QUEUE_PURGE, UDP_CSUM
 from emu.kernel.machine import (
     HASH_SIZE,
     LIMIT_SOCKETS,
+    MAX_GHOSTS,
     MAX_SOCKETS,
     NEVER_NS,
     NONE,
@@ -22,8 +24,9 @@ from emu.kernel.machine import (
 from emu.kernel.page_alloc import zone_watermark_ok
 from emu.kernel.policy import CHECK_TAG
 from emu.kernel.skbuff import UDP4_CSUM_BAD, UDP6_CSUM_BAD, kfree_skb, kfree_skb_reason
+from emu.kernel.tcp_mem import sk_stream_mem_reclaim, sk_stream_rfree, sk_stream_set_owner_r
 
-SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND = range(5)
+SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND, SS_TIME_WAIT = range(6)
 
 IPPROTO_ICMP = 1
 IPPROTO_IGMP = 2
@@ -113,9 +116,9 @@ def lru_place(m: Machine, i: int) -> None:
     """Put a socket where it belongs: holding memory, or at the young end of the closed or of the idle ones."""
     sk = m.sk[i]
     lru_unlink(m, i)
-    if sk.queue_len > 0 or sk.pinned or sk.leaked_refs > 0:
+    if sk.queue_len > 0 or sk.ofo_len > 0 or sk.pinned or sk.leaked_refs > 0:
         return
-    which = LRU_CLOSED if sk.state == SS_CLOSED else LRU_IDLE
+    which = LRU_CLOSED if sk.state in (SS_CLOSED, SS_TIME_WAIT) else LRU_IDLE
     sk.lru_list = which
     sk.lru_prev = m.lru_tail[which]
     sk.lru_next = NONE
@@ -138,15 +141,36 @@ def sk_unhash(m: Machine, i: int) -> None:
     m.sk[at].hash_next = sk.hash_next
 
 
+def sk_is_tcp_sock(m: Machine, i: int) -> int:
+    """1 for a TCP socket that the kernel counts (tcp_sockets_allocated): open or listening."""
+    sk = m.sk[i]
+    return 1 if sk.protocol == IPPROTO_TCP and sk.state in (SS_ESTABLISHED, SS_LISTEN) else 0
+
+
+def sk_set_state(m: Machine, i: int, state: int) -> None:
+    """Change a socket's state."""
+    m.tcp_sockets_allocated -= sk_is_tcp_sock(m, i)
+    m.sk[i].state = state
+    m.tcp_sockets_allocated += sk_is_tcp_sock(m, i)
+
+
+def sk_forget_memalloc(m: Machine, i: int) -> None:
+    """The socket ends, and SOCK_MEMALLOC with it; mainline's static key stays as it was raised.
+
+    v6.19 lowers the key (sk_clear_memalloc) only where sunrpc turns swap off, not when a socket is freed.
+    """
+    m.sk[i].memalloc = 0
+    m.sk[i].block_io = 0
+
+
 def sk_free(m: Machine, i: int) -> None:
-    """Give a socket's row away; its queue is empty."""
+    """Give a socket's row away; its queues are empty."""
     sk = m.sk[i]
     lru_unlink(m, i)
     if sk.bucket != NONE:
         sk_unhash(m, i)
-    if sk.memalloc:
-        m.memalloc_socks -= 1
-    sk.state = SS_FREE
+    sk_forget_memalloc(m, i)
+    sk_set_state(m, i, SS_FREE)
     sk.hash_next = m.sk_free
     m.sk_free = i
     m.sk_live -= 1
@@ -163,6 +187,26 @@ def sk_evict(m: Machine) -> bool:
     sk_free(m, i)
     m.total.sockets_evicted += 1
     return True
+
+
+def sk_clear_tcp(m: Machine, i: int) -> None:
+    """Forget what TCP knew of a connection; its queues stay."""
+    sk = m.sk[i]
+    sk.rcv_nxt = NONE
+    sk.host_ack = NONE
+    sk.host_fin = 0
+    sk.fin_sent = 0
+    sk.fin_rcvd = 0
+    sk.passive = 0
+    sk.ack_owed = 0
+    sk.ghosts = 0
+    for ghost in range(MAX_GHOSTS):
+        sk.ghost_seq[ghost] = 0
+        sk.ghost_end[ghost] = 0
+    sk.filled = 0
+    sk.filled_seq = 0
+    sk.filled_end = 0
+    sk.tw_until_ns = NEVER_NS
 
 
 def sk_alloc_unhashed(m: Machine, ends: Ends) -> int:
@@ -194,6 +238,12 @@ def sk_alloc_unhashed(m: Machine, ends: Ends) -> int:
     sk.queue_head = NONE
     sk.queue_tail = NONE
     sk.queue_len = 0
+    sk.forward_alloc = 0
+    sk.rcvbuf_locked = 0
+    sk.ofo_head = NONE
+    sk.ofo_tail = NONE
+    sk.ofo_len = 0
+    sk_clear_tcp(m, i)
     sk.owed_ns = 0
     sk.on_ready = 0
     sk.lru_list = LRU_HOLDING
@@ -263,38 +313,103 @@ def skb_read(m: Machine, b: int) -> None:
     kfree_skb_reason(m, b, UDP_CSUM, AT_UDP_RECVMSG)
 
 
+def sk_charge(m: Machine, i: int, truesize: int) -> None:
+    """Charge a socket with an skb (skb_set_owner_r)."""
+    if m.sk[i].protocol == IPPROTO_TCP:
+        sk_stream_set_owner_r(m, i, truesize)
+    else:
+        m.sk[i].rmem_alloc += truesize
+
+
+def sk_uncharge(m: Machine, i: int, truesize: int) -> None:
+    """An skb of the socket is freed (sock_rfree)."""
+    if m.sk[i].protocol == IPPROTO_TCP:
+        sk_stream_rfree(m, i, truesize)
+    else:
+        m.sk[i].rmem_alloc -= truesize
+
+
+def sk_unlink_first(m: Machine, i: int) -> int:
+    """Take the first skb off a socket's receive queue and its charge off the socket."""
+    sk = m.sk[i]
+    b = sk.queue_head
+    sk.queue_head = m.skb[b].next
+    if sk.queue_head == NONE:
+        sk.queue_tail = NONE
+    sk.queue_len -= 1
+    sk_uncharge(m, i, m.skb[b].truesize)
+    return b
+
+
+def sk_queue_tail(m: Machine, i: int, b: int) -> None:
+    """Put an skb that is charged already at the end of a socket's receive queue, for its reader."""
+    sk = m.sk[i]
+    skb = m.skb[b]
+    skb.next = NONE
+    skb.sk = i
+    if sk.queue_tail == NONE:
+        sk.queue_head = b
+    else:
+        m.skb[sk.queue_tail].next = b
+    sk.queue_tail = b
+    sk.queue_len += 1
+    lru_unlink(m, i)
+    ready_add(m, i)
+
+
 def sk_dequeue(m: Machine, i: int, packets: int) -> int:
     """Read up to `packets` buffers off a socket's queue and free them; how many there were."""
     sk = m.sk[i]
     taken = 0
     while taken < packets and sk.queue_head != NONE:
-        b = sk.queue_head
-        sk.queue_head = m.skb[b].next
-        sk.queue_len -= 1
-        sk.rmem_alloc -= m.skb[b].truesize
-        skb_read(m, b)
+        skb_read(m, sk_unlink_first(m, i))
         taken += 1
     if sk.queue_head == NONE:
-        sk.queue_tail = NONE
         ready_del(m, i)
     if taken > 0:
+        sk_stream_mem_reclaim(m, i)
         m.quiet_rounds = 0
         lru_place(m, i)
     return taken
 
 
+def sk_purge_queue(m: Machine, i: int) -> None:
+    """Throw a socket's receive queue away unread."""
+    m.quiet_rounds = 0
+    while m.sk[i].queue_head != NONE:
+        kfree_skb_reason(m, sk_unlink_first(m, i), QUEUE_PURGE, AT_INET_SOCK_DESTRUCT)
+    ready_del(m, i)
+    sk_stream_mem_reclaim(m, i)
+
+
+def sk_purge_ofo(m: Machine, i: int, reason: int, point: int) -> None:
+    """Throw a TCP socket's out-of-order queue away."""
+    sk = m.sk[i]
+    m.quiet_rounds = 0
+    while sk.ofo_head != NONE:
+        b = sk.ofo_head
+        sk.ofo_head = m.skb[b].next
+        sk_uncharge(m, i, m.skb[b].truesize)
+        kfree_skb_reason(m, b, reason, point)
+    sk.ofo_tail = NONE
+    sk.ofo_len = 0
+    sk_stream_mem_reclaim(m, i)
+
+
+def sk_done(m: Machine, i: int, state: int) -> None:
+    """The connection is over (tcp_done); what lies unread in its receive queue stays until it is read."""
+    sk_forget_memalloc(m, i)
+    sk_set_state(m, i, state)
+    lru_place(m, i)
+
+
 def sk_close(m: Machine, i: int) -> None:
     """The host has no such socket any more, nor those that joined on its port: what they held is freed."""
     while i != NONE:
-        sk = m.sk[i]
-        sk_dequeue(m, i, sk.queue_len)
-        sk.block_io = 0
-        if sk.memalloc:
-            sk.memalloc = 0
-            m.memalloc_socks -= 1
-        sk.state = SS_CLOSED
-        lru_place(m, i)
-        i = sk.mcast_next
+        sk_purge_queue(m, i)
+        sk_purge_ofo(m, i, QUEUE_PURGE, AT_INET_SOCK_DESTRUCT)
+        sk_done(m, i, SS_CLOSED)
+        i = m.sk[i].mcast_next
 
 
 def sk_leak_ref(m: Machine, i: int) -> None:
@@ -331,20 +446,10 @@ def sk_accept(m: Machine, i: int, b: int, frame: int) -> None:
         lru_place(m, i)
         return
     while b != NONE:
-        skb = m.skb[b]
-        following = skb.next
-        skb.next = NONE
-        skb.sk = i
-        if sk.queue_tail == NONE:
-            sk.queue_head = b
-        else:
-            m.skb[sk.queue_tail].next = b
-        sk.queue_tail = b
-        sk.queue_len += 1
-        sk.rmem_alloc += skb.truesize
+        following = m.skb[b].next
+        sk_charge(m, i, m.skb[b].truesize)
+        sk_queue_tail(m, i, b)
         b = following
-    lru_unlink(m, i)
-    ready_add(m, i)
     m.last_held_frame = frame
 
 

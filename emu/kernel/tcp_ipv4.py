@@ -1,61 +1,70 @@
-"""TCP's receive path: checks in the kernel's order, then the socket's queue.
+"""TCP's receive path up to the socket: checks in the kernel's order.
 
-Source: Linux 2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv, tcp_input.c; the patch's check stands between the lookup and
-`process:` (Phillips v1 to v6).  mainline: sk_filter after the lookup.
-Differs: open loop.  Sequence numbers and windows are not followed, so every segment counts as the next one; queues are
-not collapsed; a connection's handshake is answered without memory.
+Source: Linux 2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv; the patch's check stands between the lookup and `process:`
+(Phillips v1 to v6).  There TIME_WAIT is looked up as a socket and is none: as intended the check leaves it alone, as
+posted it reads what is not there and drops (bug 12).  mainline: sk_filter after the lookup, not for TIME_WAIT.
+Differs: open loop (`tcp_seq`); a socket is never owned by a task, so there is no backlog and no prequeue.
 """
 
+from emu.kernel.bugs import BUG_TIME_WAIT, has_bug
 from emu.kernel.drop_reason import (
     AT_SK_FILTER,
-    AT_TCP_DATA_QUEUE,
-    AT_TCP_RCV_ESTABLISHED,
+    AT_TCP_TIMEWAIT_STATE_PROCESS,
     AT_TCP_V4_RCV,
     NO_SOCKET,
     NOT_SPECIFIED,
     PKT_TOO_SMALL,
-    PROTO_MEM,
     TCP_CSUM,
 )
-from emu.kernel.fate import consume, deliver, drop, drop_for_reserve
-from emu.kernel.flows import TCP_FIN, TCP_RST, inet_lookup
+from emu.kernel.fate import consume, drop, drop_for_reserve
+from emu.kernel.flows import inet_lookup, infer_tcp, sk_begin_anew
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
 from emu.kernel.netdevice import in_reserve, rule_of_check
-from emu.kernel.policy import RULE_FILTER, RULE_TCP
-from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_accept, sk_filter_refuses
+from emu.kernel.policy import CHECK_COUNT, RULE_FILTER, RULE_TCP
+from emu.kernel.reply import MAX_TCP_HEADER, reply
+from emu.kernel.sock import SS_LISTEN, SS_TIME_WAIT, ends_received, sk_filter_refuses
+from emu.kernel.tcp_input import tcp_v4_do_rcv
+from emu.kernel.tcp_minisocks import TW_ACK, TW_SYN, tcp_timewait_state_process
+from emu.kernel.tcp_seq import TCP_RST, TCP_SYN
 from emu.wire.headers import CSUM_BAD
 
 CSUM_AT_ONCE_BYTES = 76  # tcp_v4_checksum_init verifies shorter segments before the lookup
 
 
-def tcp_data_queue(m: Machine, p: Packet, b: int, i: int) -> None:
-    """Queue a segment on an established socket, while what it holds is within its receive buffer."""
-    sk = m.sk[i]
-    if sk.rmem_alloc > sk.rcvbuf:
-        m.mib.TcpExtPruneCalled += 1
-        m.mib.TcpExtRcvPruned += 1
-        drop(m, p, b, PROTO_MEM, AT_TCP_DATA_QUEUE)
+def tcp_v4_send_reset(m: Machine, p: Packet) -> None:
+    """Answer a segment for nobody; never a RST with a RST."""
+    if not p.tcp_flags & TCP_RST:
+        m.mib.TcpOutRsts += 1
+        reply(m, MAX_TCP_HEADER)
+
+
+def tcp_process(m: Machine, p: Packet, b: int, i: int) -> None:
+    """`process:` of tcp_v4_rcv, for a socket that is one."""
+    if sk_filter_refuses(m, i, b):
+        drop_for_reserve(m, p, b, RULE_FILTER, AT_SK_FILTER)
+    else:
+        tcp_v4_do_rcv(m, p, b, i)
+
+
+def tcp_v4_time_wait(m: Machine, p: Packet, b: int, i: int) -> None:
+    """`do_time_wait:` of tcp_v4_rcv; a SYN that opens the connection again goes to the listener."""
+    if has_bug(m, BUG_TIME_WAIT) and m.policy.check_tcp == CHECK_COUNT and in_reserve(m, CHECK_COUNT, p, b):
+        drop_for_reserve(m, p, b, RULE_TCP, AT_TCP_V4_RCV)
         return
-    sk_accept(m, i, b, p.frame)
-    deliver(m, p, AT_TCP_DATA_QUEUE)
-
-
-def tcp_v4_do_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
-    """What a listening or established socket does with a segment that passed the checks."""
-    sk = m.sk[i]
     if p.l4_csum == CSUM_BAD:
         m.mib.TcpInErrs += 1
-        drop(m, p, b, TCP_CSUM, AT_TCP_RCV_ESTABLISHED)
-    elif sk.state == SS_LISTEN:
-        consume(m, p, b, AT_TCP_V4_RCV)
-    elif p.tcp_flags & TCP_RST:
-        sk.state = SS_CLOSED
-        lru_place(m, i)
-        consume(m, p, b, AT_TCP_RCV_ESTABLISHED)
-    elif p.payload_length > 0 or p.tcp_flags & TCP_FIN:
-        tcp_data_queue(m, p, b, i)
-    else:
-        consume(m, p, b, AT_TCP_RCV_ESTABLISHED)
+        drop(m, p, b, TCP_CSUM, AT_TCP_V4_RCV)
+        return
+    answer = tcp_timewait_state_process(m, p, i)
+    if answer == TW_SYN:
+        sk_begin_anew(m, i, ends_received(p))
+        p.sk = infer_tcp(m, p)
+        if p.sk != NONE:
+            tcp_process(m, p, b, p.sk)
+            return
+    if answer == TW_ACK:
+        reply(m, MAX_TCP_HEADER)
+    consume(m, p, b, AT_TCP_TIMEWAIT_STATE_PROCESS)
 
 
 def tcp_v4_rcv(m: Machine, p: Packet, b: int) -> None:
@@ -73,21 +82,22 @@ def tcp_v4_rcv(m: Machine, p: Packet, b: int) -> None:
         drop(m, p, b, TCP_CSUM, AT_TCP_V4_RCV)
         return
     i = inet_lookup(m, p)
+    if i != NONE and m.sk[i].state == SS_LISTEN and not p.tcp_flags & (TCP_SYN | TCP_RST):
+        i = infer_tcp(m, p)  # the socket that it was sent to has gone meanwhile, so it is the first of its own
     p.sk = i
     if i == NONE:
         if p.l4_csum == CSUM_BAD:
             m.mib.TcpInErrs += 1
             drop(m, p, b, TCP_CSUM, AT_TCP_V4_RCV)
             return
-        if not p.tcp_flags & TCP_RST:
-            m.mib.TcpOutRsts += 1
+        tcp_v4_send_reset(m, p)
         drop(m, p, b, NO_SOCKET, AT_TCP_V4_RCV)
+        return
+    if m.sk[i].state == SS_TIME_WAIT:
+        tcp_v4_time_wait(m, p, b, i)
         return
     p.memalloc = m.sk[i].block_io
     if in_reserve(m, m.policy.check_tcp, p, b) and not m.sk[i].memalloc:
         drop_for_reserve(m, p, b, rule_of_check(m.policy.check_tcp, RULE_TCP), AT_TCP_V4_RCV)
         return
-    if sk_filter_refuses(m, i, b):
-        drop_for_reserve(m, p, b, RULE_FILTER, AT_SK_FILTER)
-        return
-    tcp_v4_do_rcv(m, p, b, i)
+    tcp_process(m, p, b, i)

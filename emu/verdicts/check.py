@@ -17,13 +17,14 @@ from emu.engine.setup import build_machine
 from emu.errors import CaptureError
 from emu.kernel.dev import netif_receive_skb, skips_taps
 from emu.kernel.drop_reason import DELIVERED, REASONS, UNHANDLED_PROTO
-from emu.kernel.flows import TCP_ACK, flow_received
+from emu.kernel.flows import flow_received
 from emu.kernel.icmp import ICMP_ECHO
 from emu.kernel.machine import MAX_ORDER, NONE, PACKET_HOST, ZONE_NORMAL, Packet, Zone
 from emu.kernel.netdevice import dev_memalloc_skb
 from emu.kernel.page_alloc import floor_of, zone_watermark_ok
 from emu.kernel.policy import POLICIES, RULE_CORE, RULE_FILTER
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP, READER_IMMEDIATE
+from emu.kernel.tcp_seq import TCP_ACK
 from emu.verdicts.check_trace import (
     CLASS_ECHO,
     CLASS_UDP,
@@ -209,7 +210,7 @@ class QuietHost:
         p.pkt_type = PACKET_HOST
         p.ethertype = traffic.ethertype
         p.ip_protocol = {KIND_TCP: IPPROTO_TCP, KIND_UDP: IPPROTO_UDP}.get(traffic.kind, 1)
-        p.saddr, p.daddr, p.sport = 1, 2, 9
+        p.saddr, p.daddr, p.sport = 1, 2, self._frame  # each a connection of its own: none is old, none is ahead
         p.dport = PORT_CLOSED if traffic.closed else PORT_MEMALLOC if memalloc else PORT_ORDINARY
         p.l4_length, p.payload_length = 1420, 1400
         p.tcp_flags = TCP_ACK

@@ -1,6 +1,6 @@
 """Machines for the tests: built by hand, fed by hand, on either engine."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -67,6 +67,11 @@ DEFAULT_CONFIG = {
     "writers": 1,
     "udp_rcvbuf": 108544,
     "tcp_rcvbuf": 87380,
+    "tcp_mem_low": 0,
+    "tcp_mem_pressure": 0,
+    "tcp_mem_high": 0,
+    "tcp_rmem_min": 4096,
+    "tcp_rmem_max": 174760,
     "ordinary_reader": READER_NEEDS_MEMORY,
     "memalloc_reader": READER_IMMEDIATE,
     "read_rate": 0,
@@ -289,10 +294,25 @@ def paced(frames: Iterable[Columns], gap_ns: int = 10_000, start_ns: int = 0) ->
     return [{"time_ns": start_ns + at * gap_ns} | dict(columns) for at, columns in enumerate(frames)]
 
 
+def in_sequence(frames: Sequence[Columns]) -> Iterator[Columns]:
+    """The frames; TCP segments that say no sequence number follow one another, each flow from 1 on."""
+    following: dict[tuple[int, ...], int] = {}
+    for columns in frames:
+        if columns["kind"] != KIND_TCP:
+            yield columns
+            continue
+        flow = tuple(columns.get(name, 0) for name in ("saddr", "daddr", "sport", "dport"))
+        seq = columns.get("tcp_seq", following.get(flow, 1))
+        flags = columns.get("tcp_flags", 0)
+        taken = columns.get("payload_length", 0) + (flags & SYN > 0) + (flags & FIN > 0)
+        following[flow] = (seq + taken) % (1 << 32)
+        yield dict(columns) | {"tcp_seq": seq}
+
+
 def rows_of(frames: Sequence[Columns], engine: Engine = PLAIN) -> Any:
     """The frames as rows of the engine, numbered from 1."""
     rows = engine.rows(Packet, max(1, len(frames)))
-    for at, columns in enumerate(frames):
+    for at, columns in enumerate(in_sequence(frames)):
         numbered = {"frame": at + 1, "packet_id": at + 1, "file_time_ns": columns["time_ns"]} | dict(columns)
         engine.fill(rows[at], numbered)
     return rows

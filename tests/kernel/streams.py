@@ -127,9 +127,51 @@ def any_kind(dice: random.Random, devices: int) -> Any:
     return columns
 
 
+class Numbers:
+    """Sequence numbers of every flow of a stream: mostly the next one, else what a network makes of it."""
+
+    def __init__(self, dice: random.Random) -> None:
+        """Flows begin anywhere, some just below the end of the space."""
+        self.dice = dice
+        self.next: dict[tuple[int, ...], int] = {}
+
+    def number(self, columns: dict[str, int]) -> dict[str, int]:
+        """The segment with its number; a frame of the host acknowledges what the peer has sent, or part of it."""
+        if columns["kind"] != KIND_TCP:
+            return columns
+        dice = self.dice
+        own = tuple(columns.get(name, 0) for name in ("saddr", "sport", "daddr", "dport"))
+        seq = self.next.setdefault(own, dice.choice((0, 1, (1 << 32) - 5000, dice.randrange(1 << 32))))
+        flags, payload = columns.get("tcp_flags", 0), columns.get("payload_length", 0)
+        taken = payload + (flags & SYN > 0) + (flags & FIN > 0)
+        twist = dice.randrange(40)
+        if twist < 4:  # a retransmission, whole or in part
+            seq -= dice.choice((taken, 1000, dice.randrange(1 << 14)))
+        elif twist < 7:  # a segment that the capture lacks
+            seq += dice.choice((1460, 2920, dice.randrange(1 << 15)))
+        elif twist == 7 and dice.randrange(4) == 0:  # another connection with the same addresses
+            seq += dice.randrange(1 << 32)
+        if twist >= 4 or taken > 1 << 14:
+            self.next[own] = (seq + taken) % (1 << 32)
+        ack = self.next.get(own[2:] + own[:2], 0) - dice.choice((0, 0, 0, 1000))
+        return columns | {"tcp_seq": seq % (1 << 32), "tcp_ack": ack % (1 << 32)}
+
+
+def one_segment(dice: random.Random, devices: int) -> dict[str, int]:
+    """One frame of a few connections that get far: data, FINs of either end, ACKs of the host, SYNs."""
+    flow = {"sport": dice.choice((40_000, ISCSI)), "dport": OPEN, "saddr": 0x0A000001}
+    flags = dice.choice((ACK,) * 40 + (FIN | ACK, FIN | ACK, SYN, RST))
+    columns = tcp(OPEN, dice.choice((1, 100, 1460, 1460)) if flags == ACK else 0, flags=flags) | flow
+    if dice.randrange(5) == 0:
+        sent_flags = dice.choice((ACK,) * 20 + (FIN | ACK, SYN | ACK, SYN, RST))
+        columns = sent(tcp(OPEN, 0, flags=sent_flags) | flow)
+    return dict(columns) | {"dev": dice.randrange(devices)}
+
+
 def stream(seed: int, count: int, devices: int = 1) -> list[dict[str, int]]:
     """`count` frames in bursts, with pauses up to some rounds of every timer."""
     dice = random.Random(seed)
+    numbers = Numbers(dice)
     now_ns = dice.randrange(1 << 40)
     frames = []
     for _ in range(count):
@@ -140,7 +182,9 @@ def stream(seed: int, count: int, devices: int = 1) -> list[dict[str, int]]:
             now_ns += dice.randrange(200_000)
         else:
             now_ns += dice.choice((5_000_000, 2_100_000_000, 9_000_000_000, 60_000_000_000))
-        frames.append(any_kind(dice, devices) | {"time_ns": now_ns})
+        kind = dice.randrange(4)
+        columns = one_segment(dice, devices) if kind == 0 else any_kind(dice, devices)
+        frames.append(numbers.number(columns) | {"time_ns": now_ns})
     return frames
 
 

@@ -288,7 +288,8 @@ def test_a_bad_checksum_in_the_no_port_path_is_an_input_error_without_an_answer(
 def test_the_unreachable_needs_memory_and_is_not_sent_without() -> None:
     """In the crunch the answer to a refused datagram finds no page: it is attempted and fails."""
     got = played("phillips-v5", bugs.BUG_UDP_LABEL)
-    assert got.m.mib.tx_alloc_failed == min(6, got.m.mib.IcmpOutDestUnreachs) > 0
+    assert got.m.mib.IcmpOutDestUnreachs > 0
+    assert got.m.mib.tx_alloc_failed >= got.m.mib.IcmpOutDestUnreachs
 
 
 def test_a_broadcast_is_never_refused_so_it_never_leaks() -> None:

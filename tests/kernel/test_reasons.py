@@ -16,6 +16,7 @@ from machines import (
     icmp,
     ip_other,
     iscsi,
+    leave_free,
     paced,
     play,
     plenty,
@@ -72,10 +73,17 @@ def test_every_verdict_has_a_test() -> None:
 QUIET = Setup(config=plenty(), nics=(Nic(ring=32),))
 
 
-def dropped(packet: Any, reason: str, point: str, setup: Setup = QUIET, before: tuple[Any, ...] = ()) -> Play:
+def dropped(
+    packet: Any,
+    reason: str,
+    point: str,
+    setup: Setup = QUIET,
+    before: tuple[Any, ...] = (),
+    machine: Any = None,
+) -> Play:
     """Play one packet (after others) and see it dropped for this reason, there, and counted there only."""
     frames = paced((*before, packet), 1_000_000)
-    played = play(setup, frames, until_ns=SECOND_NS)
+    played = play(setup, frames, until_ns=SECOND_NS, machine=machine)
     last = played.rows[len(frames) - 1]
     assert (last.verdict, REASONS[last.reason].name, POINTS[last.point]) == (DROPPED, reason, point)
     counted = {REASONS[at].name: n for at, n in enumerate(played.m.total.drops_by_reason) if n}
@@ -133,10 +141,12 @@ def test_reason_SOCKET_RCVBUFF() -> None:  # noqa: N802
 
 
 def test_reason_PROTO_MEM() -> None:  # noqa: N802
-    """The default TCP buffer takes 38 segments: queued while what it holds is not above 87380."""
-    played = dropped(tcp(), "PROTO_MEM", "tcp_data_queue", never_read(), (tcp(),) * 38)
+    """The default TCP buffer takes 38 segments: queued while what it holds is not above 87380; none to copy them."""
+    m = booted(never_read())
+    leave_free(m, 0)
+    played = dropped(tcp(), "PROTO_MEM", "tcp_data_queue", never_read(), (tcp(),) * 38, machine=m)
     assert played.reasons() == [""] * 38 + ["PROTO_MEM"]
-    assert (played.m.sk[0].rmem_alloc, played.m.mib.TcpExtRcvPruned) == (38 * 2344, 1)
+    assert (m.sk[0].rmem_alloc, m.mib.TcpExtPruneCalled, m.mib.TcpExtRcvPruned) == (38 * 2344, 1, 1)
 
 
 def test_reason_PKT_TOO_SMALL() -> None:  # noqa: N802

@@ -122,6 +122,7 @@ class Reserve(RuleBasedStateMachine):
         leave_free(self.m, pages)
         self.twin = Twin(pages, list(caps))
         self.held: list[list[int]] = [[], []]
+        self.next_seq: dict[str, int] = {}
 
     @rule(device=st.integers(0, 1), times=st.integers(1, 6))
     def refill(self, device: int, times: int) -> None:
@@ -143,7 +144,9 @@ class Reserve(RuleBasedStateMachine):
         if not self.held[device]:
             device = 1 - device
         columns, memalloc, checked = PACKETS[name]
-        p = rows_of([columns | {"time_ns": 0, "dev": device}])[0]
+        seq = self.next_seq.setdefault(name, 1)
+        self.next_seq[name] += columns.get("payload_length", 0)
+        p = rows_of([columns | {"time_ns": 0, "dev": device, "tcp_seq": seq}])[0]
         b = self.held[device].pop(at % len(self.held[device]))
         self.m.skb[b].next = NONE
         if p.header_error == 0 and "sport" in columns and p.pkt_type == 0:

@@ -105,13 +105,30 @@ def elsewhere() -> bytes:
     return ether(PEER_MAC, OTHER_MAC, IP(src=PEER, dst=OTHER) / UDP(sport=1, dport=2) / Raw(bytes(50)))
 
 
+def in_sequence(octets: bytes, following: dict[bytes, int]) -> bytes:
+    """A frame of this kit's TCP (its sequence number is 1) as the next one of its flow."""
+    if len(octets) < 54 or octets[12:15] != b"\x08\x00\x45" or octets[23] != 6 or octets[38:42] != bytes((0, 0, 0, 1)):
+        return octets
+    flow = octets[26:38]
+    seq = following.get(flow, 1)
+    following[flow] = seq + int.from_bytes(octets[16:18], "big") - 40 + (octets[47] & 1) + (octets[47] >> 1 & 1)
+    number = seq.to_bytes(4, "big")
+    total = (~int.from_bytes(octets[50:52], "big") & 0xFFFF) + (~1 & 0xFFFF) + 0xFFFF  # RFC 1624
+    total += int.from_bytes(number[:2], "big") + int.from_bytes(number[2:], "big")
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return octets[:38] + number + octets[42:50] + (~total & 0xFFFF).to_bytes(2, "big") + octets[52:]
+
+
 def pcap(frames: Iterable[Frame]) -> bytes:
-    """A capture file with times in nanoseconds."""
+    """A capture file with times in nanoseconds; the segments of this kit follow one another."""
+    following: dict[bytes, int] = {}
     parts = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, 1)]
     for frame in frames:
         length = len(frame.octets) if frame.length is None else frame.length
         seconds, ticks = divmod(frame.time_ns, NS)
-        parts.append(struct.pack("<IIII", seconds, ticks, len(frame.octets), length) + frame.octets)
+        octets = in_sequence(frame.octets, following)
+        parts.append(struct.pack("<IIII", seconds, ticks, len(octets), length) + octets)
     return b"".join(parts)
 
 

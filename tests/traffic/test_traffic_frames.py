@@ -74,7 +74,7 @@ def partial() -> bytes:
     """A segment whose checksum field holds the sum of the pseudo header only, as before offloading."""
     from scapy.utils import checksum
 
-    octets = bytearray(kit.tcp(payload=100))
+    octets = bytearray(kit.tcp(40_001, payload=100))
     pseudo = octets[26:34] + bytes((0, 6)) + (len(octets) - 34).to_bytes(2, "big")
     octets[50:52] = (~checksum(bytes(pseudo)) & 0xFFFF).to_bytes(2, "big")
     return bytes(octets)
