@@ -12,7 +12,6 @@ from emu.kernel.machine import DRIVERS, MM_6X, PLAN_ACTIONS, ZONES
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
 from emu.scenario import (
-    GEOMETRIES,
     RawTable,
     Scenario,
     SocketTable,
@@ -20,6 +19,7 @@ from emu.scenario import (
     ZoneTable,
     background_skbs,
     driver_of,
+    geometry_of,
     memory_pages,
     ring_of,
     tcp_rmem,
@@ -153,7 +153,7 @@ def _plan(scenario: Scenario) -> Sequence[Mapping[str, int]]:
 
 
 def _config(scenario: Scenario) -> Mapping[str, int]:
-    geometry = GEOMETRIES[scenario.machine.geometry]
+    geometry = geometry_of(scenario)
     machine, pressure, readers = scenario.machine, scenario.pressure, scenario.readers
     rmem_min, rmem_default, rmem_max = tcp_rmem(scenario)
     mem = scenario.tcp.mem or TCP_MEM_BY_MEMORY

@@ -238,6 +238,7 @@ class Replay:
             machine=self.machine,
             feed=self.feed,
             host=self.host,
+            hosts=dict(self.hosts),
             engine=self.engine.name,
             compression=self.reader.compression,
             interfaces=len(self.reader.interfaces),

@@ -81,6 +81,7 @@ class Geometry(Part, frozen=True):
     source: str
 
 
+DEFAULT_GEOMETRY = "2.6.12-e1000"
 GEOMETRIES = {
     "2.6.12-e1000": Geometry(
         sk_buff_bytes=168,
@@ -125,17 +126,10 @@ class MachineTable(Part, frozen=True):
     thp: Annotated[
         Literal["on", "off"], about("Transparent huge pages, which raise min_free_kbytes (geometry 6.x only).")
     ] = "off"
-    netdev_max_backlog: (
-        Annotated[
-            int,
-            Meta(ge=1, le=1_000_000),
-            about(
-                "Packets of the input queue (sysctl); 2.6.12: of a softirq round too. Default: the geometry's.",
-                "packets",
-            ),
-        ]
-        | None
-    ) = None
+    netdev_max_backlog: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+        about("Packets of the input queue, in 2.6.12 of a softirq round too; left out: the geometry's.", "packets"),
+    ] = None
 
 
 class ZoneTable(Part, frozen=True):
@@ -145,16 +139,16 @@ class ZoneTable(Part, frozen=True):
     """
 
     name: Annotated[Literal["DMA", "Normal"], about("Which zone.")]
-    present_pages: Annotated[Annotated[int, Meta(ge=256, le=1 << 24)], about("Pages that it has.", "pages")] | None = (
+    present_pages: Annotated[Annotated[int, Meta(ge=256, le=1 << 24)] | None, about("Pages that it has.", "pages")] = (
         None
     )
-    free_pages: Annotated[Count, about("Free pages when play starts.", "pages")] | None = None
-    min_pages: Annotated[Count, about("Its watermark min.", "pages")] | None = None
-    low_pages: Annotated[Count, about("Its watermark low.", "pages")] | None = None
-    high_pages: Annotated[Count, about("Its watermark high.", "pages")] | None = None
-    lowmem_reserve_pages: (
-        Annotated[Count, about("What it keeps from callers that a higher zone could serve.", "pages")] | None
-    ) = None
+    free_pages: Annotated[Count | None, about("Free pages when play starts.", "pages")] = None
+    min_pages: Annotated[Count | None, about("Its watermark min.", "pages")] = None
+    low_pages: Annotated[Count | None, about("Its watermark low.", "pages")] = None
+    high_pages: Annotated[Count | None, about("Its watermark high.", "pages")] = None
+    lowmem_reserve_pages: Annotated[
+        Count | None, about("What it keeps from callers that a higher zone could serve.", "pages")
+    ] = None
 
 
 class PolicyTable(Part, frozen=True):
@@ -517,9 +511,14 @@ def memory_pages(scenario: Scenario) -> int:
     return int(found[1]) * unit // PAGE_SIZE
 
 
+def geometry_of(scenario: Scenario) -> Geometry:
+    """The machine's geometry; the default one where the scenario names none that there is, which its check tells."""
+    return GEOMETRIES.get(scenario.machine.geometry, GEOMETRIES[DEFAULT_GEOMETRY])
+
+
 def driver_of(scenario: Scenario, device: DeviceTable) -> str:
     """A device's driver: as said, else that of the geometry's time."""
-    return device.driver or GEOMETRIES[scenario.machine.geometry].driver
+    return device.driver or geometry_of(scenario).driver
 
 
 def ring_of(scenario: Scenario, device: DeviceTable) -> int:
@@ -534,7 +533,7 @@ def weight_of(scenario: Scenario, device: DeviceTable) -> int:
 
 def max_backlog(scenario: Scenario) -> int:
     """Packets of the input queue: as said, else the geometry's default."""
-    return scenario.machine.netdev_max_backlog or GEOMETRIES[scenario.machine.geometry].netdev_max_backlog
+    return scenario.machine.netdev_max_backlog or geometry_of(scenario).netdev_max_backlog
 
 
 def time_ns_of(time: str | int) -> int:
@@ -566,7 +565,7 @@ def tcp_rmem(scenario: Scenario) -> list[int]:
         return scenario.tcp.rmem
     if tcp_bind_hash_order(memory_pages(scenario)) < SMALL_BIND_HASH_ORDER:
         return [4096, 43_689, 2 * 43_689]
-    default = GEOMETRIES[scenario.machine.geometry].tcp_rcvbuf
+    default = geometry_of(scenario).tcp_rcvbuf
     return [4096, default, 2 * default]
 
 
@@ -684,7 +683,7 @@ def _check_expectations(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 def notes_on_geometry(scenario: Scenario) -> list[str]:
     """What the reader must know of a policy on the geometry of another kernel."""
-    if scenario.policy.name == "mainline" and GEOMETRIES[scenario.machine.geometry].mm != MM_6X:
+    if scenario.policy.name == "mainline" and geometry_of(scenario).mm != MM_6X:
         note = (
             f"policy mainline runs on the geometry {scenario.machine.geometry}, so that policies differ in one thing; "
             "machine.geometry='6.x-e1000e' gives it the allocators and the driver of its own time"

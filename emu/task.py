@@ -1,6 +1,7 @@
 """What is to be replayed, and what is left when the replay has ended."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from emu.errors import CaptureError
@@ -67,7 +68,8 @@ class Outcome(NamedTuple):
     task: Task
     machine: Any
     feed: Any
-    host: Host
+    host: Host  # of the first device that shows frames
+    hosts: Mapping[int, Host]  # by device
     engine: str
     compression: str
     interfaces: int

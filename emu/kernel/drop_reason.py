@@ -153,8 +153,8 @@ REASONS = (
         HDR_TRUNC,
         "HDR_TRUNC",
         "eth_type_trans",
-        "The frame is shorter than an Ethernet header.",
-        "length {length} < 14",
+        "The frame is shorter than its link-layer header.",
+        "length {length} is less than the link-layer header",
         "2.6.12 net/ethernet/eth.c",
     ),
     Reason(

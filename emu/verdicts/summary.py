@@ -9,8 +9,9 @@ from emu.kernel.record import fields_of
 from emu.kernel.vlan import ETH_P_8021Q, VLAN_VID_MASK
 from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, ring_of, writers
 from emu.task import Outcome
-from emu.traffic.host import mac_text
+from emu.traffic.host import Host, mac_text
 from emu.traffic.pace import PACE_CAPTURED
+from emu.verdicts.address import ipv4_text, ipv6_text
 
 SUMMARY_VERSION = 1
 
@@ -52,7 +53,8 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "sockets": _sockets(m),
         "counters": _counters(m),
         "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
-        "host": {"mac": mac_text(outcome.host.mac), "because": outcome.host.because},
+        "host": _host(outcome.host),
+        "hosts": {scenario.device[d].name: _host(host) for d, host in sorted(outcome.hosts.items())},
         "input": _input(outcome),
         "inputs": [{"device": given.device or None, "capture": given.name} for given in outcome.task.inputs],
         "findings": findings(outcome),
@@ -60,6 +62,22 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "incomplete": outcome.incomplete,
         "run": _run(outcome),
     }
+
+
+def _host(host: Host) -> dict[str, str]:
+    """Who the host is on a device: its MAC, or its address where frames have no MAC; empty: nobody knows."""
+    family, high, low = host.address
+    address = "" if not family else ipv4_text(low) if family == 4 else ipv6_text(high, low)
+    return {"mac": mac_text(host.mac) if host.mac else "", "address": address, "because": host.because}
+
+
+def _said_of_hosts(outcome: Outcome) -> list[str]:
+    known = {outcome.task.scenario.device[d].name: _host(host) for d, host in sorted(outcome.hosts.items())}
+    return [
+        f"the host{f' on {name}' if len(known) > 1 else ''} is {host['mac'] or host['address'] or 'unknown'}: "
+        f"{host['because']}"
+        for name, host in known.items()
+    ]
 
 
 def _by_reason(by_number: Any) -> dict[str, int]:
@@ -215,7 +233,7 @@ def assumptions(outcome: Outcome) -> list[str]:
         f"the CPU needs {machine.cpu_ns_per_packet} ns per packet and {per_byte}",
         _pressure(scenario),
         f"sockets are inferred from the frames{_open_already(scenario)}; readers: {readers.ordinary}, {flows}",
-        f"the host is {mac_text(outcome.host.mac)}: {outcome.host.because}",
+        *_said_of_hosts(outcome),
     ]
     if outcome.task.pace.mode != PACE_CAPTURED:
         said.append("frames arrive at the asked rate, not as captured")

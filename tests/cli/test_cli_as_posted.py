@@ -176,10 +176,10 @@ def test_compare_takes_the_bugs_of_the_scenario(tmp_path: Path) -> None:
 
 def test_the_scenario_check_names_the_key() -> None:
     """The same sentence, for the list of all problems of a file."""
-    scenario = load_scenario(None, {"policy.as_posted": "5"})
-    assert [problem for check in CHECKS for problem in check(scenario)] == [
-        ("policy.as_posted", "as-posted '5': phillips-v5 has no bug 5; it has 1,2,6,7,8,9,10,11,12,14,15")
-    ]
+    with pytest.raises(UsageError) as refused:
+        load_scenario(None, {"policy.as_posted": "5"})
+    sentence = "policy.as_posted: as-posted '5': phillips-v5 has no bug 5; it has 1,2,6,7,8,9,10,11,12,14,15"
+    assert str(refused.value).splitlines() == [f'--set policy.as_posted="5": {sentence}']
     assert [problem for check in CHECKS for problem in check(load_scenario(None))] == []
 
 
