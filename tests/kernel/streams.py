@@ -157,13 +157,15 @@ class Numbers:
         return columns | {"tcp_seq": seq % (1 << 32), "tcp_ack": ack % (1 << 32)}
 
 
-def one_segment(dice: random.Random, devices: int) -> dict[str, int]:
+def one_segment(dice: random.Random, devices: int) -> Any:
     """One frame of a few connections that get far: data, FINs of either end, ACKs of the host, SYNs."""
-    flow = {"sport": dice.choice((40_000, ISCSI)), "dport": OPEN, "saddr": 0x0A000001}
-    flags = dice.choice((ACK,) * 40 + (FIN | ACK, FIN | ACK, SYN, RST))
+    if dice.randrange(200) == 0:
+        return sent(tcp(OPEN, 0, flags=RST, sport=40_002)) | {"dev": dice.randrange(devices)}
+    flow = {"sport": dice.choice((40_000, 40_002, 40_002, ISCSI)), "dport": OPEN, "saddr": 0x0A000001}
+    flags = dice.choice((ACK,) * 40 + (FIN | ACK, FIN | ACK, SYN))
     columns = tcp(OPEN, dice.choice((1, 100, 1460, 1460)) if flags == ACK else 0, flags=flags) | flow
     if dice.randrange(5) == 0:
-        sent_flags = dice.choice((ACK,) * 20 + (FIN | ACK, SYN | ACK, SYN, RST))
+        sent_flags = dice.choice((ACK,) * 20 + (FIN | ACK, FIN | ACK, SYN | ACK, SYN))
         columns = sent(tcp(OPEN, 0, flags=sent_flags) | flow)
     return dict(columns) | {"dev": dice.randrange(devices)}
 
