@@ -35,7 +35,7 @@ from emu.traffic.host import Host, choose_host
 from emu.traffic.inlets import Inlet, device_table
 from emu.verdicts.expect import refuse_impossible
 from emu.verdicts.log import LogWriter
-from emu.verdicts.summary import summarise
+from emu.verdicts.summary import netdev_names, summarise
 from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
 HOST_FRAMES = 1024  # how many frames decide which end is the host
@@ -75,6 +75,7 @@ class Replay:
         self.reader = reader
         self.interruption = interruption or Interruption()
         self.devices = [device.name for device in task.scenario.device]
+        self.netdevs = list(self.devices)  # and the upper devices, as they appear
         self.filter = Filter(task.filter)
         self.machine = machine_of(engine, task.scenario)
         self.feed = self._feed()
@@ -172,7 +173,7 @@ class Replay:
                 self.log = LogWriter(
                     outputs.log,
                     engine_name=self.engine.name,
-                    devices=self.devices,
+                    devices=self.netdevs,
                     rows=outputs.log_rows,
                     inputs=inputs,
                 )
@@ -388,6 +389,8 @@ class Replay:
 
     def _write_log(self, log: LogWriter, done: int) -> None:
         """The packets that are decided, in frame order, and behind each what happened before the next one arrived."""
+        if int(self.machine.netdevs) != len(self.netdevs):
+            self.netdevs[:] = netdev_names(self.machine, self.task.scenario)
         written = event = 0
         while done and event < self.later_kept:
             after_frame = int(self.later[event].decided_after)

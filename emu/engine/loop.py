@@ -62,7 +62,6 @@ QUIET_ROUNDS = 8  # reaps without a change after which idle time may be skipped
 
 def forget_verdict(p: Packet) -> None:
     """Clear what an earlier packet in this row left behind."""
-    p.skb_dev = p.dev
     p.verdict = PENDING
     p.reason = NO_REASON
     p.cause = NO_CAUSE

@@ -108,7 +108,7 @@ class PlainChunks:
 
     def __init__(self, devices: Sequence[str], drops_only: bool) -> None:
         """Gather all received packets, or only drops."""
-        self._devices = device_names(devices)
+        self._devices = devices  # grows with inferred VLANs
         self._logged = logged_verdicts(drops_only)
         self._rows: list[tuple[int, ...]] = []
 
@@ -140,7 +140,7 @@ class PlainChunks:
             for sk, *key in zip(values["sk"], *socket_fields, strict=True)
         ]
         texts: dict[str, Callable[[], Any]] = {"flow": lambda: list(flows), "socket": lambda: list(sockets)}
-        texts |= dict.fromkeys(DEVICE_COLUMNS, lambda: self._devices)
+        texts |= dict.fromkeys(DEVICE_COLUMNS, lambda: device_names(self._devices))
         made = Chunk(columns, texts, len(self._rows))
         self._rows = []
         return made
@@ -157,7 +157,7 @@ class ArrayChunks:
         """Gather all received packets, or only drops."""
         import numpy as np
 
-        self._devices = device_names(devices)
+        self._devices = devices  # grows with inferred VLANs
         self._wanted = np.array(logged_verdicts(drops_only))
         self._types = {INT: np.int64, UINT: np.int64, FLAG: np.int8}
         self._renew()
@@ -215,7 +215,7 @@ class ArrayChunks:
         texts: dict[str, Callable[[], Any]] = {
             "flow": lambda: _flow_texts(*flows.keys()),
             "socket": lambda: _socket_texts(*sockets.keys()),
-        } | dict.fromkeys(DEVICE_COLUMNS, lambda: self._devices)
+        } | dict.fromkeys(DEVICE_COLUMNS, lambda: device_names(self._devices))
         made = Chunk(columns, texts, self._rows)
         self._renew()
         return made

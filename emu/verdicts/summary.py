@@ -124,14 +124,20 @@ def _device(m: Any, d: int) -> dict[str, int]:
     }
 
 
-def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
-    """What came in over VLANs, bonds and bridges; an inferred VLAN is named after the device below it."""
+def netdev_names(m: Any, scenario: Scenario) -> list[str]:
+    """The names of all devices by their row; an inferred VLAN is named after the device below it."""
     names = [device.name for device in scenario.device] + [upper.name for upper in scenario.upper]
     for d in range(len(names), int(m.netdevs)):
         tag = int(m.dev[d].vlan_tag)
         below = names[int(m.dev[d].lower_mask).bit_length() - 1]
         kind = "" if tag >> 16 == ETH_P_8021Q else "ad"
         names.append("vlan*" if tag == VLAN_ANY else f"{below}.{tag & VLAN_VID_MASK}{kind}")
+    return names
+
+
+def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
+    """What came in over VLANs, bonds and bridges."""
+    names = netdev_names(m, scenario)
     return {
         names[d]: {"rx_packets": int(m.dev[d].rx_packets), "rx_bytes": int(m.dev[d].rx_bytes)}
         for d in range(int(m.devices), int(m.netdevs))

@@ -154,7 +154,7 @@ def test_damage_ends_one_capture_and_is_told_at_the_end(name: str) -> None:
     assert "".join(f.octets[:1].decode() for f in play_on(whole, engine)) == "gcggg"
     said = str(whole.damage)
     assert said.startswith(
-        "cut: byte 42: expected a record of 18 bytes, found the end of the file, at byte 59; packed: byte "
+        "cut: byte 42: expected a record of 19 bytes, found the end of the file, at byte 60; packed: byte "
     )
     assert whole.damage_offset == 42
     assert whole.compression == "gzip"

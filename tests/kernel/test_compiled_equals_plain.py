@@ -84,6 +84,11 @@ SETUPS: dict[str, dict[str, Any]] = {
 
 SETUPS |= DRIVER_SETUPS
 
+# Every row in the setups where rows differ most; elsewhere one of each way to allocate, to mark and to check.
+EVERY_POLICY = ("the default crunch", "bugs of the patch that let it live on")
+USUAL = ("linux-2.6.12", "phillips-v1", "phillips-v6", "mainline")
+CASES = [(name, policy) for name in SETUPS for policy in (POLICIES if name in EVERY_POLICY else USUAL)]
+
 
 def rows_flat(played: Play) -> list[dict[str, int]]:
     """Every field of every row."""
@@ -95,19 +100,17 @@ def both(setup: Setup, frames: list[dict[str, int]], until_ns: int = 0) -> tuple
     return play(setup, frames, until_ns=until_ns), play(setup, frames, until_ns=until_ns, engine=compiled())
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("name", SETUPS)
-def test_both_engines_play_a_random_stream_to_the_same_rows_and_the_same_machine(policy: str, name: str) -> None:
+@pytest.mark.parametrize(("name", "policy"), CASES)
+def test_both_engines_play_a_random_stream_to_the_same_rows_and_the_same_machine(name: str, policy: str) -> None:
     """Whatever arrives, whatever the policy, every integer of the outcome is the same on both engines."""
     setup = Setup(policy, **SETUPS[name])
-    for seed in range(1 if name in DRIVER_SETUPS else 3):
-        frames = stream(seed, 400, len(setup.nics))
-        plain, fast = both(setup, frames, until_ns=frames[-1]["time_ns"] + 5_000_000_000)
-        assert rows_flat(plain) == rows_flat(fast)
-        assert whole(plain.m) == whole(fast.m)
+    frames = stream(tuple(POLICIES).index(policy), 400, len(setup.nics))
+    plain, fast = both(setup, frames, until_ns=frames[-1]["time_ns"] + 5_000_000_000)
+    assert rows_flat(plain) == rows_flat(fast)
+    assert whole(plain.m) == whole(fast.m)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", USUAL)
 @pytest.mark.parametrize("name", ["", *DRIVER_SETUPS])
 def test_both_engines_record_the_same_stream_of_events_and_play_it_back_alike(policy: str, name: str) -> None:
     """The recorded stream is part of the outcome, and so is what a playback of it does."""
