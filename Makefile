@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint format lock bench clean
+.PHONY: demo test lint format lock bench fuzz docs clean
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
@@ -24,6 +24,14 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tools/bench/replay.py
+
+# Hours of it: make fuzz FUZZ_SECONDS=14400
+FUZZ_SECONDS ?= 3600
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+docs: $(STAMP)
+	$(BIN)/python tools/docs.py
 
 # Versions and hashes for every supported Python, no index address.
 lock:

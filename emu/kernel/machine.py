@@ -584,6 +584,7 @@ class Config:
     memory_pages: int
     mm: int  # MM_*
     thp: int  # 1: transparent huge pages, for which khugepaged raises min_free_kbytes (MM_6X)
+    silent: int  # 1: what the host sends takes no memory; an experiment, no kernel does so
     head_memalloc: int  # 1: mainline's sk_buff itself may come from the reserve too; an experiment, no kernel does so
     netdev_budget: int  # packets of one softirq; 0: netdev_max_backlog, as 2.6.12 has it
     sk_buff_bytes: int

@@ -19,6 +19,8 @@ def reply(m: Machine, size: int) -> bool:
 
 def reply_gfp(m: Machine, size: int, gfp: int) -> bool:
     """The same with other allocation flags: mainline's SOCK_MEMALLOC sockets send from the reserve, too."""
+    if m.config.silent:
+        return True
     b = alloc_skb(m, size, gfp, m.policy.atomic_first_nomemalloc)
     if b == NONE:
         m.mib.tx_alloc_failed += 1

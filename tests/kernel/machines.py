@@ -57,6 +57,7 @@ DEFAULT_CONFIG = {
     "thp": 0,
     "netdev_budget": 0,
     "head_memalloc": 0,
+    "silent": 0,
     "sk_buff_bytes": 168,
     "l1_bytes": 128,
     "cpu_ns_per_packet": 2000,
