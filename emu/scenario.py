@@ -6,21 +6,14 @@ and bounds stand in its annotation: check, messages, `emu scenarios schema` and 
 """
 
 import hashlib
-import ipaddress
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
-from emu.as_posted import parse_as_posted
-from emu.errors import UsageError
 from emu.kernel.e1000 import E1000_RXBUFFER_256
 from emu.kernel.machine import (
-    MAX_BACKLOG,
     MAX_DEVICES,
     MAX_LOCAL_ADDRS,
     MAX_ORDER,
@@ -33,15 +26,12 @@ from emu.kernel.machine import (
     PAGE_SIZE,
 )
 from emu.kernel.netdevice import PS_PAGE_BUFFERS
-from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS
+from emu.kernel.policy import DEFAULT_POLICY
 from emu.kernel.replace import CP_MAX_MTU, CP_RX_RING_SIZE, CP_WEIGHT, TG3_RX_RING_MAX, TG3_RX_RING_PENDING
-from emu.kernel.sock import IPPROTO_UDP, READERS
+from emu.kernel.sock import READERS
 from emu.kernel.tcp_mem import tcp_bind_hash_order
-from emu.tables import Key, Problem, convert_tables, dotted, keys_of, nearest_line
-from emu.toml_text import key_lines, toml_text, toml_value
+from emu.tables import Key, keys_of
 from emu.traffic.arrivals import OFFLOADS
-from emu.traffic.expression import FlowTerm, parse_flows
-from emu.verdicts.expect import parse_expectation
 from emu.wire.headers import CHECKSUMS
 
 SCHEMA = 1
@@ -412,90 +402,6 @@ class Scenario(Part, frozen=True):
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
-class ScenarioError(UsageError):
-    """A scenario with problems: one line each."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        """Say each once: what options set comes first, then the file from its beginning."""
-        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
-        super().__init__("\n".join(map(str, self.problems)))
-
-
-def load_scenario(
-    path: str | None,
-    settings: Mapping[str, Any] | None = None,
-    options: Mapping[str, str] | None = None,
-    devices: Sequence[str] = (),
-) -> Scenario:
-    """Read a scenario file (none: all defaults) and put `settings` (dotted key -> value) over it.
-
-    `options` names the option that made a setting, where it was not --set.  `devices` are there in any case: with
-    defaults, when the scenario does not name them.  Errors: UsageError, a ScenarioError with every problem.
-    """
-    tree, lines = ({}, {}) if path is None else _read_toml(path)
-    problems = []
-    said: dict[tuple[str | int, ...], str] = {}
-    for key, value in (settings or {}).items():
-        option = (options or {}).get(key, f"--set {key}={toml_value(value)}")
-        try:
-            said[_put(tree, key, value)] = option
-        except ValueError as error:
-            problems.append(Problem(option, 0, "", str(error)))
-    said |= _add_devices(tree, devices)
-
-    def problem(place: tuple[str | int, ...], sentence: str) -> Problem:
-        around = [option for key, option in said.items() if place[: len(key)] == key]
-        inside = [option for key, option in said.items() if key[: len(place)] == place and place not in lines]
-        if around or inside:
-            return Problem((around or inside)[-1], 0, dotted(place), sentence)
-        return Problem(path or "", nearest_line(place, lines), dotted(place), sentence)
-
-    scenario, found = convert_tables(tree, Scenario)
-    problems += [problem(place, sentence) for place, sentence in found]
-    if scenario is not None:
-        wrong = {place for place, _ in found}
-        for key, sentence in (each for check in CHECKS for each in check(scenario)):
-            place = _place(key)
-            if not any(place[:length] in wrong for length in range(1, len(place) + 1)):  # else it is a stand-in
-                problems.append(problem(place, sentence))
-    if problems:
-        raise ScenarioError(problems)
-    assert isinstance(scenario, Scenario)
-    return scenario
-
-
-def _add_devices(tree: dict[str, Any], names: Sequence[str]) -> dict[tuple[str | int, ...], str]:
-    """Devices that the command line names; the option of each that was added, by its place."""
-    tables = tree.setdefault("device", []) if names else []
-    if not isinstance(tables, list):
-        return {}
-    known = [table.get("name", DeviceTable().name) for table in tables if isinstance(table, dict)]
-    added: dict[tuple[str | int, ...], str] = {}
-    for name in names:
-        if name not in known:
-            added["device", len(tables)] = f"--device {name}"
-            tables.append({"name": name})
-    return added
-
-
-def show_scenario(scenario: Scenario) -> str:
-    """The complete scenario, defaults included, as TOML that loads as the same scenario."""
-    return toml_text(msgspec.to_builtins(scenario))
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """`key=value` as a dotted key and a TOML value; what is no TOML value is a string."""
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not equals or not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", key):
-        raise UsageError(f"--set {text}: expected key=value, such as pressure.background_skbs=0")
-    try:
-        parsed = tomllib.loads(f"value = {value}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return key, value
-    return key, parsed["value"] if list(parsed) == ["value"] else value
-
-
 def memory_pages(scenario: Scenario) -> int:
     """The machine's memory in pages of 4096 bytes; a bare number in the scenario is pages.
 
@@ -569,116 +475,9 @@ def tcp_rmem(scenario: Scenario) -> list[int]:
     return [4096, default, 2 * default]
 
 
-def _read_toml(path: str) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the scenario: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 at byte {error.start}; a scenario is a TOML file") from None
-    try:
-        return tomllib.loads(text), key_lines(text)
-    except RecursionError:
-        raise UsageError(f"{path}: not TOML: nested too deeply") from None
-    except ValueError as error:  # tomllib's own error, or an impossible date or number
-        where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-        line = int(where[1]) if where else text.count("\n") + 1 if "end of document" in str(error) else 0
-        raise ScenarioError([Problem(path, line, "", f"not TOML: {error}")]) from None
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> tuple[str | int, ...]:
-    """Set a dotted key; its place.  Errors: ValueError that says why it leads nowhere."""
-    at: Any = tree
-    place = _place(key)
-    words = key.split(".")
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if isinstance(at, list):
-            index = int(word) if word.isdigit() and len(word) < 6 else -1
-            if not 0 <= index <= len(at):
-                raise ValueError(f"'{word}' is not an element from 0 to {len(at)}")
-            if index == len(at):
-                at.append({})
-            if not following:
-                at[index] = value
-                break
-            at = at[index]
-            continue
-        if not isinstance(at, dict):
-            raise ValueError(f"'{word}' lies inside a value that is not a table")
-        if not following:
-            at[word] = value
-            break
-        at = at.setdefault(word, [{}] if following.isdigit() else {})
-    return place
-
-
-def _place(key: str) -> tuple[str | int, ...]:
-    return tuple(int(word) if word.isdigit() else word for word in key.split(".") if word)
-
-
 def schema_keys() -> list[Key]:
     """Every key of the scenario (`tables.Key`)."""
     return keys_of(Scenario)
-
-
-def _check_machine(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    if scenario.machine.geometry not in GEOMETRIES:
-        yield "machine.geometry", f"'{scenario.machine.geometry}' is not one of {', '.join(GEOMETRIES)}"
-    try:
-        pages = memory_pages(scenario)
-    except ValueError as error:
-        yield "machine.memory", str(error)
-        return
-    if not 8192 <= pages <= 1 << 24:
-        yield "machine.memory", f"{pages} pages; expected 32MiB to 64GiB"
-
-
-def _check_policy(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    if scenario.policy.name not in POLICIES:
-        yield "policy.name", f"'{scenario.policy.name}' is not one of {', '.join(POLICIES)}"
-    for rule, value in scenario.policy.rules.items():
-        question = next((question for question in QUESTIONS if question.field == rule), None)
-        if question is None:
-            known = ", ".join(question.field for question in QUESTIONS)
-            yield f"policy.rules.{rule}", f"unknown rule; the rules are {known}"
-            continue
-        top = len(question.answers) - 1 if question.answers else MAX_RING
-        if not 0 <= value <= top:
-            yield f"policy.rules.{rule}", f"{value} is not from 0 to {top}"
-
-
-def _check_devices(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    names = [device.name for device in scenario.device]
-    for number, device in enumerate(scenario.device):
-        if device.name in names[:number]:
-            yield f"device.{number}.name", f"'{device.name}' is the name of device {names.index(device.name)} already"
-        held = background_skbs(scenario, device)
-        ring = ring_of(scenario, device)
-        if held > ring - RING_BUFFERS_LEFT:
-            most = ring - RING_BUFFERS_LEFT
-            no_buffer = f"{held} leaves the NIC no buffer of {device.name}'s ring of {ring}: at most {most}"
-            yield "pressure.background_skbs", no_buffer
-
-
-def _check_flows(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    rules = 0
-    expressions = [("replay.memalloc", scenario.replay.memalloc), ("replay.closed", scenario.replay.closed)]
-    expressions += [(f"socket.{number}.match", socket.match) for number, socket in enumerate(scenario.socket)]
-    for key, expression in expressions:
-        try:
-            rules += len(parse_flows(expression, ""))
-        except UsageError as error:
-            yield key, str(error).strip()
-    if rules > MAX_RULES:
-        yield "socket", f"replay.memalloc, replay.closed and socket.*.match name {rules} flows; at most {MAX_RULES}"
-
-
-def _check_expectations(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    for number, text in enumerate(scenario.expect):
-        try:
-            parse_expectation(text)
-        except UsageError as error:
-            yield f"expect.{number}", str(error).removeprefix("--expect ")
 
 
 def notes_on_geometry(scenario: Scenario) -> list[str]:
@@ -690,170 +489,3 @@ def notes_on_geometry(scenario: Scenario) -> list[str]:
         )
         return [note]
     return []
-
-
-def _check_zones(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    names = [zone.name for zone in scenario.zone]
-    for at, zone in enumerate(scenario.zone):
-        if zone.name in names[:at]:
-            yield f"zone.{at}.name", f"'{zone.name}' is there already"
-        marks = [mark for mark in (zone.min_pages, zone.low_pages, zone.high_pages) if mark is not None]
-        if marks != sorted(marks):
-            yield f"zone.{at}", f"min, low and high are {', '.join(map(str, marks))} pages; expected them to rise"
-        for key in ("free_pages", "min_pages"):
-            pages = getattr(zone, key)
-            if pages is not None and zone.present_pages is not None and pages > zone.present_pages:
-                yield f"zone.{at}.{key}", f"{pages} is more than the {zone.present_pages} pages of the zone"
-
-
-def _flows_of(expression: str) -> tuple[FlowTerm, ...]:
-    """The flows of an expression; none of one that `_check_flows` objects to."""
-    try:
-        return parse_flows(expression, "")
-    except UsageError:
-        return ()
-
-
-def _check_ip(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Addresses are addresses, and thresholds are in order."""
-    for at, text in enumerate(scenario.ip.local_addrs):
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            yield f"ip.local_addrs.{at}", f"'{text}' is not an IPv4 or IPv6 address"
-    for name in ("ipfrag", "ip6frag"):
-        low = getattr(scenario.ip, f"{name}_low_thresh_bytes")
-        high = getattr(scenario.ip, f"{name}_high_thresh_bytes")
-        if low > high:
-            yield f"ip.{name}_low_thresh_bytes", f"{low} is above {name}_high_thresh_bytes {high}"
-
-
-def _check_taps(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """A tap is on a device that there is."""
-    names = [device.name for device in scenario.device]
-    for at, tap in enumerate(scenario.tap):
-        if tap.device and tap.device not in names:
-            yield f"tap.{at}.device", f"'{tap.device}' is not one of {', '.join(names)}"
-
-
-def _check_members(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Sockets that share a port are UDP's, on one port."""
-    for at, socket in enumerate(scenario.socket):
-        if socket.members is None:
-            continue
-        if socket.local_port == 0:
-            yield f"socket.{at}.members", "needs local_port: the port that the sockets share"
-        if any(term.protocol != IPPROTO_UDP for term in _flows_of(socket.match)):
-            yield f"socket.{at}.members", "only UDP sockets share a port; match must say udp"
-
-
-def _check_drivers(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Each driver's ring, MTU and way to be polled."""
-    for number, device in enumerate(scenario.device):
-        limits, ring = DRIVER_RINGS[driver_of(scenario, device)], ring_of(scenario, device)
-        if not limits.least <= ring <= limits.most or ring % limits.step:
-            steps = f" in steps of {limits.step}" if limits.step > 1 else ""
-            yield (
-                f"device.{number}.ring",
-                f"{ring} descriptors; {driver_of(scenario, device)} has {limits.least} to {limits.most}{steps}",
-            )
-        yield from _mtu_fits(f"device.{number}.mtu", driver_of(scenario, device), device.mtu)
-        if not device.napi and driver_of(scenario, device) not in ("e1000", "e1000-ps"):
-            yield f"device.{number}.napi", f"{driver_of(scenario, device)} is always polled; only e1000 can do without"
-        if not device.napi and max_backlog(scenario) >= MAX_BACKLOG:
-            most = MAX_BACKLOG - 1
-            yield (
-                "machine.netdev_max_backlog",
-                f"{max_backlog(scenario)}; at most {most} with a device without NAPI ({device.name})",
-            )
-
-
-def _mtu_fits(key: str, driver: str, mtu: int) -> Iterator[tuple[str, str]]:
-    most = DRIVER_RINGS[driver].most_mtu
-    if not 68 <= mtu <= most:
-        yield key, f"{mtu}; {driver} takes an MTU of 68 to {most}"
-
-
-def _check_uppers(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Upper devices lie over devices that stand before them, each of which has one master or bridge at most."""
-    known = [device.name for device in scenario.device]
-    taken: set[str] = set()
-    if len(scenario.device) + len(scenario.upper) > MAX_DEVICES:
-        yield "upper", f"{len(known) + len(scenario.upper)} devices in all; at most {MAX_DEVICES}"
-    for number, upper in enumerate(scenario.upper):
-        place = f"upper.{number}"
-        for name in upper.lower:
-            if name not in known:
-                yield f"{place}.lower", f"'{name}' is no device that stands before {upper.name}"
-            if upper.kind != "vlan" and name in taken:
-                yield f"{place}.lower", f"'{name}' is in a bond or bridge already"
-        if upper.kind != "vlan":
-            taken.update(upper.lower)
-        if (upper.kind == "vlan") != (upper.vlan_id is not None):
-            yield f"{place}.vlan_id", "needed for a VLAN, and only there"
-        if upper.kind == "vlan" and len(upper.lower) != 1:
-            yield f"{place}.lower", "a VLAN lies over one device"
-        if upper.name in known:
-            yield f"{place}.name", f"there is another device '{upper.name}'"
-        known.append(upper.name)
-
-
-def _check_plan(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Each entry of the timeline has the device or the value that its action needs."""
-    devices = {device.name: device for device in scenario.device}
-    for number, entry in enumerate(scenario.at):
-        place = f"at.{number}"
-        try:
-            time_ns_of(entry.time)
-        except ValueError as error:
-            yield f"{place}.time", str(error)
-        of_device, valued = entry.action in ("down", "up", "mtu"), entry.action in ("mtu", "min_free_kbytes", "pages")
-        if of_device and entry.device not in devices:
-            yield f"{place}.device", f"'{entry.device}' is not one of {', '.join(devices)}"
-        elif not of_device and entry.device is not None:
-            yield f"{place}.device", f"'{entry.action}' has no device"
-        if valued != (entry.value is not None):
-            yield f"{place}.value", f"'{entry.action}' {'needs' if valued else 'has no'} value"
-        elif entry.action == "mtu" and entry.device in devices:
-            yield from _mtu_fits(f"{place}.value", driver_of(scenario, devices[entry.device]), entry.value or 0)
-        elif entry.action == "min_free_kbytes" and (entry.value or 0) < 0:
-            yield f"{place}.value", f"{entry.value}; min_free_kbytes is 0 or more"
-
-
-def _check_free_blocks(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Free blocks lie as said in a crunch only: a quiet machine is free in its largest blocks."""
-    if scenario.pressure.free_blocks is not None and scenario.pressure.start == "quiet":
-        yield "pressure.free_blocks", "needs start = 'crunch': a quiet machine has all its memory free"
-
-
-def _check_as_posted(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    if scenario.policy.name in POLICIES:
-        try:
-            parse_as_posted(scenario.policy.as_posted, scenario.policy.name)
-        except UsageError as error:
-            yield "policy.as_posted", str(error)
-
-
-def _check_tcp(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    for name, limits in (("mem", scenario.tcp.mem), ("rmem", scenario.tcp.rmem)):
-        if limits is not None and limits != sorted(limits):
-            yield f"tcp.{name}", f"{limits} does not rise"
-
-
-CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
-    _check_machine,
-    _check_zones,
-    _check_policy,
-    _check_as_posted,
-    _check_devices,
-    _check_drivers,
-    _check_uppers,
-    _check_plan,
-    _check_free_blocks,
-    _check_flows,
-    _check_ip,
-    _check_tcp,
-    _check_taps,
-    _check_members,
-    _check_expectations,
-)

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from emu.cli.scenarios import default_text
-from emu.scenario import SCHEMA, load_scenario, schema_keys, show_scenario
+from emu.scenario import SCHEMA, schema_keys
+from emu.scenario_file import load_scenario, show_scenario
 from emu.tables import Key
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario.md"

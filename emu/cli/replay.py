@@ -22,7 +22,8 @@ from emu.errors import CaptureError, Exit, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.machine import NONE
 from emu.replay import replay
-from emu.scenario import Scenario, load_scenario, parse_setting
+from emu.scenario import Scenario
+from emu.scenario_file import load_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
 from emu.verdicts.expect import Expectation, Judgement, judge, parse_expectation, speaks_of_oops

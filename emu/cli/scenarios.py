@@ -13,7 +13,8 @@ from rich.text import Text
 
 from emu.cli.replay import print_json, screen
 from emu.errors import Exit, UsageError
-from emu.scenario import SCHEMA, ScenarioError, load_scenario, schema_keys, show_scenario
+from emu.scenario import SCHEMA, schema_keys
+from emu.scenario_file import ScenarioError, load_scenario, show_scenario
 from emu.tables import Key
 from emu.toml_text import toml_value
 

@@ -9,7 +9,7 @@ import pytest
 from emu_process import ROOT, emu_here, refused
 
 from emu.kernel.bugs import BUG_COMPILE, BUGS, Bug
-from emu.scenario import load_scenario
+from emu.scenario_file import load_scenario
 from emu.verdicts.explain import seeing
 
 FOLDER = ROOT / "pcaps" / "bugs"

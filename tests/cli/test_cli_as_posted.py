@@ -11,7 +11,8 @@ from emu.cli.main import arguments
 from emu.errors import UsageError
 from emu.kernel.bugs import BUGS, Bug, bugs_of
 from emu.kernel.policy import POLICIES
-from emu.scenario import CHECKS, load_scenario
+from emu.scenario_checks import CHECKS
+from emu.scenario_file import load_scenario
 
 CROWD = str(ROOT / "pcaps" / "bugs" / "crowd.pcap")
 SMALL_RING = ("--set", "device.0.ring=80", "--no-progress", "--json")

@@ -10,7 +10,8 @@ from emu_process import NOP, emu_here
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.scenario import Scenario, ScenarioError, load_scenario, schema_keys, show_scenario
+from emu.scenario import Scenario, schema_keys
+from emu.scenario_file import ScenarioError, load_scenario, show_scenario
 from emu.toml_text import key_lines, toml_text
 
 BAD = """\

@@ -11,7 +11,7 @@ from emu.capture.reader import CaptureReader
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.replay import replay
-from emu.scenario import load_scenario
+from emu.scenario_file import load_scenario
 from emu.task import Task
 
 FOLDER = tempfile.TemporaryDirectory(prefix="emu-fuzz-")

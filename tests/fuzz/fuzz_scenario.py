@@ -6,7 +6,8 @@ from pathlib import Path
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.machine_of import machine_of
-from emu.scenario import load_scenario, parse_setting, ring_of, show_scenario
+from emu.scenario import ring_of
+from emu.scenario_file import load_scenario, parse_setting, show_scenario
 
 FOLDER = tempfile.TemporaryDirectory(prefix="emu-fuzz-")
 RINGS = 1024  # descriptors that may be filled for one input

@@ -8,7 +8,9 @@ from machines import PLAIN
 
 from emu.kernel.sock import READER_NEEDS_MEMORY, READER_RATE
 from emu.machine_of import machine_of
-from emu.scenario import CHECKS, Scenario, load_scenario
+from emu.scenario import Scenario
+from emu.scenario_checks import CHECKS
+from emu.scenario_file import load_scenario
 
 SETTINGS: dict[str, Any] = {
     "ip.local_addrs": ["10.0.0.2", "fe80::a", "2001:db8::ffff:ffff:ffff:ffff"],

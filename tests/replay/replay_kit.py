@@ -25,7 +25,7 @@ from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import Packet as Packet
 from emu.kernel.policy import POLICIES
 from emu.replay import replay
-from emu.scenario import load_scenario
+from emu.scenario_file import load_scenario
 from emu.task import Outcome, Outputs, Task
 from emu.verdicts.summary import summarise
 

@@ -10,7 +10,7 @@ from traffic_kit import kit
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.machine_of import machine_of
-from emu.scenario import load_scenario
+from emu.scenario_file import load_scenario
 from emu.traffic.expression import PRESETS, FlowTerm, parse_flows
 
 TCP, UDP = 6, 17
