@@ -14,10 +14,7 @@ from emu.kernel.machine import BACKLOG_DEV, MAX_BACKLOG, NONE, Machine, Packet
 
 
 def netif_rx(m: Machine, p: Packet, b: int, seq: int) -> None:
-    """A packet from a driver's interrupt: into the queue, or dropped.
-
-    A policy that delivers marked packets from the interrupt (v1, v2) does so here, before the queue is looked at.
-    """
+    """A packet from a driver's interrupt: into the queue, or dropped."""
     m.mib.softnet_processed += p.segments  # counted here and in netif_receive_skb
     if m.backlog_len <= m.config.netdev_max_backlog and m.backlog_packets < MAX_BACKLOG:
         if m.backlog_len == 0:

@@ -90,3 +90,24 @@ def test_the_time_squeeze_ends_a_turn_of_the_backlog_too() -> None:
     played = play(irq(cpu_ns_per_packet=50_000), [arp(time_ns=0)] * 200, until_ns=SECOND_NS)
     assert played.m.mib.softnet_time_squeeze > 0
     assert played.m.total.delivered == 200
+
+
+@pytest.mark.parametrize("at_once", [0, 1])
+def test_v1_delivers_marked_packets_from_the_interrupt_ahead_of_the_queue(at_once: int) -> None:
+    """A packet on a reserve buffer is decided as it arrives, while earlier ones on normal memory still wait."""
+    setup = Setup(
+        "phillips-v1", nics=(Nic(napi=0, ring=32, background=0),), policy_rules={"delivers_marked_at_once": at_once}
+    )
+    played = play(setup, [tcp(time_ns=0)] * 60, until_ns=SECOND_NS)
+    marked = played.column("pfmemalloc")
+    waited = [
+        decided - arrived
+        for decided, arrived in zip(played.column("decided_ns"), played.column("time_ns"), strict=True)
+    ]
+    assert 0 < sum(marked) < 60
+    if at_once:
+        assert {wait for wait, mark in zip(waited, marked, strict=True) if mark} == {0}
+        assert max(wait for wait, mark in zip(waited, marked, strict=True) if not mark) > 0
+        assert played.m.mib.softnet_processed == 60 + 60 - sum(marked)
+    else:
+        assert waited == sorted(waited)
