@@ -235,7 +235,7 @@ def test_expectations_are_told_to_people() -> None:
 @pytest.mark.parametrize(
     ("options", "path", "expected"),
     [
-        (("--host", "56:f7:cb:69:80:bf"), "host", {"mac": "56:f7:cb:69:80:bf", "because": "--host"}),
+        (("--host", "56:f7:cb:69:80:bf"), "host", {"mac": "56:f7:cb:69:80:bf", "address": "", "because": "--host"}),
         (("--memalloc", "none"), "memalloc.received", 0),
         (("--closed", "tcp"), "drops_by_reason", {"NO_SOCKET": 19}),
         (("--limit", "7"), "frames", 7),
