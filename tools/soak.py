@@ -31,7 +31,7 @@ from emu.capture.reader import CaptureReader  # noqa: E402
 from emu.engine.plain import Engine, PlainEngine  # noqa: E402
 from emu.errors import EmuError, UsageError  # noqa: E402
 from emu.kernel.policy import POLICIES  # noqa: E402
-from emu.replay import replay  # noqa: E402
+from emu.play import replay  # noqa: E402
 from emu.scenario import Scenario  # noqa: E402
 from emu.scenario_file import load_scenario  # noqa: E402
 from emu.task import Outputs, Task  # noqa: E402

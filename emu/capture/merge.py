@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from emu.capture.frames import FrameSource
 from emu.capture.pcap import Interface
-from emu.capture.reader import WINDOW, CaptureReader, open_capture
+from emu.capture.reader import WINDOW, open_capture
 from emu.engine.plain import Engine
 from emu.errors import CaptureError
 from emu.kernel.machine import Packet
@@ -110,7 +111,7 @@ def merge_rows(
 class Waiting:
     """One of the two captures: its reader, its frames that wait, and its interfaces' numbers."""
 
-    def __init__(self, reader: "CaptureReader | MergedReader", engine: Engine) -> None:
+    def __init__(self, reader: FrameSource, engine: Engine) -> None:
         """Nothing is read yet."""
         self.reader = reader
         self.engine = engine
@@ -141,7 +142,7 @@ class Waiting:
 
 
 class MergedReader:
-    """Reads two captures as one, in the order of their times; what it offers is what CaptureReader offers.
+    """Reads two captures as one, in the order of their times; a FrameSource.
 
     Damage in one capture ends that one: the frames before it are played and the other goes on; `damage` says at the end
     what was found, of each.
@@ -149,8 +150,8 @@ class MergedReader:
 
     def __init__(
         self,
-        one: "CaptureReader | MergedReader",
-        two: "CaptureReader | MergedReader",
+        one: FrameSource,
+        two: FrameSource,
         engine: Engine,
         window_bytes: int = WINDOW,
     ) -> None:
@@ -169,7 +170,7 @@ class MergedReader:
         self.octets: Any = engine.view(self._buffer)
 
     @property
-    def _readers(self) -> "tuple[CaptureReader | MergedReader, ...]":
+    def _readers(self) -> tuple[FrameSource, ...]:
         return tuple(side.reader for side in self._sides)
 
     @property
@@ -300,7 +301,7 @@ def _each_once(words: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(word for text in words for word in text.split(", ")))
 
 
-def merged(readers: Sequence[CaptureReader | MergedReader], engine: Engine) -> CaptureReader | MergedReader:
+def merged(readers: Sequence[FrameSource], engine: Engine) -> FrameSource:
     """Any number of captures as one, in as few steps as possible; one alone is left as it is."""
     assert readers
     if len(readers) == 1:
@@ -309,16 +310,14 @@ def merged(readers: Sequence[CaptureReader | MergedReader], engine: Engine) -> C
     return MergedReader(merged(readers[:half], engine), merged(readers[half:], engine), engine)
 
 
-def open_captures(
-    captures: Sequence[tuple[str, int]], engine: Engine, window_bytes: int = WINDOW
-) -> CaptureReader | MergedReader:
+def open_captures(captures: Sequence[tuple[str, int]], engine: Engine, window_bytes: int = WINDOW) -> FrameSource:
     """Open captures, each with the device that the user named for it (-1: none), as one.
 
     Errors: CaptureError in one line when one cannot be read, or when more than one is standard input.
     """
     if [path for path, _ in captures].count("-") > 1:
         raise CaptureError("emu cannot read stdin twice; name it once")
-    opened: list[CaptureReader | MergedReader] = []
+    opened: list[FrameSource] = []
     try:
         for path, device in captures:
             opened.append(open_capture(path, engine, window_bytes, device))

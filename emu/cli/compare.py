@@ -11,20 +11,10 @@ from typing import Any
 
 from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand
-from emu.cli.replay import (
-    exit_code,
-    expectations_of,
-    input_name,
-    inputs_of,
-    play,
-    print_json,
-    scenario_of,
-    screen,
-    task_of,
-    tell,
-)
+from emu.cli.replay import exit_code, print_json, progress_bar, screen, tell
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
+from emu.request import expectations_of, input_name, inputs_of, play, scenario_of, task_of
 from emu.task import Input
 from emu.verdicts.expect import judge
 from emu.verdicts.screen import show_comparison, show_judgements
@@ -52,7 +42,7 @@ def run_compare(command: CompareCommand) -> int:
                 continue
             its_own = replace(command, as_posted=as_posted[name])
             task = task_of(its_own, inputs, policy=name)
-            outcome = play(its_own, task, again)
+            outcome = play(its_own, task, again, progress_bar(command.progress, task))
             summary = summarise(outcome)
             found = [judge(expectation, summary) for expectation in expectations]
             summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from engine_pair import engine_named
 
 from emu.capture.compression import Readable, Source
-from emu.capture.merge import MergedReader
+from emu.capture.frames import FrameSource
 from emu.capture.reader import CaptureReader
 from emu.engine.plain import Engine
 from emu.kernel.machine import Packet
@@ -63,13 +63,13 @@ def column(rows: Any, at: int, name: str) -> int:
     return int(row[name]) if hasattr(row, "dtype") else getattr(row, name)
 
 
-def frame_at(reader: CaptureReader | MergedReader, rows: Any, at: int) -> Frame:
+def frame_at(reader: FrameSource, rows: Any, at: int) -> Frame:
     offset = column(rows, at, "offset")
     octets = bytes(reader.octets[offset : offset + column(rows, at, "caplen")])
     return Frame(octets=octets, **{name: column(rows, at, name) for name in Frame._fields if name != "octets"})
 
 
-def play(reader: CaptureReader | MergedReader, engine: Engine, limit: int = 64, keep: int = 0) -> list[Frame]:
+def play(reader: FrameSource, engine: Engine, limit: int = 64, keep: int = 0) -> list[Frame]:
     """Read all frames; the last `keep` of them are held over each further read, and must stay the same."""
     rows = engine.rows(Packet, limit)
     frames: list[Frame] = []

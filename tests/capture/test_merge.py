@@ -4,6 +4,7 @@ import gzip
 import io
 import struct
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,9 @@ def test_mergecap_has_the_same_order(name: str, tmp_path: Path) -> None:
         run("editcap", "-F", "pcapng", "-t", f"{shift:.7f}", PCAPS / f"{sample}.pcap", paths[-1])
     run("mergecap", "-w", tmp_path / "judge.pcapng", *paths)
     engine = engine_named(name)
-    with open_captures([(str(path), -1) for path in paths], engine) as ours:
+    with closing(open_captures([(str(path), -1) for path in paths], engine)) as ours:
         frames = play(ours, engine, 500)
-    with open_captures([(str(tmp_path / "judge.pcapng"), -1)], engine) as judge:
+    with closing(open_captures([(str(tmp_path / "judge.pcapng"), -1)], engine)) as judge:
         assert isinstance(judge, CaptureReader)
         expected = play(judge, engine, 500)
     assert len(frames) > 500
@@ -228,7 +229,7 @@ def test_every_capture_is_closed_and_a_bad_one_is_named(tmp_path: Path) -> None:
         open_captures([(str(good), -1), (str(bad), 0)], PLAIN)
     with pytest.raises(CaptureError, match=r"^emu cannot read stdin twice"):
         open_captures([("-", -1), (str(good), 0), ("-", 1)], PLAIN)
-    with open_captures([(str(good), 2), (str(good), -1)], PLAIN) as whole:
+    with closing(open_captures([(str(good), 2), (str(good), -1)], PLAIN)) as whole:
         assert [interface.device for interface in whole.interfaces] == [2, -1]
         assert len(play(whole, PLAIN)) == 2
 

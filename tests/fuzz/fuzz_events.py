@@ -10,7 +10,7 @@ from emu.capture.compression import Source
 from emu.capture.reader import CaptureReader
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
-from emu.replay import replay
+from emu.play import replay
 from emu.scenario_file import load_scenario
 from emu.task import Task
 

@@ -24,7 +24,7 @@ from emu.capture.reader import CaptureReader
 from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import Packet as Packet
 from emu.kernel.policy import POLICIES
-from emu.replay import replay
+from emu.play import replay
 from emu.scenario_file import load_scenario
 from emu.task import Outcome, Outputs, Task
 from emu.verdicts.summary import summarise

@@ -1,6 +1,7 @@
 """Several captures, or interfaces of one, each on its device, and the host known by another MAC on each."""
 
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from traffic_kit import kit
 
 from emu.capture.merge import open_captures
 from emu.engine.plain import PlainEngine
-from emu.replay import Replay
+from emu.play import Replay
 from emu.scenario import DeviceTable, PressureTable, ReadersTable, Scenario
 from emu.task import Outputs, Task
 
@@ -54,7 +55,7 @@ class Played:
             readers=ReadersTable(ordinary="immediate"),
         )
         outputs = Outputs(str(folder / "out.pcapng"), "all", str(folder / "log.csv"))
-        with open_captures([(str(path), device) for path, device in captures], engine) as reader:
+        with closing(open_captures([(str(path), device) for path, device in captures], engine)) as reader:
             self.replay = Replay(Task(scenario, "test", outputs=outputs, batch=batch, **task), engine, reader, [])
             self.outcome = self.replay.run()
         self.rows = kit.rows_of(folder / "log.csv")

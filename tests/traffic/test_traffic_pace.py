@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from traffic_kit import kit
 
 from emu.cli.options import ReplayCommand
-from emu.cli.replay import pace_of
 from emu.errors import UsageError
+from emu.request import pace_of
 from emu.task import Pace
 from emu.traffic.arrivals import END_OF_TIME_NS, Feed, set_time
 from emu.traffic.pace import FRAMING_BYTES, PACE_CAPTURED, PACE_MBPS, PACE_PPS, PACE_SPEED, gap_ns

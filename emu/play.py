@@ -16,9 +16,8 @@ from typing import Any
 import emu
 from emu.capture.annotate import AnnotatedWriter
 from emu.capture.bpf import Filter
-from emu.capture.merge import MergedReader
+from emu.capture.frames import FrameSource
 from emu.capture.output import STDOUT, OutputFile
-from emu.capture.reader import CaptureReader
 from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
 from emu.engine.plain import Engine
 from emu.errors import NothingToPlayError, UsageError
@@ -65,7 +64,7 @@ class Replay:
         self,
         task: Task,
         engine: Engine,
-        reader: CaptureReader | MergedReader,
+        reader: FrameSource,
         inputs: Sequence[str],
         interruption: Interruption | None = None,
     ) -> None:
@@ -204,7 +203,7 @@ class Replay:
         policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
         return [f"emu {emu.__version__} replay of {self.task.name}: {policy}"]
 
-    def run(self, progress: Callable[[CaptureReader | MergedReader, Any], None] | None = None) -> Outcome:
+    def run(self, progress: Callable[[FrameSource, Any], None] | None = None) -> Outcome:
         """Play the whole capture; the outputs are complete and in place when this returns."""
         started = time.perf_counter()
         cpu_started = time.process_time()
@@ -466,9 +465,9 @@ def _refuse_doubles(outputs: Outputs) -> None:
 def replay(
     task: Task,
     engine: Engine,
-    reader: CaptureReader | MergedReader,
+    reader: FrameSource,
     inputs: Sequence[str] = (),
-    progress: Callable[[CaptureReader | MergedReader, Any], None] | None = None,
+    progress: Callable[[FrameSource, Any], None] | None = None,
     interruption: Interruption | None = None,
 ) -> Outcome:
     """Replay a capture.  Errors: UsageError, CaptureError, NothingToPlayError."""

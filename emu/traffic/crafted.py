@@ -1,0 +1,46 @@
+"""What crafted traffic says of itself: who the host is, and which sockets the frames are for.
+
+It stands in the comment of the file's section header, so that a replay of the file, months later, knows it; crafted on
+the fly, the traffic says the same.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+PREFIX = "emu crafted "  # what such a comment starts with; JSON follows
+
+
+class CraftedSocket(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Sockets of the host, as `[[socket]]` of a scenario names them (see traffic.expression for `match`)."""
+
+    match: str
+    local_port: int = 0
+    memalloc: bool = False
+    closed: bool = False
+
+
+class Crafted(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Crafted traffic in words: `recipe` is what `--flood` would take to make it again."""
+
+    recipe: str
+    host_mac: str = ""
+    host_addresses: list[str] = []
+    sockets: list[CraftedSocket] = []
+
+    def comment(self) -> str:
+        """The section header's comment."""
+        return PREFIX + msgspec.json.encode(self, order="deterministic").decode()
+
+
+def crafted_of(comments: Iterable[str]) -> list[Crafted]:
+    """What the comments of section headers say of crafted traffic; what is none, or damaged, says nothing."""
+    found = []
+    for comment in comments:
+        if comment.startswith(PREFIX):
+            try:
+                found.append(msgspec.json.decode(comment[len(PREFIX) :], type=Crafted))
+            except msgspec.MsgspecError:
+                continue
+    return found
