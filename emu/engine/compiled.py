@@ -19,6 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from emu.engine.linking import linked, possible, put_off
 from emu.engine.plain import F
 from emu.kernel.record import fields_of
 
@@ -97,7 +98,14 @@ SOURCES = (
 
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
-TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers")
+TABLES = (
+    "emu.kernel.machine",
+    "emu.kernel.policy",
+    "emu.kernel.drop_reason",
+    "emu.kernel.record",
+    "emu.wire.headers",
+    "emu.engine.linking",
+)
 WARM = "warm"  # a file in the cache folder
 
 
@@ -183,7 +191,8 @@ class CompiledEngine:
                 source = getattr(value, "compiled_twin", value)
                 copy = FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
                 self.copies[value] = copy
-                self.compiled[value] = without_literals(numba.njit(nogil=True, **CALLEE)(copy))
+                callee = without_literals(numba.njit(nogil=True, **CALLEE)(copy))
+                self.compiled[value] = put_off(callee) if possible() else callee
         return namespace
 
     def is_warm(self) -> bool:
@@ -197,7 +206,8 @@ class CompiledEngine:
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""
         if function not in self.entries:
-            self.entries[function] = numba.njit(nogil=True, cache=True)(self.copies[function])
+            entry = numba.njit(nogil=True, cache=True)(self.copies[function])
+            self.entries[function] = linked(entry) if possible() else entry
         twin: F = self.entries[function]
         return twin
 
