@@ -24,4 +24,4 @@ def choose_engine(asked: str, capture_bytes: int | None) -> tuple[Engine, str]:
         return compiled, ""
     if asked == "auto" and capture_bytes is not None and capture_bytes < WORTH_COMPILING_BYTES:
         return PlainEngine(), ""
-    return compiled, "compiling the engine, once for this version and CPU: one to two minutes"
+    return compiled, "compiling the engine, once for this version and CPU: about a minute"

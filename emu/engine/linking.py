@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from numba.core import codegen, compiler_lock
+from numba.core import codegen, compiler_lock, types
 from numba.core.registry import cpu_target
 
 REACHED = {
@@ -136,6 +136,14 @@ def _linking() -> Iterator[None]:
     maker = cpu_target.target_context.codegen()
     set_env = maker.set_env
 
+    texts: dict[int, tuple[Any, str]] = {}
+
+    def text_of(record: Any) -> str:
+        """The text of a record's type, of which names are made, over and over: the machine's is long."""
+        if id(record) not in texts:
+            texts[id(record)] = record, write_out(record)
+        return texts[id(record)][1]
+
     def set_env_once_emitted(name: str, environment: Any) -> None:
         if _progress.depth:
             _progress.environments[name] = environment
@@ -147,8 +155,10 @@ def _linking() -> Iterator[None]:
 
     maker._library_class, before = LinkedLibrary, maker._library_class
     maker.set_env = set_env_once_emitted
+    write_out, types.Record.__repr__ = types.Record.__repr__, text_of  # type: ignore[method-assign,unused-ignore]
     try:
         yield
     finally:
         maker._library_class = before
         del maker.set_env
+        types.Record.__repr__ = write_out  # type: ignore[method-assign,unused-ignore]
