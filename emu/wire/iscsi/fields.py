@@ -1,5 +1,9 @@
 """Scapy fields that only iSCSI has: what was negotiated, digests, padding and key=value text (RFC 7143)."""
 
+# Scapy is untyped, and its hooks have arguments that not every field wants.
+# mypy: disallow-subclassing-any=False
+# ruff: noqa: ARG002
+
 from typing import Any
 
 from scapy.config import conf
@@ -19,7 +23,7 @@ Pairs = list[tuple[str, str]]
 
 
 def digest(octets: bytes) -> int:
-    """CRC32C as it is read from the wire in network order: 0xAA36918A for 32 zero bytes (RFC 7143 13.1, RFC 3720 B.4)."""
+    """CRC32C as a number in network order: 0xAA36918A for 32 zero bytes (RFC 7143 13.1, vectors in RFC 3720 B.4)."""
     return int(crc32c(octets))
 
 
@@ -93,7 +97,7 @@ class PaddingField(StrField):
 
 
 class DigestField(Field[Any, Any]):
-    """A digest: computed when not given; what is left of one, as bytes, where a capture ends inside (RFC 7143 11.2.3)."""
+    """A digest: computed when not given; bytes where the capture ends inside of it (RFC 7143 11.2.3)."""
 
     __slots__ = ("kind",)
 

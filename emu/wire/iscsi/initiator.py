@@ -55,6 +55,7 @@ class SCSICommand(ISCSI):
     name = "iSCSI SCSI Command"
     always_final = False
     may_have_ahs = True
+    later_bits = 0xFF << 40  # RFC 7144 has the command's priority in byte 2
     fields_desc = layout(
         [
             *request(0x01),

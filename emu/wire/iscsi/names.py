@@ -56,6 +56,10 @@ TASK_FUNCTIONS = {  # 11.5.1
     6: "TARGET WARM RESET",
     7: "TARGET COLD RESET",
     8: "TASK REASSIGN",
+    9: "QUERY TASK",  # from here on RFC 7144
+    10: "QUERY TASK SET",
+    11: "I_T NEXUS RESET",
+    12: "QUERY ASYNCHRONOUS EVENT",
 }
 
 TASK_RESPONSES = {  # 11.6.1
@@ -66,6 +70,7 @@ TASK_RESPONSES = {  # 11.6.1
     4: "Task allegiance reassignment not supported",
     5: "Task management function not supported",
     6: "Function authorization failed",
+    7: "Function succeeded",  # RFC 7144
     255: "Function rejected",
 }
 

@@ -1,5 +1,9 @@
 """The PDU that all iSCSI PDUs are: basic header, AHS list, digests, data segment, padding (RFC 7143 11.1, 11.2)."""
 
+# Scapy is untyped, and its hooks have arguments that not every field wants.
+# mypy: disallow-subclassing-any=False
+# ruff: noqa: ARG002, ARG003
+
 from typing import Any, ClassVar
 
 from scapy.config import conf
@@ -76,6 +80,8 @@ class ISCSI(Packet):
     always_final: ClassVar[bool] = True  # the first bit of byte 1 is always set
     may_have_data: ClassVar[bool] = True
     may_have_ahs: ClassVar[bool] = False
+    later_bits: ClassVar[int] = 0  # reserved ones of bytes 0 to 7 that a later RFC uses
+    match_subclass = True  # `ISCSI in packet` holds for every PDU
     fields_desc = layout(
         [*answer(0x3E), XByteField("Flags", 0x80), StrLenField("Specific0", bytes(2), length_from=lambda _: 2)],
         [StrLenField("Specific", bytes(40), length_from=lambda _: 40)],
@@ -128,7 +134,7 @@ class ISCSI(Packet):
             super().dissect(s)
             return
         self.raw_packet_cache = b""
-        self.raw_packet_cache_fields = {}
+        self.raw_packet_cache_fields: dict[str, Any] = {}
         self.explicit = 1
         self.add_payload(conf.raw_layer(s))
 
@@ -193,6 +199,7 @@ def fixed_bits(kind: type[ISCSI]) -> tuple[int, int]:
             mask |= 0xFF << 24
         if not kind.may_have_data:
             mask |= 0xFFFFFF
+        mask &= ~kind.later_bits
         FIXED_BITS[kind] = int.from_bytes(bytes(kind())[:8], "big") & mask, mask
     return FIXED_BITS[kind]
 
@@ -234,7 +241,7 @@ class RejectedField(PacketLenField):
         return super().any2i(pkt, self.m2i(pkt, bytes(x)) if isinstance(x, (bytes, bytearray)) else x)
 
     def m2i(self, pkt: Any, m: bytes) -> Any:
-        """The header has no digests here; a Reject inside a rejected Reject stays bytes, or hostile bytes would nest."""
+        """Dissected without digests; a Reject in a rejected Reject stays bytes, or hostile bytes would nest deeply."""
         if pkt is not None and pkt.parent is not None:
             return conf.raw_layer(m)
         return dissect_pdu(m, 0, _parent=pkt)

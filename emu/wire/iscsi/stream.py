@@ -1,6 +1,7 @@
 """PDUs in TCP: the port, several PDUs in a segment, one across segments, digests as negotiated (RFC 7143 4.2, 13.1)."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from scapy.config import conf
@@ -67,7 +68,7 @@ def default_digests(digests: int | None) -> int:
 def whole_pdu(stream: bytes, at: int, digests: int) -> int:
     """Bytes of the whole PDU at `at`; 0 if none is known to start there, or not all of it is there."""
     head = stream[at : at + BHS_BYTES]
-    length = pdu_bytes(head, digests) if starts_pdu(head) else 0
+    length = pdu_bytes(head, digests) if head and starts_pdu(head) else 0
     return length if 0 < length <= len(stream) - at else 0
 
 
@@ -75,28 +76,34 @@ def reassemble(data: bytes, metadata: dict[str, Any], session: dict[str, Any]) -
     """All whole PDUs at the start of `data`, each the payload of the one before; None until there is one.
 
     What follows them is padding, which the TCP session keeps for the next segment. Where no PDU can start (the capture
-    began inside one, or a segment is missing) all of the data is one ISCSIFragment, and the search goes on at the start
-    of the next segment. No more than MAX_CHAIN PDUs are taken apart; those after them are one ISCSIFragment.
+    began inside one, or a segment is missing) all that is left is one ISCSIFragment, and the search goes on at the
+    start of the next segment. No more than MAX_CHAIN PDUs become layers; those after them are one ISCSIFragment. A
+    stream that ends or is reset (`tcp_end`) gives what it has.
     """
     negotiation = session.setdefault("iscsi", Negotiation(default_digests(None)))
-    first: Packet | None = None
-    at = count = 0
-    while at < len(data) and starts_pdu(data[at : at + BHS_BYTES]):
-        length = whole_pdu(data, at, negotiation.digests)
-        if not length:
-            break
+    layers: list[Packet] = []
+    at = 0
+    while length := whole_pdu(data, at, negotiation.digests):
         pdu = dissect_pdu(data[at : at + length], negotiation.digests)
         negotiation.follow(pdu)
-        first = first / pdu if first else pdu
+        layers.append(pdu)
         at += length
-        count += 1
     rest = data[at:]
-    if rest and not starts_pdu(rest[:BHS_BYTES]):
-        fragment = ISCSIFragment(rest)
-        return first / fragment if first else fragment
-    if first and rest:
-        first.add_payload(conf.padding_layer(rest))
-    return first
+    if len(layers) > MAX_CHAIN:
+        beyond = b"".join(bytes(pdu) for pdu in layers[MAX_CHAIN:])
+        layers[MAX_CHAIN:] = [ISCSIFragment(beyond)]
+    if rest and (metadata.get("tcp_end") or not starts_pdu(rest)):
+        layers.append(ISCSIFragment(rest))
+    elif rest and layers:
+        layers.append(conf.padding_layer(rest))
+    return stacked(layers)
+
+
+def stacked(layers: list[Packet]) -> Packet | None:
+    """The first of these with each other one as the payload of the one before it."""
+    for below, above in pairwise(layers):
+        below.add_payload(above)
+    return layers[0] if layers else None
 
 
 bind_layers(TCP, ISCSI, dport=PORT)

@@ -55,11 +55,11 @@ def sense(rest: str, condition: Any) -> list[Any]:
     """A data segment with sense data of a stated length and what comes after it (RFC 7143 11.4.7.1, 11.4.7.2)."""
 
     def sense_bytes(pkt: Any) -> int:
-        return max(min(pkt.SenseLength, pkt.DataSegmentLength - SENSE_LENGTH_BYTES), 0) if condition(pkt) else 0
+        return min(int(pkt.SenseLength), int(pkt.DataSegmentLength) - SENSE_LENGTH_BYTES) if condition(pkt) else 0
 
     def rest_bytes(pkt: Any) -> int:
         before = SENSE_LENGTH_BYTES + sense_bytes(pkt) if condition(pkt) else 0
-        return max(pkt.DataSegmentLength - before, 0)
+        return max(int(pkt.DataSegmentLength) - before, 0)
 
     return [
         ConditionalField(FieldLenField("SenseLength", None, length_of="SenseData", fmt="!H"), condition),
