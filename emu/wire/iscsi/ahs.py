@@ -92,6 +92,6 @@ class BidirectionalReadLength(AHS):
         BitField("ReservedType", 0, 2),
         BitEnumField("AHSType", BIDIRECTIONAL, 6, AHS_TYPES),
         ByteField("Reserved", 0),
-        IntField("BidirectionalReadExpectedDataTransferLength", 0),
+        IntField("ExpectedReadDataLength", 0),
         padding_field(),
     ]

@@ -1,0 +1,250 @@
+"""tshark as the judge of the iSCSI layers: it finds no fault in what they build, and reads the same in what others sent."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from external_tools import run
+from iscsi_kit import CAPTURES, COUNTED, alone, built_anew, conversation, followed, frames_of, iscsi_frames
+from wire_kit import write_pcap
+
+from emu.wire.iscsi import DATA_DIGEST, HEADER_DIGEST, ISCSI, AsyncMessage, Reject, pdus
+
+BOTH = HEADER_DIGEST | DATA_DIGEST
+DIGESTS = [0, HEADER_DIGEST, DATA_DIGEST, BOTH]
+
+# tshark's name of a number: ours
+NUMBERS = {
+    "ahs.bidir.length": "ExpectedReadDataLength",
+    "ahs.length": "AHSLength",
+    "ahs.type": "AHSType",
+    "asyncevent": "AsyncEvent",
+    "bufferOffset": "BufferOffset",
+    "cid": "CID",
+    "cmdsn": "CmdSN",
+    "datadigest32": "DataDigest",
+    "datasegmentlength": "DataSegmentLength",
+    "datasn": "DataSN",
+    "desireddatalength": "DesiredDataTransferLength",
+    "eventvendorcode": "AsyncVCode",
+    "expcmdsn": "ExpCmdSN",
+    "expdatasn": "ExpDataSN",
+    "expstatsn": "ExpStatSN",
+    "headerdigest32": "HeaderDigest",
+    "I": "I",
+    "initiatortasktag": "ITT",
+    "isid.a": "ISID_A",
+    "isid.b": "ISID_B",
+    "isid.c": "ISID_C",
+    "isid.d": "ISID_D",
+    "isid.t": "ISID_T",
+    "login.C": "C",
+    "login.T": "T",
+    "login.csg": "CSG",
+    "login.nsg": "NSG",
+    "logout.reason": "ReasonCode",
+    "logout.response": "Response",
+    "maxcmdsn": "MaxCmdSN",
+    "opcode": "Opcode",
+    "parameter1": "Parameter1",
+    "parameter2": "Parameter2",
+    "parameter3": "Parameter3",
+    "r2tsn": "R2TSN",
+    "refcmdsn": "RefCmdSN",
+    "reject.reason": "Reason",
+    "scsicommand.F": "F",
+    "scsicommand.R": "R",
+    "scsicommand.W": "W",
+    "scsicommand.attr": "ATTR",
+    "scsicommand.expecteddatatransferlength": "ExpectedDataTransferLength",
+    "scsidata.A": "A",
+    "scsidata.F": "F",
+    "scsidata.O": "O",
+    "scsidata.S": "S",
+    "scsidata.U": "U",
+    "scsidata.readresidualcount": "ResidualCount",
+    "scsiresponse.O": "O",
+    "scsiresponse.U": "U",
+    "scsiresponse.bidireadresidualcount": "BidirectionalReadResidualCount",
+    "scsiresponse.o": "o",
+    "scsiresponse.residualcount": "ResidualCount",
+    "scsiresponse.response": "Response",
+    "scsiresponse.senselength": "SenseLength",
+    "scsiresponse.status": "Status",
+    "scsiresponse.u": "u",
+    "snack.begrun": "BegRun",
+    "snack.runlength": "RunLength",
+    "snack.type": "Type",
+    "statsn": "StatSN",
+    "targettransfertag": "TTT",
+    "taskmanfun.function": "Function",
+    "taskmanfun.referencedtasktag": "ReferencedTaskTag",
+    "taskmanfun.response": "Response",
+    "text.C": "C",
+    "text.F": "F",
+    "time2retain": "Time2Retain",
+    "time2wait": "Time2Wait",
+    "totalahslength": "TotalAHSLength",
+    "tsih": "TSIH",
+    "versionactive": "VersionActive",
+    "versionmax": "VersionMax",
+    "versionmin": "VersionMin",
+}
+OCTETS = {"ahs.extended_cdb": "ExtendedCDB", "immediatedata": "Data", "padding": "Padding", "pingdata": "Data"}
+ITS_OWN = ("request_frame", "response_frame", "data_in_frame", "data_out_frame", "time", "isid_tree", "flags_tree")
+
+Pairs = list[tuple[str, Any]]
+
+
+def tsharks(path: Path) -> list[Pairs]:
+    """What tshark says of each PDU of a file: (name, value) in order, of all depths but what is inside a Reject."""
+    printed = run("tshark", "-r", path, "-Y", "iscsi", "-T", "json", "-J", "iscsi iscsi.flags")
+    found: list[Pairs] = []
+    for frame in json.loads(printed, object_pairs_hook=list):
+        for name, value in dict(dict(frame)["_source"])["layers"]:
+            if name == "iscsi":
+                found.append(list(flat(value)))
+            elif name.startswith("iscsi."):  # it puts the flags beside the PDU that they belong to
+                found[-1] += flat([(name, value)])
+    return found
+
+
+def flat(pairs: Pairs) -> Iterator[tuple[str, Any]]:
+    """Names and values without their nesting."""
+    for name, value in pairs:
+        if name == "Rejected Header":
+            yield name, list(flat(dict(value)["iscsi"]))
+        elif isinstance(value, list):
+            yield from flat(value)
+        elif name.startswith(("iscsi.", "scsi.lun")):
+            yield name.removeprefix("iscsi."), value
+
+
+def compare(pdu: Any, theirs: Pairs) -> Counter[str]:
+    """How many values of each name are the same in both; none may differ and none of tshark's be unknown."""
+    same: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for name, value in theirs:
+        if name in ITS_OWN:
+            continue
+        where = pdu
+        if name.startswith("ahs."):
+            where = pdu.AHS[max(seen["ahs.length"] - (name != "ahs.length"), 0)]
+        if name == "Rejected Header":
+            same += compare(pdu.RejectedHeader, [pair for pair in value if pair[0] != "headerdigest32"])
+        else:
+            assert value_of(pdu, where, name, seen[name]) == comparable(name, value), (name, value, pdu)
+        seen[name] += 1
+    return same + seen
+
+
+def comparable(name: str, value: str) -> Any:
+    """tshark's text as a number, bytes or text."""
+    if name == "keyvalue":
+        return value
+    if name in OCTETS or name in ("isid", "asynceventdata"):
+        return bytes.fromhex(value.replace(":", ""))
+    return int(value, 0)
+
+
+def value_of(pdu: Any, where: Any, name: str, index: int) -> Any:
+    """Our value of what tshark names."""
+    octets = bytes(pdu)
+    match name:
+        case "flags":
+            return octets[1]
+        case "isid":
+            return octets[8:14]
+        case "keyvalue":
+            return "=".join(pdu.KeyValues[index])
+        case "login.status":
+            return pdu.StatusClass << 8 | pdu.StatusDetail
+        case "scsi.lun":
+            return pdu.LUN >> 48
+        case "scsi.lun.address_mode":
+            return pdu.LUN >> 62
+        case "asynceventdata":
+            return octets[48 + 4 * bool(pdu.digests & HEADER_DIGEST) :][pdu.DataSegmentLength :]
+    value = where.getfieldval(NUMBERS.get(name) or OCTETS[name])
+    return value if isinstance(value, bytes) else int(value)
+
+
+@cache
+def real(name: str) -> tuple[Any, ...]:
+    """All PDUs of a capture, through Scapy's TCP session."""
+    return tuple(followed(iscsi_frames(CAPTURES / name)))
+
+
+@pytest.fixture(params=DIGESTS, ids=["plain", "header", "data", "both"])
+def crafted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, list[Any], Path]:
+    """A conversation with every PDU, and the file of it."""
+    sent = conversation(request.param)
+    return request.param, sent, write_pcap(tmp_path / "crafted.pcap", frames_of(sent))
+
+
+def test_tshark_finds_no_fault_in_any_pdu(crafted: tuple[int, list[Any], Path]) -> None:
+    _, sent, path = crafted
+    checks = ("-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE")
+    faults = "_ws.malformed || _ws.expert || tcp.analysis.flags || ip.checksum.status == 0 || tcp.checksum.status == 0"
+    assert run("tshark", "-r", path, *checks, "-Y", faults) == ""
+    assert len(tsharks(path)) == len(sent)
+
+
+def test_tshark_reads_every_field_of_every_pdu_as_it_was_set(crafted: tuple[int, list[Any], Path]) -> None:
+    digests, sent, path = crafted
+    same: Counter[str] = Counter()
+    for pdu, theirs in zip(sent, tsharks(path), strict=True):
+        back = next(pdus(bytes(pdu), int(pdu.digests)))
+        assert type(back) is type(pdu)
+        same += compare(back, theirs)
+    assert set(NUMBERS) - set(same) == {
+        name for name, bit in (("headerdigest32", HEADER_DIGEST), ("datadigest32", DATA_DIGEST)) if not digests & bit
+    }
+    assert sum(same.values()) > 400
+
+
+def test_tshark_calls_the_digests_good(crafted: tuple[int, list[Any], Path]) -> None:
+    digests, sent, path = crafted
+    printed = run("tshark", "-r", path, "-V", "-O", "iscsi")
+    assert "Bad CRC32" not in printed
+    full = sent[2:]
+    # tshark reads a digest after the rejected header, and none after the data of asynchronous messages and rejects
+    headers = len(full) + (digests == BOTH)
+    with_data = [pdu for pdu in full if len(pdu.data_segment()) and not isinstance(pdu, (AsyncMessage, Reject))]
+    assert printed.count("HeaderDigest: ") == (headers if digests & HEADER_DIGEST else 0)
+    assert printed.count("DataDigest: ") == (len(with_data) if digests & DATA_DIGEST else 0)
+    assert printed.count("(Good CRC32)") == printed.count("Digest: 0x")
+
+
+def test_tshark_calls_a_wrong_digest_bad(tmp_path: Path) -> None:
+    sent = conversation(BOTH)
+    sent[9].HeaderDigest = 1
+    path = write_pcap(tmp_path / "bad.pcap", frames_of(sent))
+    printed = run("tshark", "-r", path, "-V", "-O", "iscsi")
+    assert printed.count("Bad CRC32") == 1
+
+
+@pytest.mark.parametrize(("name", "values"), [("login.pcap", 900), ("nop.pcap", 400), ("mixed.pcap", 13000)])
+def test_tshark_reads_real_captures_as_the_layers_do(name: str, values: int) -> None:
+    theirs = tsharks(CAPTURES / name)
+    assert [type(pdu) for pdu in real(name) if not isinstance(pdu, ISCSI)] == []
+    same: Counter[str] = Counter()
+    for pdu, their in zip(real(name), theirs, strict=True):
+        pdu = pdu.copy()
+        pdu.remove_payload()
+        same += compare(pdu, their)
+    assert sum(same.values()) > values
+    assert same["opcode"] == len(theirs)
+
+
+@pytest.mark.parametrize(("name", "count"), [("login.pcap", 48), ("nop.pcap", 30), ("mixed.pcap", 809)])
+def test_pdus_of_real_captures_are_built_again_byte_by_byte(name: str, count: int) -> None:
+    assert len(real(name)) == count
+    for pdu in real(name):
+        octets = alone(pdu)
+        assert built_anew(pdu) == octets
+        assert built_anew(pdu, *COUNTED) == octets  # lengths and padding as another's stack counted them
