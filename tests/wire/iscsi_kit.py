@@ -48,8 +48,11 @@ SENSE = bytes.fromhex("700005000000000a") + bytes(10)
 LUN_1 = 1 << 48
 
 
-def conversation(digests: int = 0) -> list[Any]:
-    """Every PDU of both directions, in an order that a session may have; logged in with these digests."""
+def conversation(digests: int = 0, burst: int = 3072) -> list[Any]:
+    """Every PDU of both directions, in an order that a session may have; logged in with these digests.
+
+    `burst` is the length in bytes of the longest data segment: by default the PDU takes three TCP segments.
+    """
     keys = [
         ("HeaderDigest", "CRC32C" if digests & HEADER_DIGEST else "None"),
         ("DataDigest", "CRC32C" if digests & ~HEADER_DIGEST else "None"),
@@ -65,8 +68,8 @@ def conversation(digests: int = 0) -> list[Any]:
         ),
         SCSICommand(W=1, LUN=LUN_1, ITT=2, CmdSN=1, ExpStatSN=2, ExpectedDataTransferLength=4096, CDB=WRITE_10, **sn),
         R2T(LUN=LUN_1, ITT=2, TTT=7, StatSN=2, ExpCmdSN=2, MaxCmdSN=34, DesiredDataTransferLength=4096, **sn),
-        DataOut(LUN=LUN_1, ITT=2, TTT=7, ExpStatSN=2, Data=bytes(range(256)) * 12, **sn),
-        DataOut(F=1, LUN=LUN_1, ITT=2, TTT=7, ExpStatSN=2, DataSN=1, BufferOffset=3072, Data=b"\xcd" * 1024, **sn),
+        DataOut(LUN=LUN_1, ITT=2, TTT=7, ExpStatSN=2, Data=(bytes(range(256)) * 12)[:burst], **sn),
+        DataOut(F=1, LUN=LUN_1, ITT=2, TTT=7, ExpStatSN=2, DataSN=1, BufferOffset=burst, Data=b"\xcd" * 1024, **sn),
         SCSIResponse(ITT=2, StatSN=2, ExpCmdSN=2, MaxCmdSN=34, ExpDataSN=1, **sn),
         SCSICommand(
             W=1,
