@@ -1,4 +1,4 @@
-"""iSCSI PDUs for the tests of the layers: one conversation with every PDU, frames that carry it, and what a file holds."""
+"""iSCSI PDUs for the tests of the layers: a conversation with every PDU, frames that carry it, what a file holds."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

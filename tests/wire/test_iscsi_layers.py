@@ -44,7 +44,6 @@ from emu.wire.iscsi import (
 KINDS = [ISCSI.kinds[opcode] for opcode in sorted(ISCSI.kinds)]
 BOTH = HEADER_DIGEST | DATA_DIGEST
 DIGESTS = [0, HEADER_DIGEST, DATA_DIGEST, BOTH]
-WHERE_ON_THE_WIRE = {"opcode": 0, "flags": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +154,19 @@ def test_a_pdu_shows_itself_as_the_command_that_makes_it(digests: int) -> None:
     for pdu in conversation(digests):
         names = {**vars(emu.wire.iscsi), "Raw": Raw}
         assert bytes(eval(pdu.command(), names)) == bytes(pdu)  # what command() is for
-        assert "None" not in dissect_pdu(bytes(pdu), digests).show2(dump=True).split("Digest= ")[0]
+
+
+def test_a_pdu_is_shown_with_names_and_with_what_is_counted() -> None:
+    shown = SCSIResponse(Status=2, SenseData=SENSE, digests=BOTH).show2(dump=True)
+    for line in (
+        "Opcode    = SCSI Response",
+        "Status    = CHECK CONDITION",
+        "SenseLength= 18",
+        "DataDigest= 0xb206ad00",
+    ):
+        assert line in shown
+    assert "StatusDetail= Authentication failure" in LoginResponse(StatusClass=2, StatusDetail=1).show2(dump=True)
+    assert "Padding   = b'\\x00\\x00\\x00'" in TextRequest(KeyValues=b"abcde").show2(dump=True)
 
 
 # RFC 3720 B.4: bytes and their CRC as it stands on the wire
@@ -308,7 +319,7 @@ def test_pdus_follow_each_other_in_a_segment() -> None:
 )
 def test_the_middle_of_data_is_no_pdu(octets: bytes) -> None:
     packet = TCP(bytes(TCP(dport=PORT) / octets))
-    assert type(packet.payload) is ISCSIFragment or octets == b"\0"
+    assert type(packet.payload) is ISCSIFragment
     assert bytes(packet.payload) == octets
 
 
@@ -345,7 +356,7 @@ def hostile(piece: tuple[bytes, bytes, bytes, bool]) -> bytes:
 
 
 @given(st.lists(PIECES, max_size=4), st.sampled_from(DIGESTS), st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_hostile_bytes_come_back_as_they_are(pieces: list[Any], digests: int, tail: bytes) -> None:
     octets = b"".join(map(hostile, pieces)) + tail
     if not octets:

@@ -52,7 +52,7 @@ def test_segments_of_any_size_give_the_same_pdus(mss: int) -> None:
 
 
 @given(st.lists(st.integers(min_value=1, max_value=970), max_size=8, unique=True).map(sorted))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_cuts_anywhere_give_the_same_pdus(cuts: list[int]) -> None:
     stream = b"".join(map(bytes, STREAM))
     frames = [
@@ -130,16 +130,48 @@ def test_a_capture_that_starts_inside_a_pdu_is_not_misread(filling: bytes) -> No
     assert (type(rest), rest.ITT) == (NOPOut, 3)  # found again at the start of the next segment
 
 
-def test_a_lost_segment_is_not_misread() -> None:
-    stream = b"".join(bytes(DataIn(ITT=tag, Data=b"\xcd" * 4000)) for tag in range(4))
-    frames = segments(stream, host=False)
-    del frames[2]  # it held the end of the first PDU and the start of the second
+PATTERNS = [DataIn(ITT=tag, Data=bytes([0xC0 + tag]) * 4000) for tag in range(30)]
+
+
+@pytest.mark.parametrize("lost", range(1, 8))
+def test_a_lost_segment_is_not_misread(lost: int) -> None:
+    frames = segments(b"".join(map(bytes, PATTERNS)), host=False)
+    del frames[lost]
     found = followed(frames)
     read = [layer for layer in found if isinstance(layer, ISCSI)]
     assert any(type(layer) is ISCSIFragment for layer in found)
-    for layer in read:
-        assert type(layer) is DataIn
-        assert layer.Data == b"\xcd" * 4000 or layer.ITT == 0  # the first has the zeros with which Scapy fills a gap
+    assert all(type(layer) is DataIn and layer.Data == bytes([0xC0 + layer.ITT]) * 4000 for layer in read)
+    assert [layer.ITT for layer in read[: lost * 1460 // 4048]] == list(range(lost * 1460 // 4048))
+
+
+@pytest.mark.parametrize("lost", [[2], [3, 4], [2, 5]], ids=str)
+def test_after_a_lost_segment_pdus_are_found_again(lost: list[int]) -> None:
+    gone, after = PATTERNS[:20], NOPIn(StatSN=7)  # the NOP has a segment of its own, long after what is waited for
+    stream = b"".join(map(bytes, gone))
+    frames = [frame for number, frame in enumerate(segments(stream, host=False)) if number not in lost]
+    frames += segments(bytes(after), host=False, first=1000 + len(stream))
+    found = followed(frames)
+    assert (type(found[-1]), found[-1].StatSN) == (NOPIn, 7)
+    assert sum(len(layer.load) for layer in found if type(layer) is ISCSIFragment) > 20000
+
+
+@given(st.permutations(range(12)).map(lambda order: [0, *(number + 1 for number in order)]))
+@settings(max_examples=25, deadline=None)
+def test_segments_in_any_order_give_the_same_pdus(order: list[int]) -> None:
+    sent = [DataOut(ITT=tag, Data=bytes([tag]) * 900) for tag in range(1, 14)]
+    frames = segments(b"".join(map(bytes, sent)), host=True, mss=960)
+    assert len(frames) == len(order)
+    found = followed([frames[number] for number in order])
+    read = [layer for layer in found if isinstance(layer, ISCSI)]
+    assert all(layer.Data == bytes([layer.ITT]) * 900 for layer in read)
+
+
+def test_segments_that_change_places_are_put_in_order() -> None:
+    sent = [DataIn(ITT=tag, Data=bytes([tag]) * 3000) for tag in range(1, 9)]
+    frames = segments(b"".join(map(bytes, sent)), host=False, mss=1000)
+    for number in range(1, len(frames) - 2, 3):  # never the first of what Scapy's buffer holds
+        frames[number], frames[number + 1] = frames[number + 1], frames[number]
+    assert octets_of(followed(frames)) == [bytes(pdu) for pdu in sent]
 
 
 def test_a_stream_that_ends_inside_a_pdu_gives_what_it_has() -> None:

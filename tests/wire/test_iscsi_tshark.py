@@ -1,4 +1,4 @@
-"""tshark as the judge of the iSCSI layers: it finds no fault in what they build, and reads the same in what others sent."""
+"""tshark as the judge of the iSCSI layers: no fault in what they build, the same reading of what others sent."""
 
 import json
 from collections import Counter

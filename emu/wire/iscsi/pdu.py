@@ -71,8 +71,9 @@ def layout(start: list[Any], specific: list[Any], data: list[Any]) -> list[Any]:
 class ISCSI(Packet):
     """Any iSCSI PDU: called with bytes, it gives the class of their opcode (RFC 7143 11.2).
 
-    What comes after a PDU in its TCP segment, the next PDU, is its payload. Bytes that cannot start a PDU become an
-    ISCSIFragment. A PDU cut short by the end of its segment keeps the bytes there are. No bytes raise an error.
+    What comes after a PDU in its TCP segment, the next PDU, is its payload. Bytes that cannot start a PDU, and less
+    than a basic header, become an ISCSIFragment. A PDU cut short after its header by the end of its segment keeps the
+    bytes there are. No bytes raise an error.
     """
 
     name = "iSCSI"
@@ -99,7 +100,7 @@ class ISCSI(Packet):
         """The class of the opcode, or ISCSIFragment where no PDU starts."""
         if not _pkt:
             return cls
-        if not starts_pdu(_pkt) or depth_of(kargs.get("_underlayer")) >= MAX_CHAIN:
+        if len(_pkt) < BHS_BYTES or not starts_pdu(_pkt) or depth_of(kargs.get("_underlayer")) >= MAX_CHAIN:
             return ISCSIFragment
         return cls.kinds.get(_pkt[0] & 0x3F, cls)
 

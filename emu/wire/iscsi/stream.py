@@ -9,12 +9,14 @@ from scapy.layers.inet import TCP
 from scapy.packet import Packet, bind_bottom_up, bind_layers
 
 from emu.wire.iscsi.fields import DATA_DIGEST, HEADER_DIGEST
+from emu.wire.iscsi.holes import Holes, follow
 from emu.wire.iscsi.initiator import LoginRequest
 from emu.wire.iscsi.pdu import BHS_BYTES, ISCSI, MAX_CHAIN, ISCSIFragment, dissect_pdu, pdu_bytes, starts_pdu
 from emu.wire.iscsi.target import LoginResponse
 
 PORT = 3260  # iscsi-target (RFC 7143 14)
 FULL_FEATURE_PHASE = 3
+WAIT_BYTES = 1 << 16  # how much may come after a missing segment before it is given up
 DIGEST_KEYS = {"HeaderDigest": HEADER_DIGEST, "DataDigest": DATA_DIGEST}
 
 
@@ -72,31 +74,54 @@ def whole_pdu(stream: bytes, at: int, digests: int) -> int:
     return length if 0 < length <= len(stream) - at else 0
 
 
+class Connection:
+    """What Scapy's session remembers of a connection: its negotiation, and holes between two calls for one segment."""
+
+    def __init__(self) -> None:
+        """A connection of which nothing was seen."""
+        self.negotiation = Negotiation(default_digests(None))
+        self.carried: Holes | None = None
+
+
 def reassemble(data: bytes, metadata: dict[str, Any], session: dict[str, Any]) -> Packet | None:
     """All whole PDUs at the start of `data`, each the payload of the one before; None until there is one.
 
     What follows them is padding, which the TCP session keeps for the next segment. Where no PDU can start (the capture
-    began inside one, or a segment is missing) all that is left is one ISCSIFragment, and the search goes on at the
-    start of the next segment. No more than MAX_CHAIN PDUs become layers; those after them are one ISCSIFragment. A
-    stream that ends or is reset (`tcp_end`) gives what it has.
+    began inside one) all that is left is one ISCSIFragment, and the search goes on at the start of the next segment.
+    A missing segment is waited for, WAIT_BYTES long; then what is known before it is an ISCSIFragment, perhaps empty.
+    No more than MAX_CHAIN PDUs become layers; those after them are one ISCSIFragment. A stream that ends gives all.
     """
-    negotiation = session.setdefault("iscsi", Negotiation(default_digests(None)))
+    connection = session.setdefault("iscsi", Connection())
+    holes = connection.carried or metadata.get("iscsi_holes") or Holes()
+    connection.carried = None
+    follow(holes, metadata, len(data))
+    hole, after = holes.first() if holes.length_bytes else (len(data), len(data))
+    layers, at = taken_apart(data[:hole], connection.negotiation)
+    known = data[at:hole]
+    given_up = holes.ended or len(data) - after > WAIT_BYTES
+    if (known and not starts_pdu(known)) or (given_up and at < after):
+        layers.append(ISCSIFragment(known))
+        at = after
+    if layers and at < len(data):
+        layers.append(conf.padding_layer(data[at:]))
+        connection.carried = holes.without(at) if holes.length_bytes else None
+    metadata["iscsi_holes"] = holes
+    return stacked(layers)
+
+
+def taken_apart(stream: bytes, negotiation: Negotiation) -> tuple[list[Packet], int]:
+    """The whole PDUs at the start, and how many bytes they have."""
     layers: list[Packet] = []
     at = 0
-    while length := whole_pdu(data, at, negotiation.digests):
-        pdu = dissect_pdu(data[at : at + length], negotiation.digests)
+    while length := whole_pdu(stream, at, negotiation.digests):
+        pdu = dissect_pdu(stream[at : at + length], negotiation.digests)
         negotiation.follow(pdu)
         layers.append(pdu)
         at += length
-    rest = data[at:]
     if len(layers) > MAX_CHAIN:
         beyond = b"".join(bytes(pdu) for pdu in layers[MAX_CHAIN:])
         layers[MAX_CHAIN:] = [ISCSIFragment(beyond)]
-    if rest and (metadata.get("tcp_end") or not starts_pdu(rest)):
-        layers.append(ISCSIFragment(rest))
-    elif rest and layers:
-        layers.append(conf.padding_layer(rest))
-    return stacked(layers)
+    return layers, at
 
 
 def stacked(layers: list[Packet]) -> Packet | None:
