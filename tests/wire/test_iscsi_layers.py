@@ -341,6 +341,15 @@ def test_a_thousand_pdus_in_a_segment_are_no_trouble() -> None:
     assert len(packet.lastlayer().load) == 48 * (1365 - 64)
 
 
+def test_a_vendors_pdu_is_known_when_its_class_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    octets = bytes(ISCSI(Opcode=0x3D, Data=b"abc"))
+    assert type(ISCSI(octets)) is ISCSIFragment
+    monkeypatch.setattr(ISCSI, "kinds", dict(ISCSI.kinds))
+    vendors = type("Vendors", (ISCSI,), {"Opcode": 0x3D})
+    assert (type(ISCSI(octets)), ISCSI(octets).Data) == (vendors, b"abc")
+    assert type(ISCSI(bytes(NOPIn()))) is NOPIn
+
+
 PIECES = st.sampled_from(KINDS).flatmap(
     lambda kind: st.tuples(
         st.just(bytes(kind())), st.binary(min_size=48, max_size=48), st.binary(max_size=120), st.booleans()

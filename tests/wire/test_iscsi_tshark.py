@@ -4,12 +4,24 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from external_tools import run
-from iscsi_kit import CAPTURES, COUNTED, alone, built_anew, conversation, followed, frames_of, iscsi_frames
+from iscsi_kit import (
+    CAPTURES,
+    COUNTED,
+    alone,
+    built_anew,
+    conversation,
+    followed,
+    frames_of,
+    from_host,
+    iscsi_frames,
+    segments,
+)
 from wire_kit import write_pcap
 
 from emu.wire.iscsi import DATA_DIGEST, HEADER_DIGEST, ISCSI, AsyncMessage, Reject, pdus
@@ -220,6 +232,37 @@ def test_tshark_calls_the_digests_good(crafted: tuple[int, list[Any], Path]) -> 
     assert printed.count("(Good CRC32)") == printed.count("Digest: 0x")
 
 
+def readable(octets: list[bytes], least: int) -> int:
+    """The first segment size from `least` on with which no segment ends inside the first 8 bytes of a PDU.
+
+    tshark 4.0 does not look at less than 8 bytes that are left of a segment, and loses what follows.
+    """
+    starts = list(accumulate(map(len, octets)))[:-1]
+    return next(mss for mss in count(least) if all(start % mss == 0 or -start % mss >= 8 for start in starts))
+
+
+# with header digests tshark 4.0 also loses a PDU with AHS that is split, as shorter segments would do
+@pytest.mark.parametrize(
+    ("least", "digests"), [(60, 0), (200, 0), (1000, 0), (600, HEADER_DIGEST), (1000, HEADER_DIGEST)]
+)
+def test_tshark_finds_the_same_pdus_in_segments_that_know_nothing_of_them(
+    least: int, digests: int, tmp_path: Path
+) -> None:
+    sent = conversation(digests)
+    login, rest = sent[:2], [pdu for pdu in sent[2:] if type(pdu) is not AsyncMessage or pdu.AsyncEvent]
+    frames = segments(bytes(login[0]), host=True) + segments(bytes(login[1]), host=False)
+    for host, first in zip((True, False), login, strict=True):
+        octets = [bytes(pdu) for pdu in rest if from_host(pdu) == host]
+        mss = readable(octets, least)
+        assert any(len(pdu) > mss for pdu in octets) or not host
+        frames += segments(b"".join(octets), host=host, first=1000 + len(bytes(first)), mss=mss)
+    theirs = tsharks(write_pcap(tmp_path / "streams.pcap", frames))
+    ours = followed(frames)
+    assert len(ours) == len(theirs) == len(rest) + 2
+    for pdu, their in zip(ours, theirs, strict=True):
+        compare(next(pdus(alone(pdu), int(pdu.digests))), their)
+
+
 def test_tshark_calls_a_wrong_digest_bad(tmp_path: Path) -> None:
     sent = conversation(BOTH, burst=1024)
     sent[9].HeaderDigest = 1
@@ -241,9 +284,9 @@ def test_tshark_reads_real_captures_as_the_layers_do(name: str, values: int) -> 
     assert same["opcode"] == len(theirs)
 
 
-@pytest.mark.parametrize(("name", "count"), [("login.pcap", 48), ("nop.pcap", 30), ("mixed.pcap", 809)])
-def test_pdus_of_real_captures_are_built_again_byte_by_byte(name: str, count: int) -> None:
-    assert len(real(name)) == count
+@pytest.mark.parametrize(("name", "number"), [("login.pcap", 48), ("nop.pcap", 30), ("mixed.pcap", 809)])
+def test_pdus_of_real_captures_are_built_again_byte_by_byte(name: str, number: int) -> None:
+    assert len(real(name)) == number
     for pdu in real(name):
         octets = alone(pdu)
         assert built_anew(pdu) == octets

@@ -90,7 +90,7 @@ class ISCSI(Packet):
     )
 
     def __init_subclass__(cls) -> None:
-        """Each subclass is the PDU of its opcode."""
+        """The first subclass with an opcode is its PDU: a vendor's PDU is made known by writing its class."""
         opcode = next((field.default for field in cls.fields_desc if field.name == "Opcode"), None)
         if opcode is not None:
             ISCSI.kinds.setdefault(opcode, cls)
@@ -102,7 +102,7 @@ class ISCSI(Packet):
             return cls
         if len(_pkt) < BHS_BYTES or not starts_pdu(_pkt) or depth_of(kargs.get("_underlayer")) >= MAX_CHAIN:
             return ISCSIFragment
-        return cls.kinds.get(_pkt[0] & 0x3F, cls)
+        return cls.kinds[_pkt[0] & 0x3F]
 
     @classmethod
     def tcp_reassemble(cls, data: bytes, metadata: dict[str, Any], session: dict[str, Any]) -> Packet | None:
