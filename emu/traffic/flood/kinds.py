@@ -612,6 +612,8 @@ def _check_kind(flood: Flood) -> None:
         raise WrongOption("ports", f"expected at most {MOST_CLOSED_PORTS} closed ports")
     if isinstance(o, MixedImix):
         mix_of(o)
+    if isinstance(o, Arp) and o.op == "gratuitous" and o.to is not None:
+        raise WrongOption("to", "a gratuitous announcement is about its sender's address; expected `from`, or another op")
     if isinstance(o, OtherEthertype) and ethertype_of(o) == 0:
         for key in ("size", "payload"):
             if key in flood.given:
