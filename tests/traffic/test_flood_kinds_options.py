@@ -68,8 +68,8 @@ BAD = [
     ("udp:pps=1k,mbps=10", "mbps 10: given beside pps"),
     ("udp:pps=1k..2k", "pps 1k..2k: a ramp needs to know how long"),
     ("udp:ramp=1s", "ramp 1s: pps is no ramp"),
-    ("udp:pps=1..9,ramp=1s,poisson", "poisson True: pps is a ramp"),
-    ("udp:burst=10ms/90ms,poisson", "burst 10ms/90ms: given beside poisson"),
+    ("udp:pps=11G", "pps 11G: expected a rate"),
+    ("udp:mbps=1.5M", "mbps 1.5M: expected a rate"),
     ("udp:burst=10ms", "burst 10ms: expected two times ON/OFF"),
     ("udp:burst=10ms/0s", "burst 10ms/0s: expected two times"),
     ("udp:poisson=maybe", "poisson: expected true or false, found 'maybe'"),
@@ -174,8 +174,9 @@ def test_lists_take_any_separator() -> None:
 
 
 def test_rates_are_exact() -> None:
-    assert values.parse_rate("1.5M") == (Fraction(1_500_000), Fraction(1_500_000))
-    assert values.parse_rate("0.001..10G") == (Fraction(1, 1000), Fraction(10**10))
+    assert values.parse_pps("1.5M") == (Fraction(1_500_000), Fraction(1_500_000))
+    assert values.parse_pps("0.001..10G") == (Fraction(1, 1000), Fraction(10**10))
+    assert values.parse_mbps("0.5") == (Fraction(1, 2), Fraction(1, 2))
 
 
 def test_ports_are_a_range_or_how_many() -> None:

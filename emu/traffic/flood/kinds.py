@@ -522,8 +522,8 @@ def ethertype_of(options: OtherEthertype) -> int:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "pps": values.parse_rate,
-    "mbps": values.parse_rate,
+    "pps": values.parse_pps,
+    "mbps": values.parse_mbps,
     "ramp": values.parse_duration_ns,
     "burst": values.parse_burst_ns,
     "for": values.parse_duration_ns,
@@ -563,16 +563,12 @@ def _check_rate(flood: Flood) -> None:
     if "pps" in flood.given and "mbps" in flood.given:
         raise WrongOption("mbps", "given beside pps; they exclude each other")
     key = "pps" if o.mbps is None else "mbps"
-    rate = values.parse_rate(option(flood, key))
+    rate = PARSERS[key](option(flood, key))
     ramped = rate.first != rate.last
     if ramped and o.ramp is None and o.duration is None:
         raise WrongOption(key, "a ramp needs to know how long it takes: give `ramp`, or `for`")
     if o.ramp is not None and not ramped:
         raise WrongOption("ramp", f"{key} is no ramp; expected one such as {key}=10k..1M beside it")
-    if ramped and (o.poisson or o.burst):
-        raise WrongOption("poisson" if o.poisson else "burst", f"{key} is a ramp; they exclude each other")
-    if o.poisson and o.burst:
-        raise WrongOption("burst", "given beside poisson; they exclude each other")
 
 
 def _check_addresses(flood: Flood) -> None:

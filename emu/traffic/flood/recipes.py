@@ -257,7 +257,7 @@ def plan_of(flood: Flood, ends: Ends | None = None) -> Plan:
 def rate_of(options: kinds.Timed) -> Rate:
     """The rate that was asked for."""
     by_bits = options.mbps is not None
-    ramp = values.parse_rate(options.pps if options.mbps is None else options.mbps)
+    ramp = values.parse_pps(options.pps) if options.mbps is None else values.parse_mbps(options.mbps)
     first, last = (rate * (1_000_000 if by_bits else 1) for rate in ramp)
     on_ns, off_ns = values.parse_burst_ns(options.burst) if options.burst else (0, 0)
     ramp_text = options.ramp or options.duration
