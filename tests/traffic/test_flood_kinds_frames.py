@@ -14,7 +14,8 @@ from scapy.layers.l2 import Ether
 from emu.traffic.crafted import crafted_of
 from emu.traffic.flood.kinds import KINDS, parse_flood
 from emu.traffic.flood.plan import GAPS_POISSON, RATE_BPS, Rate
-from emu.traffic.flood.recipes import Ends, group_mac, plan_of
+from emu.traffic.flood.recipes import group_mac, plan_of
+from emu.traffic.flood.source import Ends
 
 FRAMES = 10_000
 STATUS = [f"{protocol}.checksum.status" for protocol in ("ip", "tcp", "udp", "icmp", "icmpv6")]

@@ -91,7 +91,7 @@ def test_python_file_gives_scapy_packets(tmp_path: Path) -> None:
         ("udp:size=60", [DATAGRAM6], "frame 1: its headers take 62 bytes; size 60 has no room for them"),
         ("tcp-bulk", [Ether(**MACS) / IP(**ENDS) / TCP()], "frame 1 has no data, or padding behind it"),
         ("udp", [Ether(**MACS) / IP(**ENDS) / UDP() / Raw(b"x" * 9000)], "frame 1: 9042 bytes; expected 14 to 9014"),
-        ("udp", [QUERY] * 65, "more than 64 frames"),
+        ("udp", [QUERY] * 257, "more than 256 frames"),
         ("udp", [], "no frame in it"),
         (
             "udp:size=100",

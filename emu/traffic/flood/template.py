@@ -3,7 +3,7 @@
 They are sent in their order, again and again, and changed where options say: MACs, addresses, ports, spoofed senders,
 sizes with the payload that fills them.  What a kind varies of itself varies in them too: sequence numbers of tcp-bulk,
 ports and sequence numbers of synflood and tcp-closed-port, numbers of icmp-echo; all else stays, IP ids and timestamps
-too.  Limits: Ethernet frames, complete, at most 64, of 9014 bytes at most; headers are followed as `layout` says.
+too.  Limits: Ethernet frames, complete, at most 256, of 9014 bytes at most; headers are followed as `layout` says.
 """
 
 import runpy
@@ -47,7 +47,7 @@ from emu.traffic.flood.layout import (
 from emu.traffic.flood.plan import Template, Train
 from emu.wire.headers import LINKTYPE_ETHERNET
 
-MOST_TEMPLATES = 64
+MOST_TEMPLATES = 256
 NEEDED: dict[str, tuple[tuple[type[Packet], ...], ...]] = {
     "udp": ((UDP,),),
     "tcp-bulk": ((TCP,),),
