@@ -33,7 +33,9 @@ def frames_of(reader: SessionReader, engine: Engine = PLAIN, batch: int = 64, mo
             assert row.frame == len(frames) + 1 and row.caplen == row.length and row.iface == 0
             frames.append(
                 Crafted(
-                    bytes(reader.octets[row.offset : row.offset + row.caplen]), int(row.file_time_ns), int(row.direction)
+                    bytes(reader.octets[row.offset : row.offset + row.caplen]),
+                    int(row.file_time_ns),
+                    int(row.direction),
                 )
             )
         reader.discard(reader.position)

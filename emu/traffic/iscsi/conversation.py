@@ -42,7 +42,6 @@ from emu.traffic.iscsi.state import (
     MIDDLE,
     NEVER,
     NOP_OUT,
-    ROOM,
     SYN,
     T_ACK,
     T_FIN,
@@ -115,7 +114,7 @@ def begin_session(s: Session) -> None:
     s.h_ack_due_ns = NEVER
     s.t_ack_due_ns = NEVER
     s.nop_due_ns = NEVER
-    pushed(s.work, s.work_rows, ROOM, s.start_ns, SYN, 0)
+    pushed(s.work, s.work_rows, s.room, s.start_ns, SYN, 0)
 
 
 # --- the initiator sends ---------------------------------------------------------------------------------------------
@@ -140,6 +139,15 @@ def host_due_ns(s: Session) -> int:
     return due
 
 
+def host_next(s: Session) -> tuple[int, int]:
+    """When the initiator sends its next frame, and whether that carries data; else it only acknowledges."""
+    free = max(s.clock_ns, s.h_free_ns)
+    due = host_due_ns(s)
+    data = max(free, due)
+    ack = max(free, s.h_ack_due_ns)
+    return (data, 1) if data <= ack else (ack, 0)
+
+
 def set_pdu(s: Session, kind: int, tag: int, data: int) -> None:
     """What the initiator sends next; SYN and FIN carry none."""
     s.pdu = kind
@@ -159,7 +167,7 @@ def set_pdu(s: Session, kind: int, tag: int, data: int) -> None:
 
 def begin_write(s: Session, moulds: bytearray, pool: Octets) -> None:
     """Send the next SCSI Command with its immediate data (RFC 7143 11.3)."""
-    tag = s.free_rows[popped(s.free, ROOM)].tag
+    tag = s.free_rows[popped(s.free, s.room)].tag
     write = s.outstanding[tag]
     write.number = s.issued
     write.itt = s.itt
@@ -196,7 +204,7 @@ def begin_pdu(s: Session, moulds: bytearray, pool: Octets) -> None:
     if s.bursting:
         begin_data_out(s, moulds, pool, s.pdu_tag)
     elif s.work.count and s.work_rows[s.work.head].when_ns <= write_due_ns(s):
-        entry = s.work_rows[popped(s.work, ROOM)]
+        entry = s.work_rows[popped(s.work, s.room)]
         if entry.what == DATA_OUT:
             begin_data_out(s, moulds, pool, entry.tag)
         else:
@@ -207,7 +215,7 @@ def begin_pdu(s: Session, moulds: bytearray, pool: Octets) -> None:
         begin_write(s, moulds, pool)
 
 
-def host_sends(s: Session, moulds: bytearray, pool: Octets, octets: bytearray, at: int, carries: bool) -> int:
+def host_sends(s: Session, moulds: bytearray, pool: Octets, octets: bytearray, at: int, carries: int) -> int:
     """A frame of the initiator, at `octets[at:]` if it is wanted; returns its size in bytes."""
     kind = ACK
     payload = 0
@@ -230,7 +238,7 @@ def host_sends(s: Session, moulds: bytearray, pool: Octets, octets: bytearray, a
     s.h_ack_due_ns = NEVER
     if carries:
         s.pdu_sent = end
-        s.h_seq = (s.h_seq + payload + (1 if kind == SYN or kind == FIN else 0)) & MASK
+        s.h_seq = (s.h_seq + payload + (1 if kind in (SYN, FIN) else 0)) & MASK
         complete = end == s.pdu_size and not s.bursting
         index = pushed(s.flight, s.flight_rows, FLIGHT, s.h_free_ns + s.rtt_ns, kind if complete else MIDDLE, s.pdu_tag)
         s.flight_rows[index].end_seq = s.h_seq
@@ -256,7 +264,7 @@ def target_receives(s: Session) -> None:
         s.t_ack_due_ns = now if s.t_unacked >= 2 else now + DELAYED_ACK_NS
     if what == COMMAND:
         s.exp_cmd_sn = (s.exp_cmd_sn + 1) & MASK
-    if what == COMMAND or what == DATA_OUT:
+    if what in (COMMAND, DATA_OUT):
         write_arrived(s, entry.tag)
     elif what == NOP_OUT:
         s.nop_waits = 0
@@ -275,7 +283,7 @@ def target_receives(s: Session) -> None:
 def answer(s: Session, when_ns: int, kind: int, tag: int) -> None:
     """Queue what the target will send, behind what it already will."""
     s.answered_ns = max(s.answered_ns, when_ns)
-    pushed(s.answers, s.answers_rows, ROOM, s.answered_ns, kind, tag)
+    pushed(s.answers, s.answers_rows, s.room, s.answered_ns, kind, tag)
 
 
 def write_arrived(s: Session, tag: int) -> None:
@@ -284,7 +292,7 @@ def write_arrived(s: Session, tag: int) -> None:
     if write.burst_end == s.write_bytes:
         answer(s, s.clock_ns + service_of(s, write.number), T_RESPONSE, tag)
     else:
-        pushed(s.asks, s.asks_rows, ROOM, s.clock_ns + TARGET_NS, T_R2T, tag)
+        pushed(s.asks, s.asks_rows, s.room, s.clock_ns + TARGET_NS, T_R2T, tag)
 
 
 # --- the target sends, and the initiator receives --------------------------------------------------------------------
@@ -300,16 +308,25 @@ def target_due_ns(s: Session) -> int:
     return due
 
 
+def target_next(s: Session) -> tuple[int, int]:
+    """When the target sends its next frame, and whether that carries data; else it only acknowledges."""
+    free = max(s.clock_ns, s.t_free_ns)
+    due = target_due_ns(s)
+    data = max(free, due)
+    ack = max(free, s.t_ack_due_ns)
+    return (data, 1) if data <= ack else (ack, 0)
+
+
 def next_answer(s: Session) -> tuple[int, int]:
     """What the target sends now, of what has been due longest: its kind and tag."""
     due = target_due_ns(s)
     if s.answers.count and s.answers_rows[s.answers.head].when_ns == due:
-        entry = s.answers_rows[popped(s.answers, ROOM)]
+        entry = s.answers_rows[popped(s.answers, s.room)]
         if entry.what == T_RESPONSE:
             s.max_cmd_sn = (s.max_cmd_sn + 1) & MASK
         return entry.what, entry.tag
     if s.asks.count and s.asks_rows[s.asks.head].when_ns == due:
-        entry = s.asks_rows[popped(s.asks, ROOM)]
+        entry = s.asks_rows[popped(s.asks, s.room)]
         write = s.outstanding[entry.tag]
         write.burst_end = min(write.offset + s.max_burst_bytes, s.write_bytes)
         write.data_sn = 0
@@ -322,7 +339,7 @@ def next_answer(s: Session) -> tuple[int, int]:
     return T_NOP_IN, s.ttt
 
 
-def target_sends(s: Session, moulds: bytearray, octets: bytearray, at: int, carries: bool) -> int:
+def target_sends(s: Session, moulds: bytearray, octets: bytearray, at: int, carries: int) -> int:
     """A frame of the target at `octets[at:]`, and what the initiator makes of it; returns its size in bytes."""
     kind = T_ACK
     tag = 0
@@ -340,7 +357,7 @@ def target_sends(s: Session, moulds: bytearray, octets: bytearray, at: int, carr
         put_answer_bytes(s, moulds, kind, octets, at + shape.head_bytes, payload)
     stamp = stamp_of(s, s.t_stamp0, s.clock_ns)
     put_numbers(s, kind, octets, at, size, s.t_seq, s.t_next, stamp, s.t_recent)
-    s.t_seq = (s.t_seq + payload + (1 if kind == T_SYN_ACK or kind == T_FIN else 0)) & MASK
+    s.t_seq = (s.t_seq + payload + (1 if kind in (T_SYN_ACK, T_FIN) else 0)) & MASK
     s.t_id = (s.t_id + 1) & 0xFFFF
     s.t_free_ns = s.clock_ns + wire_ns(size)
     s.t_unacked = 0
@@ -362,26 +379,26 @@ def host_receives(s: Session, kind: int, tag: int, payload: int) -> None:
     if kind == T_RESPONSE:
         stat_sn_used(s)
         s.completed += 1
-        pushed(s.free, s.free_rows, ROOM, ready, COMMAND, tag)
+        pushed(s.free, s.free_rows, s.room, ready, COMMAND, tag)
         if s.completed == s.writes:
             s.nop_due_ns = NEVER
-            pushed(s.work, s.work_rows, ROOM, ready, LOGOUT, 0)
+            pushed(s.work, s.work_rows, s.room, ready, LOGOUT, 0)
     elif kind == T_R2T:
         s.outstanding[tag].r2ts += 1
-        pushed(s.work, s.work_rows, ROOM, ready, DATA_OUT, tag)
+        pushed(s.work, s.work_rows, s.room, ready, DATA_OUT, tag)
     elif kind == T_NOP_IN:
-        pushed(s.work, s.work_rows, ROOM, ready, NOP_OUT, tag)
+        pushed(s.work, s.work_rows, s.room, ready, NOP_OUT, tag)
     elif kind == T_SYN_ACK:
-        pushed(s.work, s.work_rows, ROOM, ready, LOGIN_SECURITY, 0)
+        pushed(s.work, s.work_rows, s.room, ready, LOGIN_SECURITY, 0)
     elif kind == T_LOGIN_SECURITY:
         stat_sn_used(s)
-        pushed(s.work, s.work_rows, ROOM, ready, LOGIN_OPERATIONAL, 0)
+        pushed(s.work, s.work_rows, s.room, ready, LOGIN_OPERATIONAL, 0)
     elif kind == T_LOGIN_OPERATIONAL:
         stat_sn_used(s)
         begin_full_feature_phase(s, ready)
     elif kind == T_LOGOUT:
         stat_sn_used(s)
-        pushed(s.work, s.work_rows, ROOM, ready, FIN, 0)
+        pushed(s.work, s.work_rows, s.room, ready, FIN, 0)
     elif kind == T_FIN:
         s.ended = CLOSING
 
@@ -400,7 +417,7 @@ def begin_full_feature_phase(s: Session, ready_ns: int) -> None:
     if s.nop_ns:
         s.nop_due_ns = s.clock_ns + s.nop_ns
     for tag in range(s.depth):
-        pushed(s.free, s.free_rows, ROOM, ready_ns, COMMAND, tag)
+        pushed(s.free, s.free_rows, s.room, ready_ns, COMMAND, tag)
 
 
 # --- both, in the order of time --------------------------------------------------------------------------------------
@@ -439,31 +456,32 @@ def craft_frames(
     the same time, arrivals at the target come first, then its frames.
     """
     count = 0
+    from_target, target_carries = target_next(s)
+    from_host, host_carries = host_next(s)
     while count < limit and s.ended != CLOSED:
         if len(octets) - at < s.longest:
             return count, at, NO_ROOM
-        clock = s.clock_ns
-        target_free = max(s.t_free_ns, clock)
-        host_free = max(s.h_free_ns, clock)
-        target_data = max(target_due_ns(s), target_free)
-        host_data = max(host_due_ns(s), host_free)
-        from_target = min(target_data, max(s.t_ack_due_ns, target_free))
-        from_host = min(host_data, max(s.h_ack_due_ns, host_free))
         arrival = s.flight_rows[s.flight.head].when_ns if s.flight.count else NEVER
         if arrival <= from_target and arrival <= from_host:
             s.clock_ns = arrival
             target_receives(s)
+            from_target, target_carries = target_next(s)
+            if s.flight.count == FLIGHT - 1:  # there is room for one more
+                from_host, host_carries = host_next(s)
         elif from_target <= from_host:
             s.clock_ns = from_target
-            size = target_sends(s, moulds, octets, at, target_data == from_target)
+            size = target_sends(s, moulds, octets, at, target_carries)
             fill_row(rows[first + count], s, frame + count, at, size, DIR_INBOUND)
             at += size
             count += 1
+            from_target, target_carries = target_next(s)
+            from_host, host_carries = host_next(s)
         else:
             s.clock_ns = from_host
-            size = host_sends(s, moulds, pool, octets, at, host_data == from_host)
+            size = host_sends(s, moulds, pool, octets, at, host_carries)
             if s.both:
                 fill_row(rows[first + count], s, frame + count, at, size, DIR_OUTBOUND)
                 at += size
                 count += 1
+            from_host, host_carries = host_next(s)
     return count, at, CRAFTED

@@ -70,9 +70,9 @@ class IscsiAcks(Part, frozen=True):
     pps: Annotated[
         str | int | None, about("Writes per second at most, such as 500 or '2k'; left out: no limit.", "writes/s")
     ] = None
-    nop_interval: Annotated[
-        str | int | None, about("The target pings that often (NOP-In); left out: never.", "ns")
-    ] = None
+    nop_interval: Annotated[str | int | None, about("The target pings that often (NOP-In); left out: never.", "ns")] = (
+        None
+    )
     seed: Annotated[int, about("Varies sequence numbers, tags, the port, the data and the service time.")] = 1
     count: Annotated[int | None, about("Stop after so many frames.", "frames")] = None
 
@@ -204,7 +204,9 @@ def _time(options: IscsiAcks, key: str, least_ns: int) -> int:
     except ValueError:
         time_ns = -1
     if not least_ns <= time_ns <= LONGEST_WAIT_NS:
-        raise refuse(key, value, "a time such as 200us" + (f" of at least {least_ns} ns" if least_ns else "") + ", up to 1h")
+        raise refuse(
+            key, value, "a time such as 200us" + (f" of at least {least_ns} ns" if least_ns else "") + ", up to 1h"
+        )
     return time_ns
 
 
@@ -237,5 +239,3 @@ def crafted_of_session(options: IscsiAcks, terms: Terms) -> Crafted:
         host_addresses=[terms.initiator],
         sockets=[socket],
     )
-
-

@@ -134,7 +134,7 @@ def patch_answer(s: Session, moulds: bytearray, kind: int, tag: int) -> None:
     put_be32(moulds, at + 32, s.max_cmd_sn)
     if kind == T_NOP_IN:
         put_be32(moulds, at + 20, s.ttt)
-    elif kind == T_RESPONSE or kind == T_R2T:
+    elif kind in (T_RESPONSE, T_R2T):
         write = s.outstanding[tag]
         put_be32(moulds, at + 16, write.itt)
         if kind == T_R2T:

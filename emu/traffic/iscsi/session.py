@@ -15,6 +15,7 @@ from emu.wire.headers import LINKTYPE_ETHERNET
 
 WINDOW_BYTES = 1 << 20
 POOL_STEPS = 4096
+OTHERS = 8  # a ping, a logout and a login may wait beside the writes
 ETHERNET_BYTES = 14
 MOST_TEXT_HEAD_BYTES = 140  # headers of a frame at most: Ethernet, IPv6, TCP with options
 
@@ -86,6 +87,7 @@ class SessionReader:
             "both": options.direction == "both",
             "writes": terms.writes,
             "depth": options.queue_depth,
+            "room": 1 << (options.queue_depth + OTHERS).bit_length(),
             "write_bytes": terms.write_bytes,
             "immediate_bytes": terms.immediate_bytes,
             "max_burst_bytes": terms.max_burst_bytes,

@@ -6,7 +6,7 @@ from emu.kernel.record import record
 
 MASK = 0xFFFFFFFF
 NEVER = 1 << 62
-ROOM = 2048  # of a ring: a power of two, more than options.MAX_QUEUE
+ROOM = 2048  # of a ring at most: more than options.MAX_QUEUE
 FLIGHT = 256  # segments on their way to the target: the congestion window, which never changes
 
 # Frames: what the initiator sends, then what the target sends.  They number `Session.shapes`.
@@ -79,6 +79,7 @@ class Session:
     both: int  # frames that the initiator sends are wanted too
     writes: int
     depth: int
+    room: int  # of a ring: a power of two, more than the writes outstanding and what else may wait
     write_bytes: int
     immediate_bytes: int
     max_burst_bytes: int

@@ -147,7 +147,9 @@ def pdus(options: IscsiAcks, terms: Terms, chosen: Chosen) -> dict[int, bytes]:
     ]
     built = {
         LOGIN_SECURITY: LoginRequest(**security, KeyValues=names),
-        LOGIN_OPERATIONAL: LoginRequest(**operational, KeyValues=login_keys(terms, options, HOST_MAX_RECV_BYTES, False)),
+        LOGIN_OPERATIONAL: LoginRequest(
+            **operational, KeyValues=login_keys(terms, options, HOST_MAX_RECV_BYTES, False)
+        ),
         COMMAND: SCSICommand(
             F=1,
             W=1,
@@ -159,9 +161,7 @@ def pdus(options: IscsiAcks, terms: Terms, chosen: Chosen) -> dict[int, bytes]:
         DATA_OUT: DataOut(LUN=lun),
         NOP_OUT: NOPOut(I=1, LUN=lun, ITT=NO_TAG),
         LOGOUT: LogoutRequest(I=1, ReasonCode=0),
-        T_LOGIN_SECURITY: LoginResponse(
-            **security, KeyValues=[("TargetPortalGroupTag", "1"), ("AuthMethod", "None")]
-        ),
+        T_LOGIN_SECURITY: LoginResponse(**security, KeyValues=[("TargetPortalGroupTag", "1"), ("AuthMethod", "None")]),
         T_LOGIN_OPERATIONAL: LoginResponse(
             **operational, TSIH=chosen.tsih, KeyValues=login_keys(terms, options, terms.max_recv_bytes, True)
         ),
