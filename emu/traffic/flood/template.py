@@ -3,7 +3,9 @@
 They are sent in their order, again and again, and changed where options say: MACs, addresses, ports, spoofed senders,
 sizes with the payload that fills them.  What a kind varies of itself varies in them too: sequence numbers of tcp-bulk,
 ports and sequence numbers of synflood and tcp-closed-port, numbers of icmp-echo; all else stays, IP ids and timestamps
-too.  Limits: Ethernet frames, complete, at most 256, of 9014 bytes at most; headers are followed as `layout` says.
+too.  Once through the file is a train of the plan: for each, sizes and senders are drawn and ports go on.
+
+Limits: Ethernet frames, complete, at most 256, of at most 9014 bytes; headers are followed as `layout` says.
 """
 
 import runpy
