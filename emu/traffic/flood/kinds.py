@@ -139,7 +139,7 @@ class TcpBulk(Ported, frozen=True):
 
     port: Annotated[PortNumber, about("The host's port of the first connection.")] = 40_000
     ports: Annotated[Text, about("The host's ports: a range, or how many connections from `port` on.")] = "4"
-    from_port: Annotated[PortNumber, about("The server's port, the first of several.")] = 80
+    from_port: Annotated[PortNumber, about("The server's port, the first of several.")] = 8000
     size: SizeText = "1514"
     payload: PayloadText = "text"
     template: TemplateFile = None

@@ -221,7 +221,8 @@ def _captured_frames(path: str) -> Iterator[bytes]:
     engine = PlainEngine()
     rows = engine.rows(PacketRow, 1)
     try:
-        with closing(CaptureReader(open_source(path), path, engine)) as reader:
+        with closing(open_source(path)) as source:
+            reader = CaptureReader(source, path, engine)
             while reader.read(rows, 0, 1):
                 row = rows[0]
                 where = f"template {path}: frame {reader.frames}"
