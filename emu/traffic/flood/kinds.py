@@ -347,7 +347,13 @@ def flood_of(kind: str, settings: Mapping[str, str | int | bool], naming: Callab
         raise UsageError(f"{naming(dotted(path))}: {sentence}")
     flood = Flood(kind, options, tuple(key for key in fields if key in settings))
     try:
-        _check(flood)
+        if isinstance(options, IscsiAcks):
+            check_session(options)
+        else:
+            _check(flood)
+    except UsageError as error:  # the session's, in the form KIND: KEY: SENTENCE
+        _, key, sentence = str(error).split(": ", 2)
+        raise UsageError(f"{naming(key)}: {sentence}") from None
     except WrongOption as wrong:
         value = option(flood, wrong.key)
         said = f"{naming(wrong.key)} {_on_one_line(str(value))}" if value is not None else naming(wrong.key)
@@ -542,9 +548,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 def _check(flood: Flood) -> None:
     """Raise WrongOption for the first option that cannot be."""
-    if isinstance(flood.options, IscsiAcks):
-        _check_session(flood.options)
-        return
     keys = type(flood.options).__struct_encode_fields__
     for key, parse in PARSERS.items():
         value = option(flood, key) if key in keys else None
@@ -562,16 +565,6 @@ def _check(flood: Flood) -> None:
     _check_kind(flood)
     if "template" in flood.given:
         _check_template(flood)
-
-
-def _check_session(options: IscsiAcks) -> None:
-    """The session's own check, which begins its sentence with the key."""
-    try:
-        check_session(options)
-    except UsageError as error:
-        found = re.fullmatch(r"iscsi-acks: (\w+) .*?: (.*)", str(error), re.DOTALL)
-        assert found, error
-        raise WrongOption(found[1], found[2]) from None
 
 
 def _check_rate(flood: Flood) -> None:
