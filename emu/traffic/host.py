@@ -39,10 +39,13 @@ def mac_text(mac: int) -> str:
     return ":".join(f"{mac >> shift & 0xFF:02x}" for shift in range(40, -8, -8))
 
 
-def choose_host(rows: Any, which: Iterable[int], octets: Octets, asked: str | None) -> Host:
+def choose_host(
+    rows: Any, which: Iterable[int], octets: Octets, asked: str | None, crafted: Iterable[str] = ()
+) -> Host:
     """Decide from the first frames of a device, rows[i] for i in `which`.
 
-    As asked, else by direction, else by port 3260, else by who is busiest.
+    As asked, else by direction, else as a crafted file says (`crafted`: the hosts' MACs that such files name), else by
+    port 3260, else by who is busiest.
     """
     octets = memoryview(octets)  # plain integers, whatever the engine's view yields
     frames = [_copy(rows[at], octets) for at in which]
@@ -53,6 +56,9 @@ def choose_host(rows: Any, which: Iterable[int], octets: Octets, asked: str | No
     directed = _by_direction(with_mac, bare, octets)
     if directed is not None:
         return directed
+    named = _by_crafting(with_mac, octets, crafted)
+    if named is not None:
+        return named
     ethernet_host = _by_iscsi(with_mac, octets) or _by_traffic(with_mac, octets)
     if not bare:
         return ethernet_host
@@ -146,6 +152,16 @@ def _stated_address(directed: list[Packet], cooked: list[Packet], stated: list[i
     theirs += [_addresses(p)[1] for p, way in zip(cooked, stated, strict=True) if way == PACKET_HOST]
     votes = Counter(filter(_is_unicast_address, ours)) or Counter(filter(_is_unicast_address, theirs))
     return _most(votes) or NO_ADDRESS
+
+
+def _by_crafting(frames: list[Packet], octets: Octets, macs: Iterable[str]) -> Host | None:
+    """The host that a crafted file names, where its frames are met."""
+    met = {mac for p in frames for mac in _macs(p, octets)}
+    for text in macs:
+        mac = int(re.sub("[:-]", "", text), 16) if MAC.match(text) else 0
+        if mac in met:
+            return Host(mac, False, "the crafted file says so")
+    return None
 
 
 def _talks_iscsi(p: Packet) -> bool:
