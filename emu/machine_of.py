@@ -30,12 +30,14 @@ from emu.scenario import (
     weight_of,
     writers,
 )
+from emu.tables import shown
 from emu.traffic.crafted import Crafted, CraftedSocket
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
 JUMBO_MTU = 16_110
 VLAN_TPIDS = {"802.1q": 0x8100, "802.1ad": 0x88A8}
+MAX_PORT = 65_535
 TCP_MEM_BY_MEMORY = (0, 0, 0)  # boot computes it
 
 
@@ -220,12 +222,15 @@ def crafted_sockets(scenario: Scenario, crafted: Iterable[Crafted]) -> list[tupl
 def _crafted_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> list[dict[str, int]]:
     rules = []
     for traffic, socket in crafted_sockets(scenario, crafted):
+        what = f"crafted traffic {shown(traffic.recipe)}:"
+        if not 0 <= socket.local_port <= MAX_PORT:  # a file may say anything
+            raise UsageError(f"{what} '{socket.local_port}' is not a port")
         said = {
             "local_port": socket.local_port,
             "memalloc": 1 if socket.memalloc else UNSAID,
             "closed": 1 if socket.closed else UNSAID,
         }
-        rules += [_remote(term) | said for term in parse_flows(socket.match, f"crafted traffic ({traffic.recipe}):")]
+        rules += [_remote(term) | said for term in parse_flows(socket.match, what)]
     return rules
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from emu.engine.plain import F
+from emu.engine.plain import REPLAY, F
 from emu.kernel.record import fields_of
 
 SOURCES = (
@@ -51,6 +51,7 @@ SOURCES = (
     "emu.capture.write",
     "emu.capture.merge",
     "emu.traffic.pace",
+    "emu.traffic.tally",
     "emu.traffic.arrivals",
     "emu.kernel.bugs",
     "emu.kernel.page_alloc",
@@ -100,7 +101,7 @@ SOURCES = (
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
 TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers")
-WARM = "warm"  # a file in the cache folder
+WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
 
 
 def without_literals(dispatcher: Any) -> Any:
@@ -188,13 +189,13 @@ class CompiledEngine:
                 self.compiled[value] = without_literals(numba.njit(nogil=True, **CALLEE)(copy))
         return namespace
 
-    def is_warm(self) -> bool:
-        """Whether an earlier run compiled all that it needed, from these very sources."""
-        return (self.cache / WARM).exists()
+    def is_warm(self, use: str = REPLAY) -> bool:
+        """Whether an earlier run of this use compiled all that it needed, from these very sources."""
+        return (self.cache / f"{WARM}-{use}").exists()
 
-    def finished(self) -> None:
+    def finished(self, use: str = REPLAY) -> None:
         """A run has ended: what it compiled is in the cache."""
-        (self.cache / WARM).touch()
+        (self.cache / f"{WARM}-{use}").touch()
 
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""

@@ -6,7 +6,7 @@ capture with both kinds has both.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from emu.errors import UsageError
@@ -65,6 +65,77 @@ def choose_host(
     address, because = _address_of(bare)
     mac = ethernet_host.mac if with_mac else 0
     return Host(mac, False, f"{ethernet_host.because}; {because}" if with_mac else because, address)
+
+
+class Met(NamedTuple):
+    """The ends of a host's traffic as its frames show them: its addresses, and the MAC most of them come from or go
+    to; nothing where they show none."""
+
+    host4: Address = NO_ADDRESS
+    host6: Address = NO_ADDRESS
+    peer_mac: int = 0
+
+
+def hosts_by_device(
+    rows: Any,
+    count: int,
+    octets: Octets,
+    device_of: Callable[[int], int],
+    asked: str | None,
+    crafted: Iterable[str] = (),
+) -> tuple[dict[int, Host], dict[int, list[int]]]:
+    """The host of each device that the first frames, rows[:count], show, and which of them are the device's.
+
+    `device_of` gives the device of an interface.  What is asked for need not be met on every device.  Errors:
+    UsageError when it is met on none.
+    """
+    which: dict[int, list[int]] = {}
+    for at in range(count):
+        which.setdefault(device_of(int(rows[at].iface)), []).append(at)
+    macs = list(crafted)
+    hosts: dict[int, Host] = {}
+    for dev, frames in which.items():
+        hosts[dev] = host_beside(hosts, rows, frames, octets, asked, macs)
+    return hosts, which
+
+
+def host_beside(
+    known: Mapping[int, Host],
+    rows: Any,
+    which: Sequence[int],
+    octets: Octets,
+    asked: str | None,
+    crafted: Sequence[str] = (),
+) -> Host:
+    """The host of a further device, where those of others are `known`: what is asked for need not be met on it."""
+    try:
+        return choose_host(rows, which, octets, asked, crafted)
+    except UsageError:
+        if not known:
+            raise
+        return choose_host(rows, which, octets, None, crafted)
+
+
+def ends_met(rows: Any, which: Iterable[int], octets: Octets, host: Host) -> Met:
+    """At which addresses the host of a device is met in its first frames, rows[i] for i in `which`."""
+    octets = memoryview(octets)
+    own: dict[int, Counter[Address]] = {4: Counter(), 6: Counter()}
+    peers: Counter[int] = Counter()
+    for p in (_copy(rows[at], octets) for at in which):
+        if p.linktype != LINKTYPE_ETHERNET or p.caplen < ethernet.HEADER_LEN:
+            continue
+        source, destination = _macs(p, octets)
+        sender, receiver = _addresses(p)
+        if source == host.mac:
+            own.get(sender.family, Counter())[sender] += 1
+            peers[destination] += 1
+        elif destination == host.mac:
+            own.get(receiver.family, Counter())[receiver] += 1
+            peers[source] += 1
+    if host.address.family:
+        own[host.address.family][host.address] += 1
+    found = [_most(Counter(filter(_is_unicast_address, own[family].elements()))) or NO_ADDRESS for family in (4, 6)]
+    return Met(found[0], found[1], _most(Counter(filter(_is_unicast, peers.elements()))) or 0)
 
 
 def _copy(row: Packet, octets: Octets) -> Packet:
