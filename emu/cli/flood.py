@@ -254,7 +254,9 @@ def _parameter(key: Key) -> inspect.Parameter:
     usual = "" if key.default in (None, False) else f" Default {key.default}."
     said = f"{key.meaning.rstrip('.')}{f' ({key.range})' if key.range else ''}.{usual}"
     option = typer.Option(
-        option_name(key.name), help=said, metavar=None if is_flag else key.unit or WORDS.get(key.type, "TEXT")
+        f"{option_name(key.name)}/--no-{option_name(key.name)[2:]}" if key.default is True else option_name(key.name),
+        help=said,
+        metavar=None if is_flag else key.unit or WORDS.get(key.type, "TEXT"),
     )
     annotation = Annotated[(bool if is_flag else str) | None, option]  # type: ignore[valid-type]
     # `from` and `for` are no names of Python.

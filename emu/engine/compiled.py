@@ -52,6 +52,8 @@ SOURCES = (
     "emu.capture.merge",
     "emu.traffic.pace",
     "emu.traffic.tally",
+    "emu.traffic.iscsi.segments",
+    "emu.traffic.iscsi.conversation",
     "emu.traffic.arrivals",
     "emu.kernel.bugs",
     "emu.kernel.page_alloc",
@@ -100,7 +102,14 @@ SOURCES = (
 
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
-TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers")
+TABLES = (
+    "emu.kernel.machine",
+    "emu.kernel.policy",
+    "emu.kernel.drop_reason",
+    "emu.kernel.record",
+    "emu.wire.headers",
+    "emu.traffic.iscsi.state",
+)
 WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
 
 

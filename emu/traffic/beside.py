@@ -24,7 +24,7 @@ from emu.verdicts.address import ipv4_text, ipv6_text
 
 USUAL_FRAMES = 10_000  # of a flood that nobody and nothing ends
 USUAL_FRAME_BYTES = 400  # to guess by
-FRAMES_PER_WRITE = 4  # of a crafted session, to guess by
+FRAMES_PER_WRITE, USUAL_WRITES = 4, 1000  # of a crafted session, to guess by
 
 
 class Beside(NamedTuple):
@@ -72,7 +72,7 @@ def expected_frames(flood: Flood) -> int:
     """About how many frames a flood will have, for the choice of an engine; ANY_COUNT: without end."""
     options = flood.options
     if not isinstance(options, Timed):
-        return int(getattr(options, "count", 0) or 0) or FRAMES_PER_WRITE * int(getattr(options, "writes", 0))
+        return int(options.count or FRAMES_PER_WRITE * (options.writes or USUAL_WRITES))
     frames = options.count or ANY_COUNT
     if options.duration is not None:
         ramp = parse_rate(options.pps if options.mbps is None else options.mbps)

@@ -347,7 +347,7 @@ def flood_of(kind: str, settings: Mapping[str, str | int | bool], naming: Callab
         _check(flood)
     except WrongOption as wrong:
         value = option(flood, wrong.key)
-        said = f"{naming(wrong.key)} {value}" if value is not None else naming(wrong.key)
+        said = f"{naming(wrong.key)} {_on_one_line(str(value))}" if value is not None else naming(wrong.key)
         raise UsageError(f"{said}: {wrong}") from None
     return flood
 
@@ -393,15 +393,16 @@ def split_flood(text: str, what: str) -> tuple[str, dict[str, str]]:
     Errors: UsageError: no such kind, or no key where one must be.
     """
     kind, _, rest = text.partition(":")
-    check_kind(kind, f"{what} '{text}'")
+    where = f"{what} '{_on_one_line(text)}'"
+    check_kind(_on_one_line(kind), where)
     settings: dict[str, str] = {}
     for part in re.findall(r"(?:[^\\,]|\\.)+", rest) if rest else []:
         key, equals, value = part.partition("=")
         key = key.strip().replace("-", "_")
         if not key:
-            raise UsageError(f"{what} '{text}': '{part}': expected key=value, such as count=1000")
+            raise UsageError(f"{where}: '{_on_one_line(part)}': expected key=value, such as count=1000")
         if key in settings:
-            raise UsageError(f"{what} '{text}': {key}: given twice")
+            raise UsageError(f"{where}: {_on_one_line(key)}: given twice")
         settings[key] = re.sub(r"\\(.)", r"\1", value) if equals else "true"
     return kind, settings
 
@@ -416,7 +417,11 @@ def check_kind(kind: str, where: str) -> None:
 
 def naming_within(text: str, what: str) -> Callable[[str], str]:
     """How errors name a key of such a text."""
-    return lambda key: f"{what} '{text}': {key}"
+    return lambda key: f"{what} '{_on_one_line(text)}': {_on_one_line(key)}"
+
+
+def _on_one_line(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def recipe_text(flood: Flood) -> str:
@@ -517,8 +522,8 @@ def ethertype_of(options: OtherEthertype) -> int:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 PARSERS: dict[str, Callable[[str], Any]] = {
-    "pps": values.parse_rate,
-    "mbps": values.parse_rate,
+    "pps": values.parse_pps,
+    "mbps": values.parse_mbps,
     "ramp": values.parse_duration_ns,
     "burst": values.parse_burst_ns,
     "for": values.parse_duration_ns,
@@ -558,16 +563,12 @@ def _check_rate(flood: Flood) -> None:
     if "pps" in flood.given and "mbps" in flood.given:
         raise WrongOption("mbps", "given beside pps; they exclude each other")
     key = "pps" if o.mbps is None else "mbps"
-    rate = values.parse_rate(option(flood, key))
+    rate = PARSERS[key](option(flood, key))
     ramped = rate.first != rate.last
     if ramped and o.ramp is None and o.duration is None:
         raise WrongOption(key, "a ramp needs to know how long it takes: give `ramp`, or `for`")
     if o.ramp is not None and not ramped:
         raise WrongOption("ramp", f"{key} is no ramp; expected one such as {key}=10k..1M beside it")
-    if ramped and (o.poisson or o.burst):
-        raise WrongOption("poisson" if o.poisson else "burst", f"{key} is a ramp; they exclude each other")
-    if o.poisson and o.burst:
-        raise WrongOption("burst", "given beside poisson; they exclude each other")
 
 
 def _check_addresses(flood: Flood) -> None:
@@ -612,6 +613,10 @@ def _check_kind(flood: Flood) -> None:
         raise WrongOption("ports", f"expected at most {MOST_CLOSED_PORTS} closed ports")
     if isinstance(o, MixedImix):
         mix_of(o)
+    if isinstance(o, Arp) and o.op == "gratuitous" and o.to is not None:
+        raise WrongOption(
+            "to", "a gratuitous announcement is about its sender's address; expected `from`, or another op"
+        )
     if isinstance(o, OtherEthertype) and ethertype_of(o) == 0:
         for key in ("size", "payload"):
             if key in flood.given:

@@ -15,7 +15,8 @@ from emu.traffic.host import MAC, mac_text
 
 RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
-MOST_PPS = 10_000_000_000
+PPS = (Fraction(1, 1000), Fraction(10**10))  # slowest and fastest
+MBPS = (Fraction(1, 10**6), Fraction(10**6))
 MOST_PORTS = 1024
 SHORTEST_FRAME = 60  # an Ethernet frame without FCS
 IMIX = ((60, 7), (590, 4), (1514, 1))  # IP packets of 40, 576 and 1500 bytes, as frames: the usual "simple IMIX"
@@ -41,21 +42,30 @@ class PortRange(NamedTuple):
     ports: int
 
 
-def parse_rate(text: str) -> Ramp:
-    """A rate such as `200k` or `1.5M`, or `10k..1M`: from the one to the other.
+def parse_pps(text: str) -> Ramp:
+    """Frames per second such as `200k` or `1.5M`, or `10k..1M`: from the one to the other.
 
     Errors: ValueError; 0 is none.
     """
-    first, dots, last = text.partition("..")
-    return Ramp(_rate(first), _rate(last if dots else first))
+    return _ramp(text, *PPS, "0.001 to 10G frames per second")
 
 
-def _rate(text: str) -> Fraction:
-    found = RATE.fullmatch(text)
-    rate = Fraction(found[1]) * UNITS[found[2]] if found else Fraction(0)
-    if not 0 < rate <= MOST_PPS:
-        raise ValueError("expected a rate above 0 up to 10G, such as 0.5, 200k or 1.5M, or a ramp such as 10k..1M")
-    return rate
+def parse_mbps(text: str) -> Ramp:
+    """Megabits per second, written in the same way.
+
+    Errors: ValueError.
+    """
+    return _ramp(text, *MBPS, "0.000001 to 1M Mbit/s")
+
+
+def _ramp(text: str, slowest: Fraction, fastest: Fraction, bounds: str) -> Ramp:
+    rates = []
+    for word in text.split("..", 1):
+        found = RATE.fullmatch(word)
+        rates.append(Fraction(found[1]) * UNITS[found[2]] if found else Fraction(0))
+        if not slowest <= rates[-1] <= fastest:
+            raise ValueError(f"expected a rate above 0 such as 0.5, 200k, 1.5M or a ramp such as 10k..1M; {bounds}")
+    return Ramp(rates[0], rates[-1])
 
 
 def parse_duration_ns(text: str) -> int:
