@@ -47,7 +47,7 @@ def show_summary(console: Console, summary: dict[str, Any]) -> None:
         console.print(_reasons("Later: packets that had been accepted", "events", summary["events_by_reason"]))
     console.print(_devices(summary))
     for flood in summary["floods"]:
-        console.print(f"crafted: {escape(flood_line(flood))}", highlight=False)
+        console.print(f"crafted: {escape(flood_line(flood))}", highlight=False, soft_wrap=True)
     _say(console, summary)
 
 

@@ -3,6 +3,7 @@
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import capture_kit as kit
 import pcapng
@@ -106,7 +107,7 @@ FRAMES = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(frames=FRAMES, fill=st.integers(1, 50).map(lambda words: 4 * words), batch=st.integers(1, 5))
 def test_what_is_written_reads_as_what_was_read(
-    tmp_path_factory: pytest.TempPathFactory, frames: list, fill: int, batch: int
+    tmp_path_factory: pytest.TempPathFactory, frames: list[Any], fill: int, batch: int
 ) -> None:
     """Any frames, with any buffer and batch."""
     parts = [kit.shb(), kit.idb(name=b"x", tsresol=9)]
