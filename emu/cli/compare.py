@@ -14,7 +14,7 @@ from emu.cli.options import CompareCommand
 from emu.cli.replay import exit_code, print_json, progress_bar, screen, tell
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
-from emu.request import expectations_of, input_name, inputs_of, play, scenario_of, task_of
+from emu.request import expectations_of, inputs_of, name_of_all, play, say_on_stderr, scenario_of, task_of
 from emu.task import Input
 from emu.verdicts.expect import judge
 from emu.verdicts.screen import show_comparison, show_judgements
@@ -33,7 +33,14 @@ def run_compare(command: CompareCommand) -> int:
     judgements = []
     codes: list[int] = []
     outcome = None
-    name_of_all = ", ".join(map(input_name, inputs))
+    told: set[str] = set()
+
+    def say_once(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            say_on_stderr(sentence)
+
+    title = name_of_all(inputs, scenario)
     with rereadable(inputs) as again:
         for name in policies:
             refused = buildable(name, parse_as_posted(as_posted[name], name))
@@ -42,7 +49,7 @@ def run_compare(command: CompareCommand) -> int:
                 continue
             its_own = replace(command, as_posted=as_posted[name])
             task = task_of(its_own, inputs, policy=name)
-            outcome = play(its_own, task, again, progress_bar(command.progress, task))
+            outcome = play(its_own, task, again, progress_bar(command.progress, task), say_once)
             summary = summarise(outcome)
             found = [judge(expectation, summary) for expectation in expectations]
             summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})
@@ -53,10 +60,10 @@ def run_compare(command: CompareCommand) -> int:
     if outcome is None:
         raise UsageError(summaries[0]["does_not_build"])
     if command.json:
-        print_json({"capture": name_of_all, "policies": {summary["policy"]: summary for summary in summaries}})
+        print_json({"capture": title, "policies": {summary["policy"]: summary for summary in summaries}})
     else:
         console = screen(sys.stdout)
-        show_comparison(console, name_of_all, summaries)
+        show_comparison(console, title, summaries)
         show_judgements(console, judgements)
     tell(outcome)
     return max(codes)

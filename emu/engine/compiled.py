@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from emu.engine.linking import linked, possible, put_off
-from emu.engine.plain import F
+from emu.engine.plain import REPLAY, F
 from emu.kernel.record import fields_of
 
 SOURCES = (
@@ -52,6 +52,7 @@ SOURCES = (
     "emu.capture.write",
     "emu.capture.merge",
     "emu.traffic.pace",
+    "emu.traffic.tally",
     "emu.traffic.iscsi.segments",
     "emu.traffic.iscsi.conversation",
     "emu.traffic.arrivals",
@@ -114,7 +115,7 @@ TABLES = (
     "emu.traffic.iscsi.state",
     "emu.engine.linking",
 )
-WARM = "warm"  # a file in the cache folder
+WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
 
 
 def without_literals(dispatcher: Any) -> Any:
@@ -203,13 +204,13 @@ class CompiledEngine:
                 self.compiled[value] = put_off(callee) if possible() else callee
         return namespace
 
-    def is_warm(self) -> bool:
-        """Whether an earlier run compiled all that it needed, from these very sources."""
-        return (self.cache / WARM).exists()
+    def is_warm(self, use: str = REPLAY) -> bool:
+        """Whether an earlier run of this use compiled all that it needed, from these very sources."""
+        return (self.cache / f"{WARM}-{use}").exists()
 
-    def finished(self) -> None:
+    def finished(self, use: str = REPLAY) -> None:
         """A run has ended: what it compiled is in the cache."""
-        (self.cache / WARM).touch()
+        (self.cache / f"{WARM}-{use}").touch()
 
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""
