@@ -13,7 +13,7 @@ from emu.capture.compression import Source, open_source
 from emu.capture.frames import FrameSource
 from emu.capture.merge import open_captures
 from emu.capture.reader import CaptureReader
-from emu.cli.options import PlayCommand
+from emu.cli.options import PlayCommand, ReplayCommand
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
 from emu.errors import CaptureError, UsageError
 from emu.interrupt import Interruption
@@ -57,6 +57,11 @@ def task_of(
         outputs=outputs,
         expectations=tuple(expectations_of(command, scenario)),
     )
+
+
+def outputs_of(command: ReplayCommand) -> Outputs:
+    """What the command writes."""
+    return Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events)
 
 
 def inputs_of(command: PlayCommand) -> list[Input]:
@@ -140,8 +145,12 @@ def play(
     task: Task,
     inputs: Sequence[Input],
     progress: AbstractContextManager[Advance | None] = UNSEEN,
+    say: Callable[[str], None] = lambda _sentence: None,
 ) -> Outcome:
-    """Open the captures, choose the engine, replay; `progress` gives what is told how far it has come."""
+    """Open the captures, choose the engine, replay; `progress` gives what is told how far it has come.
+
+    `say` is told what takes its time before the first frame.
+    """
     check_choice("--engine", command.engine, ENGINES)
     read = [*(given.path for given in inputs), command.scenario, task.events]
     interruption = Interruption()
@@ -156,7 +165,7 @@ def play(
             end_stdin(interruption)
         engine, said = choose_engine(command.engine, size)
         if said:
-            print(f"emu: {said}", file=sys.stderr)
+            say(said)
         try:
             reader: FrameSource
             if len(inputs) == 1:
