@@ -1,0 +1,79 @@
+"""`replay` and `compare` as functions."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from importlib.util import find_spec
+from typing import Unpack
+
+from emu.api.inputs import inputs_from
+from emu.api.options import Capture, CompareOptions, ReplayOptions, command_of, described
+from emu.api.result import Comparison, Interrupted, ReplayResult, Verdicts
+from emu.cli.options import CompareCommand, ReplayCommand
+from emu.request import Advance, input_name, outputs_of
+from emu.runs import Run, run_each, run_once
+from emu.task import NO_OUTPUTS, Outputs, Task
+
+KEEP = "Keep the log for `verdicts()`, in a temporary file that goes with the result; default: {}."
+
+say = logging.getLogger("emu").info  # what takes its time, such as compiling: a library does not print
+
+
+def replay(*captures: Capture, keep_verdicts: bool = True, **options: Unpack[ReplayOptions]) -> ReplayResult:
+    """Take a capture through the emulated receive path and say of every packet whether it survives, and why.
+
+    `captures`: paths, bytes, open binary files, or Scapy packets.  Memory is bounded whatever their size; kept verdicts
+    cost disk, some 10 bytes per packet.  Errors: TypeError, UsageError, CaptureError, NothingToPlayError; Interrupted
+    on Ctrl-C.  A capture that is damaged is played as far as it is sound: see `damage` of the result.
+    """
+    command = command_of("replay", ReplayCommand, options)
+    with ExitStack() as until:
+        inputs = inputs_from(captures, options.get("device"), until)
+        outputs, verdicts = outputs_of(command), None
+        if outputs.log is not None:
+            verdicts = Verdicts(outputs.log)
+        elif keep_verdicts and find_spec("polars") is not None:
+            verdicts = Verdicts()
+            outputs = outputs._replace(log=verdicts.path)
+        run = run_once(command, inputs, outputs, _watch(command.progress), say)
+    result = ReplayResult(run, verdicts)
+    if run.interrupted:
+        raise Interrupted(result)
+    return result
+
+
+def compare(*captures: Capture, keep_verdicts: bool = False, **options: Unpack[CompareOptions]) -> Comparison:
+    """Replay the same input under several policies: who survives under which.
+
+    `captures` and errors are those of `replay`.
+    """
+    command = command_of("compare", CompareCommand, options)
+    kept: dict[str, Verdicts] = {}
+
+    def outputs_under(policy: str) -> Outputs:
+        if not keep_verdicts or find_spec("polars") is None:
+            return NO_OUTPUTS
+        kept[policy] = Verdicts()
+        return Outputs(log=kept[policy].path)
+
+    with ExitStack() as until:
+        inputs = inputs_from(captures, options.get("device"), until)
+        runs = list(run_each(command, inputs, _watch(command.progress), say, outputs_under))
+    result = Comparison(", ".join(map(input_name, inputs)), runs, kept)
+    if any(run.interrupted for run in runs):
+        raise Interrupted(result)
+    return result
+
+
+def _watch(progress: bool | None) -> Callable[[Task], AbstractContextManager[Advance | None]]:
+    if not progress:
+        return lambda _task: nullcontext()
+    from emu.cli.replay import progress_bar
+
+    return lambda task: progress_bar(True, task)
+
+
+described(replay, ReplayCommand, {"keep_verdicts": KEEP.format("yes")})
+described(compare, CompareCommand, {"keep_verdicts": KEEP.format("no")})
+
+__all__ = ["Run", "compare", "replay"]
