@@ -8,7 +8,7 @@ import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
@@ -95,28 +95,26 @@ def command_of(verb: str, kind: type[Command], options: Mapping[str, Any]) -> Co
     return kind(**values)
 
 
-def described(function: Callable[..., Any], kind: type[PlayCommand], own: Mapping[str, str]) -> None:
-    """Give a function the signature and the list of options that its command has: for help() and completion.
+def described(function: Callable[..., Any], kind: type[PlayCommand], meanings: Mapping[str, str]) -> None:
+    """Give a function the keywords that its command has, with their meaning: for help() and for completion.
 
-    `own` are keywords that only the function has, with their meaning.
+    `meanings` of keywords that are the function's own, or that Python says in other words.
     """
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
     hints = get_type_hints(kind, include_extras=True)
-    parameters = list(inspect.signature(function).parameters.values())
-    meanings = {name: _about(hint) for name, hint in hints.items() if name not in ("capture", "json")} | dict(own)
-    defaults = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    defaults = {field.name: field.default for field in fields(kind) if field.name not in ("capture", "json")}
+    defaults["progress"] = False
     keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name] if name != "progress" else False)
-        for name in meanings
-        if name not in own
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in defaults.items()
     ]
-    kept = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    function.__signature__ = inspect.signature(function).replace(parameters=[*kept, *keywords])  # type: ignore[attr-defined]
-    lines = [f"    {name}: {meaning}" for name, meaning in meanings.items()]
+    signature = inspect.signature(function).replace(parameters=[*own, *keywords])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    lines = [
+        f"    {each.name}: {meanings.get(each.name) or get_args(hints[each.name])[1].help}"
+        for each in signature.parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    ]
     function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Keywords:", *lines])
-
-
-def _about(hint: Any) -> str:
-    return str(get_args(hint)[1].help)
 
 
 def _by_type(name: str, value: Any, hint: Any) -> Any:
@@ -154,7 +152,7 @@ def _text(name: str, value: Any) -> str:
         raise TypeError(f"{name}={value!r}: expected a text, a path or a number")
     if isinstance(value, Integral):
         return str(int(value))
-    return format(value if isinstance(value, Decimal) else Decimal(repr(float(value))), "f")
+    return format((value if isinstance(value, Decimal) else Decimal(repr(float(value)))).normalize(), "f")
 
 
 def _texts(name: str, value: Any) -> list[str]:

@@ -11,10 +11,20 @@ from emu.api.options import Capture, CompareOptions, ReplayOptions, command_of, 
 from emu.api.result import Comparison, Interrupted, ReplayResult, Verdicts
 from emu.cli.options import CompareCommand, ReplayCommand
 from emu.request import Advance, input_name, outputs_of
-from emu.runs import Run, run_each, run_once
+from emu.runs import run_each, run_once
 from emu.task import NO_OUTPUTS, Outputs, Task
 
-KEEP = "Keep the log for `verdicts()`, in a temporary file that goes with the result; default: {}."
+MEANINGS = {  # where Python has other words than the command line
+    "device": "Captures by the device that they are of, {'eth0': capture}, merged by time.",
+    "scenario": "The experiment as data: a file, or its tables as a dictionary.",
+    "settings": "Keys of the scenario to change: {'pressure.start': 'quiet'}, also nested; or KEY=VALUE texts.",
+    "expect": "What should hold of the summary, 'memalloc.dropped == 0'; one or several: see `expectations`, `ok`.",
+    "as_posted": "Leave the patch's own bugs in: True for all that the revision was posted with, or [1, 8, 11].",
+    "log": "Write the log as well: .parquet .arrow .csv .jsonl",
+    "progress": "Show progress on stderr.",
+    "policies": "Rows of `emu policies`, a list of names, or 'all'.",
+    "keep_verdicts": "Keep the log for `verdicts()`, in a temporary file that goes with the result.",
+}
 
 say = logging.getLogger("emu").info  # what takes its time, such as compiling: a library does not print
 
@@ -23,7 +33,7 @@ def replay(*captures: Capture, keep_verdicts: bool = True, **options: Unpack[Rep
     """Take a capture through the emulated receive path and say of every packet whether it survives, and why.
 
     `captures`: paths, bytes, open binary files, or Scapy packets.  Memory is bounded whatever their size; kept verdicts
-    cost disk, some 10 bytes per packet.  Errors: TypeError, UsageError, CaptureError, NothingToPlayError; Interrupted
+    cost disk, some 15 bytes per packet.  Errors: TypeError, UsageError, CaptureError, NothingToPlayError; Interrupted
     on Ctrl-C.  A capture that is damaged is played as far as it is sound: see `damage` of the result.
     """
     command = command_of("replay", ReplayCommand, options)
@@ -73,7 +83,5 @@ def _watch(progress: bool | None) -> Callable[[Task], AbstractContextManager[Adv
     return lambda task: progress_bar(True, task)
 
 
-described(replay, ReplayCommand, {"keep_verdicts": KEEP.format("yes")})
-described(compare, CompareCommand, {"keep_verdicts": KEEP.format("no")})
-
-__all__ = ["Run", "compare", "replay"]
+described(replay, ReplayCommand, MEANINGS)
+described(compare, CompareCommand, MEANINGS)

@@ -1,7 +1,10 @@
 """What `replay` and `compare` return: figures as attributes, tables for a notebook, polars frames for the rest."""
 
 import io
+import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
@@ -41,10 +44,10 @@ class Verdicts:
 
     def __init__(self, path: str | None = None) -> None:
         """The log at `path`; None: a place for a temporary one."""
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         if path is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="emu-verdicts-", ignore_cleanup_errors=True)
-            path = str(Path(self._folder.name, "verdicts.parquet"))
+            folder = tempfile.mkdtemp(prefix="emu-verdicts-")
+            weakref.finalize(self, _remove, folder, os.getpid())
+            path = str(Path(folder, "verdicts.parquet"))
         self.path = path
 
     def scan(self) -> "polars.LazyFrame":
@@ -58,8 +61,16 @@ class Verdicts:
         if suffix == ".csv":
             return polars.scan_csv(self.path, schema=polars_schema())
         if suffix == ".jsonl":
-            return polars.scan_ndjson(self.path, schema=polars_schema())
+            # polars reads no enum from JSON: it panics.
+            words = {name: polars.String if kind == polars.Enum else kind for name, kind in polars_schema().items()}
+            return polars.scan_ndjson(self.path, schema=words).cast(dict(polars_schema()))
         return polars.scan_ipc(self.path) if suffix == ".arrow" else polars.scan_parquet(self.path)
+
+
+def _remove(folder: str, owner: int) -> None:
+    """Remove a temporary folder, unless this is a fork of the process that made it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Shown:
