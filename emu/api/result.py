@@ -61,9 +61,12 @@ class Verdicts:
         if suffix == ".csv":
             return polars.scan_csv(self.path, schema=polars_schema())
         if suffix == ".jsonl":
-            # polars reads no enum from JSON: it panics.
-            words = {name: polars.String if kind == polars.Enum else kind for name, kind in polars_schema().items()}
-            return polars.scan_ndjson(self.path, schema=words).cast(dict(polars_schema()))
+            # From JSON polars reads few types; at others, such as enums, it panics.
+            kinds = polars_schema()
+            wider = {name: polars.String if kind == polars.Enum else kind for name, kind in kinds.items()}
+            wider |= {name: polars.Int64 for name, kind in kinds.items() if kind == polars.Int8}
+            rows = polars.scan_ndjson(self.path, schema=wider)
+            return rows.with_columns(polars.col(name).cast(kind) for name, kind in kinds.items())
         return polars.scan_ipc(self.path) if suffix == ".arrow" else polars.scan_parquet(self.path)
 
 
