@@ -10,7 +10,7 @@ from emu.api.inputs import inputs_from
 from emu.api.options import Capture, CompareOptions, ReplayOptions, command_of, described
 from emu.api.result import Comparison, Interrupted, ReplayResult, Verdicts
 from emu.cli.options import CompareCommand, ReplayCommand
-from emu.request import Advance, input_name, outputs_of
+from emu.request import Advance, outputs_of
 from emu.runs import run_each, run_once
 from emu.task import NO_OUTPUTS, Outputs, Task
 
@@ -69,7 +69,7 @@ def compare(*captures: Capture, keep_verdicts: bool = False, **options: Unpack[C
     with ExitStack() as until:
         inputs = inputs_from(captures, options.get("device"), until)
         runs = list(run_each(command, inputs, _watch(command.progress), say, outputs_under))
-    result = Comparison(", ".join(map(input_name, inputs)), runs, kept)
+    result = Comparison(runs, kept)
     if any(run.interrupted for run in runs):
         raise Interrupted(result)
     return result

@@ -224,13 +224,17 @@ class ReplayResult(_Shown):
 class Comparison(_Shown, Mapping[str, ReplayResult]):
     """The same input under several policies: a mapping from a policy's name to its result, in the order asked for."""
 
-    def __init__(self, capture: str, runs: Sequence[Run], verdicts: Mapping[str, Verdicts] | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], verdicts: Mapping[str, Verdicts] | None = None) -> None:
         """Made by `compare`."""
-        self.capture = capture
         self._runs = tuple(runs)
         kept = verdicts or {}
         self.results = {run.policy: ReplayResult(run, kept.get(run.policy)) for run in runs if run.builds}
         self.not_built = {run.policy: str(run.summary["does_not_build"]) for run in runs if not run.builds}
+
+    @property
+    def capture(self) -> str:
+        """What was played."""
+        return next(iter(self.results.values())).capture
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -273,7 +277,7 @@ class Comparison(_Shown, Mapping[str, ReplayResult]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without verdicts, as its results are."""
-        return Comparison, (self.capture, self._runs)
+        return Comparison, (self._runs,)
 
     def _show(self, console: Console) -> None:
         show_comparison(console, self.capture, [run.summary for run in self._runs])
