@@ -49,6 +49,8 @@ SOURCES = (
     "emu.capture.annotate",
     "emu.capture.merge",
     "emu.traffic.pace",
+    "emu.traffic.iscsi.segments",
+    "emu.traffic.iscsi.conversation",
     "emu.traffic.arrivals",
     "emu.kernel.bugs",
     "emu.kernel.page_alloc",
@@ -97,7 +99,7 @@ SOURCES = (
 
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
-TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers")
+TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers", "emu.traffic.iscsi.state")
 WARM = "warm"  # a file in the cache folder
 
 

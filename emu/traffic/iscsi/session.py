@@ -1,0 +1,191 @@
+"""A crafted iSCSI conversation as a source of frames."""
+
+from types import TracebackType
+from typing import Any
+
+from emu.capture.pcap import Interface
+from emu.engine.plain import Engine
+from emu.errors import CaptureError
+from emu.kernel.machine import NONE
+from emu.traffic.iscsi.conversation import CLOSED, NO_ROOM, begin_session, craft_frames
+from emu.traffic.iscsi.options import START_NS, TIMESTAMP_BYTES, IscsiAcks, check, crafted_of_session
+from emu.traffic.iscsi.segments import DIGEST_BYTES, STEP_BYTES
+from emu.traffic.iscsi.state import Session
+from emu.wire.headers import LINKTYPE_ETHERNET
+
+WINDOW_BYTES = 1 << 20
+POOL_STEPS = 4096
+OTHERS = 8  # a ping, a logout and a login may wait beside the writes
+ETHERNET_BYTES = 14
+MOST_TEXT_HEAD_BYTES = 140  # headers of a frame at most: Ethernet, IPv6, TCP with options
+
+
+class SessionReader:
+    """Reads the frames of a session that is crafted as it is read; a FrameSource.
+
+    The memory is bounded whatever the number of writes.  Same options, same frames, on either engine.
+    """
+
+    format = "crafted"
+    compression = ""
+    skipped_blocks = 0
+    size = None
+    damage: CaptureError | None = None
+    damage_offset = -1
+
+    def __init__(
+        self,
+        options: IscsiAcks,
+        engine: Engine,
+        *,
+        start_ns: int = START_NS,
+        device: int = NONE,
+        window_bytes: int = WINDOW_BYTES,
+    ) -> None:
+        """Build the templates; `device` is what the user named for the traffic.
+
+        Errors: UsageError for options that cannot be.
+        """
+        terms = check(options)
+        # Scapy takes a while to load: whoever only replays captures does without.
+        from emu.traffic.iscsi.templates import build_templates, choose, crc32c_table, octets_of_seed
+
+        self.terms = terms
+        self.frames = 0
+        self.bytes_read = 0
+        self.ended = False
+        self.interfaces = [Interface("eth0", LINKTYPE_ETHERNET, 0, 0, 9, 0, device=device)]
+        self.section_comments = [crafted_of_session(options, terms).comment()]
+        self._count = options.count
+        self._engine = engine
+        chosen = choose(options)
+        moulds, shapes = build_templates(options, terms, chosen)
+        both = options.direction == "both"
+        pool = octets_of_seed(options.seed, "data", POOL_STEPS * STEP_BYTES + terms.max_recv_bytes if both else 1)
+        self._moulds: Any = engine.view(moulds)
+        self._pool: Any = engine.view(bytearray(pool))
+        self._session = engine.new(Session)
+        self._fill(options, chosen._asdict(), start_ns)
+        for at, shape in enumerate(shapes):
+            engine.fill(self._session.shapes[at], shape)
+        for at, crc in enumerate(crc32c_table()):
+            self._session.crc[at] = crc
+        begin_session(self._session)
+        self._craft = engine.function(craft_frames)
+        self._buffer = bytearray(max(window_bytes, 2 * int(self._session.longest)))
+        self._at = 0  # end of the bytes that have been handed out
+        self._cramped = False  # the last read ended for want of room
+        self.octets: Any = engine.view(self._buffer)
+
+    def _fill(self, options: IscsiAcks, chosen: dict[str, int], start_ns: int) -> None:
+        """What both ends agree on, and what they begin with."""
+        terms = self.terms
+        segment = terms.mss - TIMESTAMP_BYTES
+        over, under = terms.pps.numerator, terms.pps.denominator
+        gap_ns, gap_over = divmod(10**9 * under, over) if over else (0, 0)
+        agreed = {
+            "both": options.direction == "both",
+            "writes": terms.writes,
+            "depth": options.queue_depth,
+            "room": 1 << (options.queue_depth + OTHERS).bit_length(),
+            "write_bytes": terms.write_bytes,
+            "immediate_bytes": terms.immediate_bytes,
+            "max_burst_bytes": terms.max_burst_bytes,
+            "max_recv_bytes": terms.max_recv_bytes,
+            "segment_bytes": segment,
+            "header_digest": DIGEST_BYTES * terms.header_digest,
+            "data_digest": DIGEST_BYTES * terms.data_digest,
+            "service_ns": terms.service_ns,
+            "rtt_ns": terms.rtt_ns,
+            "write_gap_ns": gap_ns,
+            "write_gap_over": gap_over,
+            "rate_over": over,
+            "nop_ns": terms.nop_ns,
+            "seed": chosen["jitter"],
+            "pool_steps": POOL_STEPS,
+            "ip_at": ETHERNET_BYTES,
+            "tcp_at": ETHERNET_BYTES + (20 if terms.family == 4 else 40),
+            "ipv6": terms.family == 6,
+            "longest": segment + MOST_TEXT_HEAD_BYTES,
+        }
+        begun = {
+            "h_seq": chosen["host_seq"],
+            "h_id": chosen["host_id"],
+            "h_stamp0": chosen["host_stamp"],
+            "cmd_sn": chosen["cmd_sn"],
+            "itt": chosen["itt"],
+            "t_seq": chosen["target_seq"],
+            "t_id": chosen["target_id"],
+            "t_stamp0": chosen["target_stamp"],
+            "t_stat_sn": chosen["stat_sn"],
+            "exp_cmd_sn": chosen["cmd_sn"],
+            "max_cmd_sn": (chosen["cmd_sn"] + options.queue_depth - 1) & 0xFFFFFFFF,
+            "ttt": chosen["ttt"],
+            "start_ns": start_ns,
+        }
+        self._engine.fill(self._session, agreed | begun)
+
+    @property
+    def position(self) -> int:
+        """The window offset behind all that has been read."""
+        return self._at
+
+    def read(self, rows: Any, first: int, limit: int) -> int:
+        """Craft up to `limit` further frames into `rows[first:first + limit]`; returns how many, 0 at the end."""
+        if self._count is not None:
+            limit = min(limit, self._count - self.frames)
+        count = 0
+        while limit > 0 and not (count or self.ended):
+            begun = self._at
+            count, self._at, why = self._craft(
+                self._session,
+                self._moulds,
+                self._pool,
+                rows,
+                first,
+                limit,
+                self.octets,
+                self._at,
+                self.frames + 1,
+            )
+            self.bytes_read += self._at - begun
+            self._cramped = why == NO_ROOM
+            if self._cramped and not count:
+                self._grow()
+            self.ended = self._session.ended == CLOSED
+        self.frames += count
+        self.ended = self.ended or self.frames == self._count
+        return int(count)
+
+    def discard(self, offset: int) -> int:
+        """Give up the bytes before window offset `offset`; kept rows' offsets shrink by what is returned.
+
+        What is kept moves only when that pays, as in `Window.discard`.
+        """
+        offset = min(offset, self._at)
+        kept = self._at - offset
+        roomy = 2 * self._at <= len(self._buffer)
+        if offset <= 0 or (kept and (roomy or not (self._cramped or offset >= kept))):
+            return 0
+        view = memoryview(self._buffer)
+        view[:kept] = view[offset : self._at]
+        self._at = kept
+        return offset
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> "SessionReader":
+        """Nothing to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to do."""
+
+    def _grow(self) -> None:
+        bigger = bytearray(2 * len(self._buffer))
+        bigger[: self._at] = self._buffer[: self._at]
+        self._buffer = bigger
+        self.octets = self._engine.view(bigger)
