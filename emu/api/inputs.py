@@ -41,7 +41,7 @@ def _input(device: str, capture: Any, until: ExitStack) -> Input:
         return Input(device, path, f"{memoryview(capture).nbytes} bytes")
     if hasattr(capture, "read"):
         return Input(device, _copied(capture, until), _name_of(capture))
-    packets = _packets(capture)
+    packets = scapy_packets(capture)
     path = _temporary(until)
     write_packets(path, packets)
     return Input(device, path, f"{len(packets)} Scapy packets" if len(packets) != 1 else "a Scapy packet")
@@ -68,7 +68,8 @@ def _name_of(file: Any) -> str:
     return name if isinstance(name, str) and name else "a file"
 
 
-def _packets(given: Any) -> list[Any]:
+def scapy_packets(given: Any) -> list[Any]:
+    """One Scapy packet or several.  Errors: TypeError for anything else, NothingToPlayError for none."""
     from scapy.packet import Packet
 
     if isinstance(given, Packet):

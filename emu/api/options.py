@@ -128,9 +128,9 @@ def _by_type(name: str, value: Any, hint: Any) -> Any:
     if kinds[0] is int:
         return _whole(name, value, info.min)
     if kinds[0] is Path:
-        return Path(_text(name, value))
+        return Path(text_of(name, value))
     if isinstance(kinds[0], type) and issubclass(kinds[0], str):
-        return _text(name, value)
+        return text_of(name, value)
     return _texts(name, value)
 
 
@@ -142,7 +142,8 @@ def _whole(name: str, value: Any, least: int | None) -> int:
     return int(value)
 
 
-def _text(name: str, value: Any) -> str:
+def text_of(name: str, value: Any) -> str:
+    """A text, a path or a number as the command line has it.  Errors: TypeError for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):
@@ -158,10 +159,10 @@ def _text(name: str, value: Any) -> str:
 def _texts(name: str, value: Any) -> list[str]:
     """One text, several, or a mapping whose pairs become `A=B`."""
     if isinstance(value, Mapping):
-        return [f"{_text(name, key)}={_text(name, element)}" for key, element in value.items()]
+        return [f"{text_of(name, key)}={text_of(name, element)}" for key, element in value.items()]
     if isinstance(value, str | os.PathLike):
-        return [_text(name, value)]
-    return [_text(name, element) for element in _several(name, value)]
+        return [text_of(name, value)]
+    return [text_of(name, element) for element in _several(name, value)]
 
 
 def _several(name: str, value: Any) -> Iterable[Any]:

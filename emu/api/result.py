@@ -1,16 +1,13 @@
 """What `replay` and `compare` return: figures as attributes, tables for a notebook, polars frames for the rest."""
 
 import io
-import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from rich.console import Console
 
+from emu.api.temporary import folder_of
 from emu.errors import Exit, UsageError
 from emu.kernel.drop_reason import REASONS
 from emu.runs import Run
@@ -45,9 +42,7 @@ class Verdicts:
     def __init__(self, path: str | None = None) -> None:
         """The log at `path`; None: a place for a temporary one."""
         if path is None:
-            folder = tempfile.mkdtemp(prefix="emu-verdicts-")
-            weakref.finalize(self, _remove, folder, os.getpid())
-            path = str(Path(folder, "verdicts.parquet"))
+            path = str(Path(folder_of(self, "emu-verdicts-"), "verdicts.parquet"))
         self.path = path
 
     def scan(self) -> "polars.LazyFrame":
@@ -70,17 +65,11 @@ class Verdicts:
         return polars.scan_ipc(self.path) if suffix == ".arrow" else polars.scan_parquet(self.path)
 
 
-def _remove(folder: str, owner: int) -> None:
-    """Remove a temporary folder, unless this is a fork of the process that made it."""
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-class _Shown:
+class Shown:
     """What a notebook, print() and the prompt show of an object that can be shown as tables."""
 
     def _show(self, console: Console) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(type(self))
 
     def __str__(self) -> str:
         """The tables that the command line prints."""
@@ -90,7 +79,7 @@ class _Shown:
         return as_html(self._show)
 
 
-class ReplayResult(_Shown):
+class ReplayResult(Shown):
     """How a replay ended.  `summary` is the object that `emu replay --json` prints; the attributes are parts of it."""
 
     def __init__(self, run: Run, verdicts: Verdicts | None = None) -> None:
@@ -221,7 +210,7 @@ class ReplayResult(_Shown):
         show_judgements(console, self.expectations)
 
 
-class Comparison(_Shown, Mapping[str, ReplayResult]):
+class Comparison(Shown, Mapping[str, ReplayResult]):
     """The same input under several policies: a mapping from a policy's name to its result, in the order asked for."""
 
     def __init__(self, runs: Sequence[Run], verdicts: Mapping[str, Verdicts] | None = None) -> None:
