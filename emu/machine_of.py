@@ -1,17 +1,20 @@
 """A scenario in the machine's own fields."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from msgspec import structs
 
 from emu.as_posted import buildable, parse_as_posted
 from emu.engine.plain import Engine
 from emu.engine.setup import build_machine
 from emu.errors import UsageError
-from emu.kernel.machine import DRIVERS, MM_6X, PLAN_ACTIONS, ZONES
+from emu.kernel.machine import DRIVERS, MAX_RULES, MM_6X, PLAN_ACTIONS, ZONES
 from emu.kernel.policy import POLICIES
 from emu.kernel.sock import READERS
 from emu.scenario import (
+    DEFAULT_MEMALLOC,
     RawTable,
     Scenario,
     SocketTable,
@@ -27,11 +30,14 @@ from emu.scenario import (
     weight_of,
     writers,
 )
+from emu.tables import shown
+from emu.traffic.crafted import Crafted, CraftedSocket
 from emu.traffic.expression import FlowTerm, parse_flows
 
 UNSAID = -1
 JUMBO_MTU = 16_110
 VLAN_TPIDS = {"802.1q": 0x8100, "802.1ad": 0x88A8}
+MAX_PORT = 65_535
 TCP_MEM_BY_MEMORY = (0, 0, 0)  # boot computes it
 
 
@@ -40,8 +46,8 @@ def policy_rules(scenario: Scenario) -> dict[str, int]:
     return POLICIES[scenario.policy.name].rules | scenario.policy.rules
 
 
-def machine_of(engine: Engine, scenario: Scenario) -> Any:
-    """The machine that a scenario describes, booted."""
+def machine_of(engine: Engine, scenario: Scenario, crafted: Iterable[Crafted] = ()) -> Any:
+    """The machine that a scenario describes, booted; `crafted` traffic says which sockets its frames are for."""
     rules = policy_rules(scenario)
     ip = scenario.ip
     return build_machine(
@@ -64,7 +70,7 @@ def machine_of(engine: Engine, scenario: Scenario) -> Any:
         uppers=_uppers(scenario),
         plan=_plan(scenario),
         free_blocks=scenario.pressure.free_blocks or (),
-        sock_rules=_sock_rules(scenario),
+        sock_rules=_sock_rules(scenario, crafted),
         zones={ZONES.index(zone.name): _zone(zone) for zone in scenario.zone},
         frag_limits=[
             {
@@ -197,14 +203,52 @@ def _as_posted(scenario: Scenario) -> int:
     return mask
 
 
-def _sock_rules(scenario: Scenario) -> Sequence[Mapping[str, int]]:
-    rules = [_remote(term) | {"memalloc": 1} for term in parse_flows(scenario.replay.memalloc, "replay.memalloc")]
+def crafted_sockets(scenario: Scenario, crafted: Iterable[Crafted]) -> list[tuple[Crafted, CraftedSocket]]:
+    """What crafted traffic says of sockets, as far as the user leaves it to say so.
+
+    Whoever says which flows depend on block I/O (`replay.memalloc` other than its default) says it of all; so it is
+    with `replay.closed`.
+    """
+    memalloc, closed = scenario.replay.memalloc == DEFAULT_MEMALLOC, not scenario.replay.closed
+    found = []
+    for traffic in crafted:
+        for socket in traffic.sockets:
+            heard = structs.replace(socket, memalloc=socket.memalloc and memalloc, closed=socket.closed and closed)
+            if heard.memalloc or heard.closed:
+                found.append((traffic, heard))
+    return found
+
+
+def _crafted_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> list[dict[str, int]]:
+    rules = []
+    for traffic, socket in crafted_sockets(scenario, crafted):
+        what = f"crafted traffic {shown(traffic.recipe)}:"
+        if not 0 <= socket.local_port <= MAX_PORT:  # a file may say anything
+            raise UsageError(f"{what} '{socket.local_port}' is not a port")
+        said = {
+            "local_port": socket.local_port,
+            "memalloc": 1 if socket.memalloc else UNSAID,
+            "closed": 1 if socket.closed else UNSAID,
+        }
+        rules += [_remote(term) | said for term in parse_flows(socket.match, what)]
+    return rules
+
+
+def _sock_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> Sequence[Mapping[str, int]]:
+    # Later rules win: what crafted traffic says comes first.
+    rules = _crafted_rules(scenario, crafted)
+    rules += [_remote(term) | {"memalloc": 1} for term in parse_flows(scenario.replay.memalloc, "replay.memalloc")]
     for term in parse_flows(scenario.replay.closed, "replay.closed"):
         local = {"protocol": term.protocol, "local_port": term.port, "local_addr": term.addr}
         local |= {"family": term.family, "local_addr_hi": term.addr_hi}
         rules.append(_SILENT | local | {"closed": 1})
     for socket in scenario.socket:
         rules += [_remote(term) | _said(socket) for term in parse_flows(socket.match, "socket.match")]
+    if len(rules) > MAX_RULES:
+        raise UsageError(
+            f"crafted traffic and the scenario name {len(rules)} flows; at most {MAX_RULES}: name fewer, or have the "
+            "crafted ones ignored with --memalloc and --closed"
+        )
     return rules
 
 

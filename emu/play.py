@@ -8,7 +8,7 @@ batch, so memory is bounded whatever the capture's size.
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,12 @@ from emu.kernel.policy import RULES
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.task import Outcome, Outputs, Pace, Task
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
+from emu.traffic.beside import Playing
+from emu.traffic.crafted import crafted_of
 from emu.traffic.events import EventReader, EventWriter
-from emu.traffic.host import Host, choose_host
+from emu.traffic.host import Host, host_beside
 from emu.traffic.inlets import Inlet, device_table
+from emu.traffic.tally import Tally, tally_rows, totals_of
 from emu.verdicts.expect import refuse_impossible
 from emu.verdicts.log import LogWriter
 from emu.verdicts.summary import netdev_names, summarise
@@ -67,8 +70,13 @@ class Replay:
         reader: FrameSource,
         inputs: Sequence[str],
         interruption: Interruption | None = None,
+        floods: Sequence[Playing] = (),
+        hosts: Mapping[int, Host] | None = None,
     ) -> None:
-        """Set the machine up and open the outputs; `inputs` may not be overwritten."""
+        """Set the machine up and open the outputs; `inputs` may not be overwritten.
+
+        `floods` are among what `reader` gives, `hosts` who the host of a device is, where that is known already.
+        """
         self.task = task
         self.engine = engine
         self.reader = reader
@@ -76,10 +84,14 @@ class Replay:
         self.devices = [device.name for device in task.scenario.device]
         self.netdevs = list(self.devices)  # and the upper devices, as they appear
         self.filter = Filter(task.filter)
-        self.machine = machine_of(engine, task.scenario)
+        self.floods = floods
+        self.crafted = crafted_of(reader.section_comments)
+        self.machine = machine_of(engine, task.scenario, self.crafted)
         self.feed = self._feed()
-        self.hosts: dict[int, Host] = {}  # by device
+        self.hosts = dict(hosts or {})  # by device
         self.host = Host(0, False, "")  # of the first device that shows frames
+        self.tally_room = 1
+        self.tallies = engine.rows(Tally, self.tally_room)
         self._meet_interfaces()
         self.events = self._recorded()
         self.event_log = engine.rows(Event, EVENT_LOG)
@@ -128,6 +140,9 @@ class Replay:
             self.feed.filter_start[index] = start
         self.engine.fill(self.feed, {"inlets": len(table), "filter_length": self.filter.length})
         self.interfaces_met = len(interfaces)
+        if self.floods and len(table) > self.tally_room:
+            self.tally_room = 2 * len(table)
+            self.tallies = self.engine.grown(self.tallies, self.tally_room)
 
     def _host_fields(self, dev: int) -> dict[str, int]:
         host = self.hosts.get(dev)
@@ -138,16 +153,12 @@ class Replay:
         return address | {"host_known": 1, "host_mac": host.mac, "by_direction": host.by_direction}
 
     def _decide_host(self, dev: int, which: Sequence[int]) -> None:
-        """Say who the host is on a device, from some of its frames; --host need not be met on every device."""
-        try:
-            host = choose_host(self.rows, which, self.reader.octets, self.task.host)
-        except UsageError:
-            if not self.hosts:
-                raise
-            host = choose_host(self.rows, which, self.reader.octets, None)
-        self.hosts[dev] = host
+        """Say who the host is on a device, from some of its frames."""
+        crafted = [traffic.host_mac for traffic in self.crafted]
+        if dev not in self.hosts:
+            self.hosts[dev] = host_beside(self.hosts, self.rows, which, self.reader.octets, self.task.host, crafted)
         if not self.host.because:
-            self.host = host
+            self.host = self.hosts[dev]
 
     def _recorded(self) -> EventReader | None:
         if self.task.events is None:
@@ -252,6 +263,8 @@ class Replay:
             wall_seconds=0.0,
             cpu_seconds=0.0,
             rss_peak_bytes=0,
+            crafted=tuple(self.crafted),
+            floods=tuple((flood, totals_of(self.tallies[flood.iface])) for flood in self.floods),
         )
 
     def _wanted(self) -> int:
@@ -289,6 +302,8 @@ class Replay:
         function = self.engine.function
         if len(self.reader.interfaces) != self.interfaces_met:
             self._meet_interfaces()
+        if self.floods:
+            function(tally_rows)(self.rows, first, last, self.tallies)
         self._prepare(first, last)
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
@@ -469,9 +484,11 @@ def replay(
     inputs: Sequence[str] = (),
     progress: Callable[[FrameSource, Any], None] | None = None,
     interruption: Interruption | None = None,
+    floods: Sequence[Playing] = (),
+    hosts: Mapping[int, Host] | None = None,
 ) -> Outcome:
-    """Replay a capture.  Errors: UsageError, CaptureError, NothingToPlayError."""
-    return Replay(task, engine, reader, inputs, interruption).run(progress)
+    """Replay a capture, `floods` among it, for `hosts`.  Errors: UsageError, CaptureError, NothingToPlayError."""
+    return Replay(task, engine, reader, inputs, interruption, floods, hosts).run(progress)
 
 
 __all__ = ["Outcome", "Outputs", "Pace", "Replay", "Task", "replay"]

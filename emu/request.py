@@ -9,12 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from emu.capture.compression import Source, open_source
 from emu.capture.frames import FrameSource
-from emu.capture.merge import open_captures
+from emu.capture.merge import merged
 from emu.capture.reader import CaptureReader
 from emu.cli.options import PlayCommand, ReplayCommand
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
+from emu.engine.plain import Engine
 from emu.errors import CaptureError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.machine import NONE
@@ -22,6 +25,18 @@ from emu.play import replay
 from emu.scenario import Scenario
 from emu.scenario_file import load_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
+from emu.traffic.beside import (
+    USUAL_FRAMES,
+    Beside,
+    Company,
+    alone,
+    beside,
+    besides_of,
+    ended_after,
+    expected_frames,
+    parse_beside,
+)
+from emu.traffic.flood.kinds import recipe_text
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
 from emu.verdicts.expect import Expectation, parse_expectation
 
@@ -31,8 +46,16 @@ RATE_LIMIT = 1_000_000_000
 NUMERATOR_LIMIT = 1_000_000_000_000  # pacing counts in 64 bits
 COMPRESSED_RATIO = 4  # how much larger a compressed capture is taken to be, for the choice of an engine
 
+FLOOD_FRAME_BYTES = 400  # of a crafted frame, for that choice: what counts is how many there are
+ENDLESS_FRAMES = 4_000  # so many are taken for a flood that ends with the captures: worth a warm cache, no compiling
+
 Advance = Callable[[FrameSource, Any], None]  # told of the source and the machine after each batch
 UNSEEN: AbstractContextManager[Advance | None] = nullcontext()
+
+
+def say_on_stderr(sentence: str) -> None:
+    """Tell the user something that is no result."""
+    print(f"emu: {sentence}", file=sys.stderr)
 
 
 def task_of(
@@ -47,7 +70,7 @@ def task_of(
     scenario = scenario_of(command, inputs, policy)
     return Task(
         scenario=scenario,
-        name=", ".join(map(input_name, inputs)),
+        name=name_of_all(inputs, scenario),
         inputs=tuple(inputs),
         host=command.host,
         pace=pace_of(command),
@@ -65,15 +88,11 @@ def outputs_of(command: ReplayCommand) -> Outputs:
 
 
 def inputs_of(command: PlayCommand) -> list[Input]:
-    """The captures, each with the device that it is of."""
-    given = command.device or []
-    if command.capture is not None:
-        if given:
-            raise UsageError(
-                f"{command.capture}: a capture without a device, beside --device; write --device NAME=FILE"
-            )
-        return [Input("", command.capture)]
-    inputs: list[Input] = []
+    """The captures, each with the device that it is of; none: there may be floods."""
+    captures, given = command.capture or [], command.device or []
+    if captures and given:
+        raise UsageError(f"{captures[0]}: a capture without a device, beside --device; write --device NAME=FILE")
+    inputs = [Input("", path) for path in captures]
     for text in given:
         name, equals, path = text.partition("=")
         if not (name and equals and path):
@@ -81,11 +100,18 @@ def inputs_of(command: PlayCommand) -> list[Input]:
         if name in [other.device for other in inputs]:
             raise UsageError(f"--device {text}: {name} has a capture already; merge them (mergecap) or rename one")
         inputs.append(Input(name, path))
-    if not inputs:
-        raise UsageError("Missing argument 'CAPTURE': a capture, or --device NAME=FILE (emu --help)")
     if [given.path for given in inputs].count("-") > 1:
-        raise UsageError("--device: standard input (-) can be one device's capture only")
+        where = "--device: standard input (-) can be one device's capture only"
+        raise UsageError(where if given else "-: standard input can be one capture only")
     return inputs
+
+
+def name_of_all(inputs: Sequence[Input], scenario: Scenario) -> str:
+    """What is played, as messages and the summary call it.  Errors: UsageError when it is nothing."""
+    names = [*map(input_name, inputs), *scenario.replay.flood]
+    if not names:
+        raise UsageError("Missing argument 'CAPTURE': a capture, --device NAME=FILE, or --flood (emu --help)")
+    return ", ".join(names)
 
 
 def input_name(given: Input) -> str:
@@ -114,7 +140,12 @@ def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | Non
             settings[key] = value
             options[key] = f"{option} {value}"
     path = None if command.scenario is None else str(command.scenario)
-    return load_scenario(path, settings, options, [given.device for given in inputs if given.device])
+    scenario = load_scenario(path, settings, options, [given.device for given in inputs if given.device])
+    devices = [device.name for device in scenario.device]
+    for text in command.flood or []:
+        parse_beside(text, "--flood", devices)
+    floods = [*scenario.replay.flood, *(command.flood or [])]
+    return structs.replace(scenario, replay=structs.replace(scenario.replay, flood=floods))
 
 
 def pace_of(command: PlayCommand) -> Pace:
@@ -145,41 +176,109 @@ def play(
     task: Task,
     inputs: Sequence[Input],
     progress: AbstractContextManager[Advance | None] = UNSEEN,
-    say: Callable[[str], None] = lambda _sentence: None,
+    say: Callable[[str], None] = say_on_stderr,
 ) -> Outcome:
-    """Open the captures, choose the engine, replay; `progress` gives what is told how far it has come.
+    """Open the captures and floods, choose the engine, replay.
 
-    `say` is told what takes its time before the first frame.
+    `progress` gives what is told how far it has come, `say` tells the user what must be said before it begins.
     """
     check_choice("--engine", command.engine, ENGINES)
-    read = [*(given.path for given in inputs), command.scenario, task.events]
+    files = [*(given.path for given in inputs), command.scenario, task.events]
     interruption = Interruption()
-    devices = [device.name for device in task.scenario.device]
     with ExitStack() as opened:
-        if len(inputs) == 1:
-            source = opened.enter_context(closing(open_source(inputs[0].path)))
-            size = capture_bytes(source, interruption) if command.engine == "auto" else None
-        else:
-            size = sum(file_bytes(given.path) for given in inputs)
-        if interruption.happened and any(given.path == "-" for given in inputs):
-            end_stdin(interruption)
-        engine, said = choose_engine(command.engine, size)
-        if said:
-            say(said)
-        try:
-            reader: FrameSource
-            if len(inputs) == 1:
-                device = devices.index(inputs[0].device) if inputs[0].device else NONE
-                reader = CaptureReader(source, task.name, engine, device=device)
-            else:
-                places = [(given.path, devices.index(given.device)) for given in inputs]
-                reader = opened.enter_context(closing(open_captures(places, engine)))
-        except CaptureError:
-            if interruption.happened:  # before there was a capture
-                raise KeyboardInterrupt from None
-            raise
+        engine, company = open_company(command, task, inputs, interruption, opened, say)
         with progress as advance:
-            return replay(task, engine, reader, [str(name) for name in read if name is not None], advance, interruption)
+            return replay(
+                task,
+                engine,
+                company.reader,
+                [str(name) for name in files if name is not None],
+                advance,
+                interruption,
+                company.floods,
+                company.hosts,
+            )
+
+
+def open_company(
+    command: PlayCommand,
+    task: Task,
+    inputs: Sequence[Input],
+    interruption: Interruption,
+    opened: ExitStack,
+    say: Callable[[str], None],
+) -> tuple[Engine, Company]:
+    """Open all that is played; the engine for it."""
+    devices = [device.name for device in task.scenario.device]
+    floods = besides_of(task.scenario)
+    first = opened.enter_context(closing(open_source(inputs[0].path))) if len(inputs) == 1 else None
+    size = expected_bytes(inputs, first, floods, interruption) if command.engine == "auto" else None
+    if interruption.happened and any(given.path == "-" for given in inputs):
+        end_stdin(interruption)
+    engine, said = choose_engine(command.engine, size)
+    if said:
+        say(said)
+    if not inputs:
+        return engine, alone(endings(floods, task.limit, say), engine, devices)
+    try:
+        readers = [opened.enter_context(closing(open_input(given, engine, devices, first))) for given in inputs]
+        reader = merged(readers, engine)
+        if not floods:
+            return engine, Company(reader)
+        # Whoever aims must see the captures' first frames, and a pipe may keep them waiting.
+        with interruption:
+            company: list[Company] = []
+
+            def mix() -> int:
+                company.append(beside(reader, floods, engine, task.scenario, task.host))
+                return 1
+
+            interruption.wait_for(mix)
+        if not company:
+            raise KeyboardInterrupt
+        return engine, company[0]
+    except CaptureError:
+        if interruption.happened:  # before there was a capture
+            raise KeyboardInterrupt from None
+        raise
+
+
+def open_input(given: Input, engine: Engine, devices: Sequence[str], source: Source | None = None) -> FrameSource:
+    """One capture as a source of frames; `source` is its file, where that is open already.
+
+    Errors: CaptureError in one line when it cannot be read.
+    """
+    file = source or open_source(given.path)
+    try:
+        device = devices.index(given.device) if given.device else NONE
+        return CaptureReader(file, input_name(given) if source else given.name, engine, device=device)
+    except BaseException:
+        file.close()
+        raise
+
+
+def endings(floods: Sequence[Beside], limit: int | None, say: Callable[[str], None]) -> list[Beside]:
+    """Floods that nothing accompanies: each that has no end of its own gets one, and that is said."""
+    ended = []
+    for each in floods:
+        if each.endless:
+            frames = limit or USUAL_FRAMES
+            if limit is None:
+                say(f"{recipe_text(each.flood)}: neither count nor for, and no capture: {frames} frames")
+            each = each._replace(flood=ended_after(each.flood, frames))
+        ended.append(each)
+    return ended
+
+
+def expected_bytes(
+    inputs: Sequence[Input], source: Source | None, floods: Sequence[Beside], interruption: Interruption
+) -> int | None:
+    """About how many bytes will be played; None: more than a window of a pipe."""
+    made = sum(min(expected_frames(each.flood), ENDLESS_FRAMES) * FLOOD_FRAME_BYTES for each in floods)
+    if source is None:
+        return sum(file_bytes(given.path) for given in inputs) + made
+    size = capture_bytes(source, interruption)
+    return None if size is None else size + made
 
 
 def file_bytes(path: str) -> int:

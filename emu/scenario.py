@@ -344,12 +344,15 @@ class RawTable(Part, frozen=True):
     rcvbuf: Annotated[Rcvbuf | None, about("Its receive buffer.", "B")] = None
 
 
+DEFAULT_MEMALLOC = "iscsi"
+
+
 class ReplayTable(Part, frozen=True):
     """How a capture is played."""
 
     memalloc: Annotated[
         str, about("Flows that block I/O depends on, by their remote end, or iscsi, nbd, nvme-tcp, nfs, none.")
-    ] = "iscsi"
+    ] = DEFAULT_MEMALLOC
     closed: Annotated[str, about("Ports of the host where nothing listens; the same grammar.")] = ""
     vlans: Annotated[
         Literal["infer", "listed"],
@@ -363,6 +366,10 @@ class ReplayTable(Part, frozen=True):
         Literal["auto", "verify", "trust"],
         about("Auto: believe checksums that a NIC would have finished; verify: believe none unseen; trust: all."),
     ] = "auto"
+    flood: Annotated[
+        list[str],
+        about("Crafted traffic beside the captures, each KIND:KEY=VALUE,... as --flood takes it (emu flood --list)."),
+    ] = []
     drain_ns: Annotated[
         int, Meta(ge=0, le=3_600_000_000_000), about("For how long the machine runs on behind the last frame.", "ns")
     ] = 1_000_000_000

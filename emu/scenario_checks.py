@@ -25,6 +25,7 @@ from emu.scenario import (
     ring_of,
     time_ns_of,
 )
+from emu.traffic.beside import parse_beside
 from emu.traffic.expression import FlowTerm, parse_flows
 from emu.verdicts.expect import parse_expectation
 
@@ -79,6 +80,15 @@ def _check_flows(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield key, str(error).strip()
     if rules > MAX_RULES:
         yield "socket", f"replay.memalloc, replay.closed and socket.*.match name {rules} flows; at most {MAX_RULES}"
+
+
+def _check_floods(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    devices = [device.name for device in scenario.device]
+    for number, text in enumerate(scenario.replay.flood):
+        try:
+            parse_beside(text, "", devices)
+        except UsageError as error:
+            yield f"replay.flood.{number}", str(error).strip()
 
 
 def _check_expectations(scenario: Scenario) -> Iterator[tuple[str, str]]:
@@ -248,6 +258,7 @@ CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_plan,
     _check_free_blocks,
     _check_flows,
+    _check_floods,
     _check_ip,
     _check_tcp,
     _check_taps,

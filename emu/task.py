@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 from emu.errors import CaptureError
 from emu.scenario import Scenario
+from emu.traffic.beside import Playing
+from emu.traffic.crafted import Crafted
 from emu.traffic.host import Host
 from emu.traffic.pace import PACE_CAPTURED
+from emu.traffic.tally import Totals
 from emu.verdicts.expect import Expectation
 
 BATCH = 4096
@@ -86,3 +89,5 @@ class Outcome(NamedTuple):
     wall_seconds: float
     cpu_seconds: float
     rss_peak_bytes: int
+    crafted: tuple[Crafted, ...] = ()  # what crafted traffic says of itself
+    floods: tuple[tuple[Playing, Totals], ...] = ()

@@ -10,14 +10,33 @@ What is left out is left out for a reason: epb_verdict makes Wireshark 4.0 write
 rows of the packet list, tcpdump refuses interfaces that differ in snap length.  It also refuses those that differ in
 link type, so it reads only files of one; and libpcap 1.10.3 none of raw IP, whose number in files, 101, it compares
 with its own, 12.
-Source: draft-ietf-opsawg-pcapng; block and option numbers carry its names.
 """
 
 import struct
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from emu import __version__
+from emu.capture.blocks import (
+    EPB_FLAGS,
+    EPB_PACKETID,
+    EPB_QUEUE,
+    FLAG_INBOUND,
+    FLAG_NO_DIRECTION,
+    FLAG_OUTBOUND,
+    FLAGS_FCS_SHIFT,
+    MAX_FCS_BYTES,
+    OPT_COMMENT,
+    SNAPLEN,
+    end_packet,
+    interface_block,
+    options,
+    pad,
+    put_frame,
+    put_option,
+    section_header,
+    statistics_block,
+    time_words,
+)
 from emu.capture.linktype import PLAYED, linktype_index, suffix_of
 from emu.capture.output import OutputFile
 from emu.engine.plain import Engine
@@ -42,21 +61,10 @@ from emu.kernel.record import record
 from emu.wire.headers import LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 
-SNAPLEN = 262_144  # of every interface; Wireshark and libpcap read no longer frames
 DROP_SUFFIX = "-drop"
 ANNOTATE = ("drops", "all")
 
-SHB_TYPE, IDB_TYPE, ISB_TYPE, EPB_TYPE = 0x0A0D0D0A, 1, 5, 6
-BYTE_ORDER_MAGIC = 0x1A2B3C4D
-OPT_ENDOFOPT, OPT_COMMENT = 0, 1
-SHB_USERAPPL = 4
-IF_NAME, IF_DESCRIPTION, IF_TSRESOL = 2, 3, 9
-EPB_FLAGS, EPB_PACKETID, EPB_QUEUE = 2, 5, 6
 ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
-FLAG_NO_DIRECTION, FLAG_INBOUND, FLAG_OUTBOUND = range(3)
-FLAGS_FCS_SHIFT, MAX_FCS_BYTES = 5, 15
-NANOSECONDS = b"\x09"
-MAX_OPTION = 65_535  # bytes in one option
 
 KEYS = (
     "memalloc",
@@ -166,7 +174,7 @@ class AnnotatedWriter:
         self._sheet.rules = len(rules)
         self._words = engine.view(_fill_words(self._sheet, _words(policy, rules)))
         self._names: list[str] = []  # of the pairs
-        output.write(_section_header(comments))
+        output.write(section_header(comments))
 
     def write(self, rows: Any, first: int, last: int, octets: Any, oops_bug: int = 0) -> None:
         """Write `rows[first:last]`: their verdicts are final, their frames in `octets`, an engine's view.
@@ -289,27 +297,17 @@ def put_packet(packet: Any, octets: Octets, out: bytearray, at: int, sheet: Any,
     dropped = packet.verdict == DROPPED
     lost = dropped or packet.verdict == OOPS or packet.verdict == NOT_PLAYED
     interface = 2 * pair_number(packet, sheet) + int(lost)
-    held = packet.caplen + packet.fcs_caplen
     time_ns = max(packet.file_time_ns, 0)
     start = at
-    put_le32(out, at, EPB_TYPE)
-    put_le32(out, at + 8, interface)
-    put_le32(out, at + 12, time_ns >> 32)
-    put_le32(out, at + 16, time_ns)
-    put_le32(out, at + 20, held)
-    put_le32(out, at + 24, packet.length + packet.fcs_bytes)
-    copy_octets(out, at + 28, octets, packet.offset, held)
-    at = pad(out, at + 28 + held)
+    at = put_frame(packet, octets, out, at, interface, time_ns)
     if lost:
         at = put_group(packet, out, at, sheet, words)
     if dropped or packet.verdict == OOPS or sheet.annotate_all:
         end = put_story(packet, out, at + 4, sheet, words)
         at = end_comment(out, at, end)
     at = put_identity(packet, out, at, sheet, words)
-    put_le32(out, start + 4, at + 4 - start)
-    put_le32(out, at, at + 4 - start)
     count(packet, sheet, interface, time_ns)
-    return at + 4
+    return end_packet(out, start, at)
 
 
 def put_group(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
@@ -386,24 +384,10 @@ def put_identity(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets
     return end
 
 
-def put_option(out: bytearray, at: int, code: int, length: int) -> None:
-    """The head of an option; the length is without padding."""
-    put_le16(out, at, code)
-    put_le16(out, at + 2, length)
-
-
 def end_comment(out: bytearray, at: int, end: int) -> int:
     """Make a comment option of the text from `at + 4` to `end`; returns the end of the option."""
     put_option(out, at, OPT_COMMENT, end - at - 4)
     return pad(out, end)
-
-
-def pad(out: bytearray, at: int) -> int:
-    """Zeros up to the next multiple of 4."""
-    while at & 3:
-        out[at] = 0
-        at += 1
-    return at
 
 
 def put_word(out: bytearray, at: int, sheet: Any, words: Octets, word: int) -> int:
@@ -458,9 +442,7 @@ def _words(policy: str, rules: Sequence[str]) -> list[bytes]:
     words += _named("cause", [cause.name for cause in CAUSES])
     words += _named("point", POINTS)
     words += [f" {key}=".encode() for key in KEYS]
-    words.append(
-        _options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4)))
-    )
+    words.append(options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4))))
     words += [b"OOPS bug ", b"NOT PLAYED"]
     words += _named("rule", rules)
     # The policy is the same for all packets: it stands with the key that follows it.
@@ -488,51 +470,24 @@ def _fill_words(sheet: Any, words: list[bytes]) -> bytearray:
     return blob
 
 
-def _block(kind: int, body: bytes) -> bytes:
-    size = len(body) + 12
-    return struct.pack("<II", kind, size) + body + struct.pack("<I", size)
-
-
-def _options(*options: tuple[int, bytes]) -> bytes:
-    parts = []
-    for code, value in (*options, (OPT_ENDOFOPT, b"")):
-        if len(value) > MAX_OPTION:
-            raise UsageError(f"{value[:32]!r}...: {len(value)} bytes; a pcapng option holds {MAX_OPTION}")
-        parts.append(struct.pack("<HH", code, len(value)) + value + bytes(-len(value) % 4))
-    return b"".join(parts)
-
-
-def _section_header(comments: Sequence[str]) -> bytes:
-    head = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)
-    said = [(OPT_COMMENT, comment.encode()) for comment in comments]
-    return _block(SHB_TYPE, head + _options(*said, (SHB_USERAPPL, f"emu {__version__}".encode())))
-
-
 def _interface_pair(device: str, linktype: int) -> bytes:
-    head = struct.pack("<HHI", linktype, 0, SNAPLEN)
-    blocks = b""
-    for suffix, fate in (("", "survived"), (DROP_SUFFIX, "were dropped")):
-        name, description = f"{device}{suffix}".encode(), f"{device}: frames that {fate}".encode()
-        options = _options((IF_NAME, name), (IF_DESCRIPTION, description), (IF_TSRESOL, NANOSECONDS))
-        blocks += _block(IDB_TYPE, head + options)
-    return blocks
+    return b"".join(
+        interface_block(linktype, f"{device}{suffix}", f"{device}: frames that {fate}")
+        for suffix, fate in (("", "survived"), (DROP_SUFFIX, "were dropped"))
+    )
 
 
 def _statistics(sheet: Any, interface: int, at_end_ns: int, comment: str | None) -> bytes:
     """One Interface Statistics Block; over a pair, received = delivered + dropped + in flight + oops."""
-    options: list[tuple[int, bytes]] = [] if comment is None else [(OPT_COMMENT, comment.encode())]
+    said: list[tuple[int, bytes]] = [] if comment is None else [(OPT_COMMENT, comment.encode())]
     if sheet.frames[interface]:
-        options.append((ISB_STARTTIME, _time(int(sheet.first_ns[interface]))))
-        options.append((ISB_ENDTIME, _time(int(sheet.last_ns[interface]))))
+        said.append((ISB_STARTTIME, time_words(int(sheet.first_ns[interface]))))
+        said.append((ISB_ENDTIME, time_words(int(sheet.last_ns[interface]))))
     for code, column in (
         (ISB_IFRECV, sheet.received),
         (ISB_IFDROP, sheet.nic_drops),
         (ISB_OSDROP, sheet.os_drops),
         (ISB_USRDELIV, sheet.delivered),
     ):
-        options.append((code, struct.pack("<Q", int(column[interface]))))
-    return _block(ISB_TYPE, struct.pack("<I", interface) + _time(at_end_ns) + _options(*options))
-
-
-def _time(time_ns: int) -> bytes:
-    return struct.pack("<II", time_ns >> 32, time_ns & 0xFFFF_FFFF)
+        said.append((code, struct.pack("<Q", int(column[interface]))))
+    return statistics_block(interface, at_end_ns, *said)

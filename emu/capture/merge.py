@@ -129,6 +129,21 @@ class Waiting:
         self.engine.fill(self.queue, {"at": 0, "end": count, "more": count > 0})
         self.meet(interfaces)
 
+    def fill_up(self) -> int:
+        """Read the first frames, as many as there is room for: who looks at them first does not wait for the merger.
+
+        Returns how many there are.
+        """
+        count = 0
+        while count < BATCH and (further := self.reader.read(self.rows, count, BATCH - count)):
+            count += further
+        self.engine.fill(self.queue, {"at": 0, "end": count, "more": count > 0})
+        return count
+
+    def give_up(self) -> None:
+        """There are no further frames, whatever the reader would give."""
+        self.engine.fill(self.queue, {"at": 0, "end": 0, "more": 0})
+
     def meet(self, interfaces: list[Interface]) -> None:
         """Number the interfaces that are not yet among those of all."""
         found = self.reader.interfaces
@@ -150,16 +165,21 @@ class MergedReader:
 
     def __init__(
         self,
-        one: FrameSource,
+        one: FrameSource | Waiting,
         two: FrameSource,
         engine: Engine,
         window_bytes: int = WINDOW,
+        until_one_ends: bool = False,
     ) -> None:
-        """Take over both readers: `close` closes them."""
+        """Take over both readers: `close` closes them.
+
+        `until_one_ends`: nothing of `two` comes behind the last frame of `one`; its end may then be nowhere.
+        """
         self.frames = 0
         self.ended = False
         self.interfaces: list[Interface] = []
-        self._sides = (Waiting(one, engine), Waiting(two, engine))
+        self._sides = (one if isinstance(one, Waiting) else Waiting(one, engine), Waiting(two, engine))
+        self._until_one_ends = until_one_ends
         for side in self._sides:
             side.meet(self.interfaces)
         self._engine = engine
@@ -251,6 +271,8 @@ class MergedReader:
                 break
             if why == FIRST_DRY:
                 one.fill(self.interfaces)
+                if self._until_one_ends and not int(one.queue.more):
+                    two.give_up()
             elif why == SECOND_DRY:
                 two.fill(self.interfaces)
             elif why == FULL_WINDOW:
@@ -274,6 +296,17 @@ class MergedReader:
         view[:kept] = view[offset : self._at]
         self._at = kept
         return offset
+
+    def number_of(self, source: FrameSource, iface: int) -> int:
+        """Which of all interfaces is the `iface`th of a source that is merged here; -1: no such source."""
+        for side in self._sides:
+            inner = side.reader
+            at = iface if inner is source else -1
+            if at < 0 and isinstance(inner, MergedReader):
+                at = inner.number_of(source, iface)
+            if at >= 0:
+                return int(side.ifaces[at].number)
+        return -1
 
     def close(self) -> None:
         """Close both."""

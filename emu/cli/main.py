@@ -71,6 +71,20 @@ app.command(
     "compare", epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline"
 )(verb(CompareCommand, _compare, "Replay one capture under several policies: who survives under which."))
 
+
+@app.command(
+    "flood",
+    add_help_option=False,  # the kinds' own parser answers, which is made when it is needed
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Examples:  emu flood --list   |   emu flood udp --count 3000 --seed 5 -w a.pcapng",
+)
+def flood(context: typer.Context) -> None:
+    """Craft traffic: floods and sessions of many kinds (emu flood --list), as a capture."""
+    from emu.cli.flood import run_command_line
+
+    _leave(run_command_line, context.args)
+
+
 scenarios = typer.Typer(
     help="Check scenario files, show them complete, or print what they may say.",
     no_args_is_help=True,

@@ -19,8 +19,11 @@ class PlayCommand:
     """What every verb takes that plays captures."""
 
     capture: Annotated[
-        str | None,
-        typer.Argument(help="A capture: pcap or pcapng, plain or compressed; `-` reads standard input."),
+        list[str] | None,
+        typer.Argument(
+            metavar="[CAPTURE]...",
+            help="Captures, merged by time: pcap or pcapng, plain or compressed; `-` reads standard input.",
+        ),
     ] = None
     device: Annotated[
         list[str] | None,
@@ -29,6 +32,15 @@ class PlayCommand:
     json: Json = False
     scenario: Annotated[
         Path | None, typer.Option("--scenario", metavar="FILE.toml", help="The experiment as data (emu scenarios).")
+    ] = None
+    flood: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flood",
+            metavar="KIND:KEY=VALUE,...",
+            help="Crafted traffic beside the captures, aimed at their host, such as udp:pps=100k,size=1400; `start=2s` "
+            "and `device=NAME` say when and where it begins (emu flood --list); repeatable.",
+        ),
     ] = None
     settings: Annotated[
         list[str] | None,

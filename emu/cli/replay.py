@@ -12,7 +12,7 @@ from emu.capture.frames import FrameSource
 from emu.capture.output import STDOUT
 from emu.cli.options import ReplayCommand
 from emu.errors import UsageError
-from emu.request import Advance, inputs_of, outputs_of
+from emu.request import Advance, inputs_of, outputs_of, say_on_stderr
 from emu.runs import Run, run_once
 from emu.task import Task
 from emu.verdicts.screen import show_judgements, show_summary
@@ -23,7 +23,9 @@ def run_replay(command: ReplayCommand) -> int:
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
     inputs = inputs_of(command)
-    run = run_once(command, inputs, outputs_of(command), lambda task: progress_bar(command.progress, task), say)
+    run = run_once(
+        command, inputs, outputs_of(command), lambda task: progress_bar(command.progress, task), say_on_stderr
+    )
     if command.json:
         print_json(run.printed())
     else:
@@ -73,11 +75,6 @@ def print_json(value: Any) -> None:
 def screen(stream: Any) -> Console:
     """A console for people; off a terminal it is wide, so that lines are not broken."""
     return Console(file=stream, width=None if stream.isatty() else 120, soft_wrap=False)
-
-
-def say(sentence: str) -> None:
-    """Tell on stderr what takes its time."""
-    print(f"emu: {sentence}", file=sys.stderr)
 
 
 def tell(run: Run) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from emu.engine.plain import F
+from emu.engine.plain import REPLAY, F
 from emu.kernel.record import fields_of
 
 SOURCES = (
@@ -46,9 +46,12 @@ SOURCES = (
     "emu.capture.pcap",
     "emu.capture.pcapng",
     "emu.capture.bpf",
+    "emu.capture.blocks",
     "emu.capture.annotate",
+    "emu.capture.write",
     "emu.capture.merge",
     "emu.traffic.pace",
+    "emu.traffic.tally",
     "emu.traffic.iscsi.segments",
     "emu.traffic.iscsi.conversation",
     "emu.traffic.arrivals",
@@ -110,7 +113,7 @@ TABLES = (
     "emu.wire.headers",
     "emu.traffic.iscsi.state",
 )
-WARM = "warm"  # a file in the cache folder
+WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
 
 
 def without_literals(dispatcher: Any) -> Any:
@@ -198,13 +201,13 @@ class CompiledEngine:
                 self.compiled[value] = without_literals(numba.njit(nogil=True, **CALLEE)(copy))
         return namespace
 
-    def is_warm(self) -> bool:
-        """Whether an earlier run compiled all that it needed, from these very sources."""
-        return (self.cache / WARM).exists()
+    def is_warm(self, use: str = REPLAY) -> bool:
+        """Whether an earlier run of this use compiled all that it needed, from these very sources."""
+        return (self.cache / f"{WARM}-{use}").exists()
 
-    def finished(self) -> None:
+    def finished(self, use: str = REPLAY) -> None:
         """A run has ended: what it compiled is in the cache."""
-        (self.cache / WARM).touch()
+        (self.cache / f"{WARM}-{use}").touch()
 
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""

@@ -5,6 +5,9 @@ from typing import Any, Protocol, TypeVar
 
 from emu.kernel.record import Rows
 
+REPLAY = "replay"  # what an engine is used for: each use compiles functions of its own
+FLOOD = "flood"
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,8 +44,8 @@ class Engine(Protocol):
         """The rows in an array of `length` records."""
         ...
 
-    def finished(self) -> None:
-        """A run has ended well."""
+    def finished(self, use: str = REPLAY) -> None:
+        """A run of this use has ended well."""
         ...
 
 
@@ -83,5 +86,5 @@ class PlainEngine:
         grown.update(rows)
         return grown
 
-    def finished(self) -> None:
+    def finished(self, use: str = REPLAY) -> None:
         """Nothing is kept."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+START_NS = 1_123_804_800 * 10**9  # when crafted time starts: 2005-08-12T00:00:00Z, the day of the patch
 PREFIX = "emu crafted "  # what such a comment starts with; JSON follows
 
 

@@ -6,7 +6,7 @@ capture with both kinds has both.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from emu.errors import UsageError
@@ -39,10 +39,13 @@ def mac_text(mac: int) -> str:
     return ":".join(f"{mac >> shift & 0xFF:02x}" for shift in range(40, -8, -8))
 
 
-def choose_host(rows: Any, which: Iterable[int], octets: Octets, asked: str | None) -> Host:
+def choose_host(
+    rows: Any, which: Iterable[int], octets: Octets, asked: str | None, crafted: Iterable[str] = ()
+) -> Host:
     """Decide from the first frames of a device, rows[i] for i in `which`.
 
-    As asked, else by direction, else by port 3260, else by who is busiest.
+    As asked, else by direction, else as a crafted file says (`crafted`: the hosts' MACs that such files name), else by
+    port 3260, else by who is busiest.
     """
     octets = memoryview(octets)  # plain integers, whatever the engine's view yields
     frames = [_copy(rows[at], octets) for at in which]
@@ -53,12 +56,86 @@ def choose_host(rows: Any, which: Iterable[int], octets: Octets, asked: str | No
     directed = _by_direction(with_mac, bare, octets)
     if directed is not None:
         return directed
+    named = _by_crafting(with_mac, octets, crafted)
+    if named is not None:
+        return named
     ethernet_host = _by_iscsi(with_mac, octets) or _by_traffic(with_mac, octets)
     if not bare:
         return ethernet_host
     address, because = _address_of(bare)
     mac = ethernet_host.mac if with_mac else 0
     return Host(mac, False, f"{ethernet_host.because}; {because}" if with_mac else because, address)
+
+
+class Met(NamedTuple):
+    """The ends of a host's traffic as its frames show them: its addresses, and the MAC most of them come from or go
+    to; nothing where they show none."""
+
+    host4: Address = NO_ADDRESS
+    host6: Address = NO_ADDRESS
+    peer_mac: int = 0
+
+
+def hosts_by_device(
+    rows: Any,
+    count: int,
+    octets: Octets,
+    device_of: Callable[[int], int],
+    asked: str | None,
+    crafted: Iterable[str] = (),
+) -> tuple[dict[int, Host], dict[int, list[int]]]:
+    """The host of each device that the first frames, rows[:count], show, and which of them are the device's.
+
+    `device_of` gives the device of an interface.  What is asked for need not be met on every device.  Errors:
+    UsageError when it is met on none.
+    """
+    which: dict[int, list[int]] = {}
+    for at in range(count):
+        which.setdefault(device_of(int(rows[at].iface)), []).append(at)
+    macs = list(crafted)
+    hosts: dict[int, Host] = {}
+    for dev, frames in which.items():
+        hosts[dev] = host_beside(hosts, rows, frames, octets, asked, macs)
+    return hosts, which
+
+
+def host_beside(
+    known: Mapping[int, Host],
+    rows: Any,
+    which: Sequence[int],
+    octets: Octets,
+    asked: str | None,
+    crafted: Sequence[str] = (),
+) -> Host:
+    """The host of a further device, where those of others are `known`: what is asked for need not be met on it."""
+    try:
+        return choose_host(rows, which, octets, asked, crafted)
+    except UsageError:
+        if not known:
+            raise
+        return choose_host(rows, which, octets, None, crafted)
+
+
+def ends_met(rows: Any, which: Iterable[int], octets: Octets, host: Host) -> Met:
+    """At which addresses the host of a device is met in its first frames, rows[i] for i in `which`."""
+    octets = memoryview(octets)
+    own: dict[int, Counter[Address]] = {4: Counter(), 6: Counter()}
+    peers: Counter[int] = Counter()
+    for p in (_copy(rows[at], octets) for at in which):
+        if p.linktype != LINKTYPE_ETHERNET or p.caplen < ethernet.HEADER_LEN:
+            continue
+        source, destination = _macs(p, octets)
+        sender, receiver = _addresses(p)
+        if source == host.mac:
+            own.get(sender.family, Counter())[sender] += 1
+            peers[destination] += 1
+        elif destination == host.mac:
+            own.get(receiver.family, Counter())[receiver] += 1
+            peers[source] += 1
+    if host.address.family:
+        own[host.address.family][host.address] += 1
+    found = [_most(Counter(filter(_is_unicast_address, own[family].elements()))) or NO_ADDRESS for family in (4, 6)]
+    return Met(found[0], found[1], _most(Counter(filter(_is_unicast, peers.elements()))) or 0)
 
 
 def _copy(row: Packet, octets: Octets) -> Packet:
@@ -146,6 +223,16 @@ def _stated_address(directed: list[Packet], cooked: list[Packet], stated: list[i
     theirs += [_addresses(p)[1] for p, way in zip(cooked, stated, strict=True) if way == PACKET_HOST]
     votes = Counter(filter(_is_unicast_address, ours)) or Counter(filter(_is_unicast_address, theirs))
     return _most(votes) or NO_ADDRESS
+
+
+def _by_crafting(frames: list[Packet], octets: Octets, macs: Iterable[str]) -> Host | None:
+    """The host that a crafted file names, where its frames are met."""
+    met = {mac for p in frames for mac in _macs(p, octets)}
+    for text in macs:
+        mac = int(re.sub("[:-]", "", text), 16) if MAC.match(text) else 0
+        if mac in met:
+            return Host(mac, False, "the crafted file says so")
+    return None
 
 
 def _talks_iscsi(p: Packet) -> bool:

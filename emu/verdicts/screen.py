@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emu.kernel.drop_reason import REASONS
+from emu.tables import shown
 from emu.verdicts.expect import Judgement
 
 
@@ -45,6 +46,8 @@ def show_summary(console: Console, summary: dict[str, Any]) -> None:
     if summary["events_by_reason"]:
         console.print(_reasons("Later: packets that had been accepted", "events", summary["events_by_reason"]))
     console.print(_devices(summary))
+    for flood in summary["floods"]:
+        console.print(f"crafted: {escape(flood_line(flood))}", highlight=False)
     _say(console, summary)
 
 
@@ -60,6 +63,15 @@ def _fates(summary: dict[str, Any]) -> Table:
             share(fates["dropped"], fates["received"]),
         )
     return table
+
+
+def flood_line(flood: dict[str, Any]) -> str:
+    """A flood in one line: what it was to be, what it was."""
+    achieved = "no rate" if flood["frames"] < 2 else f"{flood['achieved_pps']:g} pps, {flood['achieved_mbps']:g} Mbit/s"
+    return (
+        f"{shown(flood['recipe'])}: {figure(flood['frames'])} frames, {figure(flood['bytes'])} bytes in "
+        f"{flood['duration_ns'] / 1e9:g} s; asked {flood['asked'] or 'no rate'}, achieved {achieved}"
+    )
 
 
 def _reasons(title: str, counted: str, by_reason: dict[str, int]) -> Table:

@@ -2,15 +2,20 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from emu.kernel.drop_reason import POINTS, REASONS
 from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
 from emu.kernel.vlan import ETH_P_8021Q, VLAN_VID_MASK
+from emu.machine_of import crafted_sockets
 from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, ring_of, writers
+from emu.tables import shown
 from emu.task import Outcome
 from emu.traffic.host import Host, mac_text
 from emu.traffic.pace import PACE_CAPTURED
+from emu.traffic.tally import Totals
 from emu.verdicts.address import ipv4_text, ipv6_text
 
 SUMMARY_VERSION = 1
@@ -47,6 +52,8 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "events_by_reason": _by_reason(total.events_by_reason),
         "memalloc": _fates(total.memalloc),
         "other": _fates(total.other),
+        "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
+        "crafted_sockets": _crafted(outcome),
         "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
         "upper_devices": _upper_devices(m, scenario),
         "memory": _memory(m),
@@ -62,6 +69,41 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "incomplete": outcome.incomplete,
         "run": _run(outcome),
     }
+
+
+def flood_facts(recipe: str, asked: str, totals: Totals, device: str | None = None) -> dict[str, Any]:
+    """What a flood was to be and what it was; sizes are bytes without FCS, rates are over the time of its frames."""
+    return {
+        "recipe": recipe,
+        "device": device,
+        "frames": totals.frames,
+        "bytes": totals.octets,
+        "smallest_bytes": totals.least,
+        "largest_bytes": totals.most,
+        "mean_bytes": round(totals.octets / totals.frames, 3) if totals.frames else 0.0,
+        "start_ns": totals.first_ns,
+        "duration_ns": totals.last_ns - totals.first_ns,
+        "asked": asked,
+        "achieved_pps": totals.milli_pps / 1000,
+        "achieved_mbps": totals.bits_per_second / 1_000_000,
+    }
+
+
+def _crafted(outcome: Outcome) -> list[dict[str, Any]]:
+    """The sockets that crafted traffic speaks of and nobody else."""
+    return [
+        {"recipe": shown(traffic.recipe)} | structs.asdict(socket)
+        for traffic, socket in crafted_sockets(outcome.task.scenario, outcome.crafted)
+    ]
+
+
+def _said_by_crafted(outcome: Outcome) -> list[str]:
+    said = []
+    for row in _crafted(outcome):
+        port = f" at local port {row['local_port']}" if row["local_port"] else ""
+        words = [word for word in ("memalloc", "closed") if row[word]]
+        said.append(f"{shown(row['match'])}{port} is {' and '.join(words)}: crafted traffic says so ({row['recipe']})")
+    return said
 
 
 def _host(host: Host) -> dict[str, str]:
@@ -240,6 +282,7 @@ def assumptions(outcome: Outcome) -> list[str]:
         _pressure(scenario),
         f"sockets are inferred from the frames{_open_already(scenario)}; readers: {readers.ordinary}, {flows}",
         *_said_of_hosts(outcome),
+        *_said_by_crafted(outcome),
     ]
     if outcome.task.pace.mode != PACE_CAPTURED:
         said.append("frames arrive at the asked rate, not as captured")

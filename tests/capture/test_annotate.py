@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 from emu.capture import annotate
+from emu.capture import blocks as pcapng_blocks
 from emu.capture.annotate import AnnotatedWriter, pair_of
 from emu.capture.output import OutputFile
 from emu.errors import UsageError
@@ -135,9 +136,9 @@ def scan(octets: bytes) -> list[Any]:
 
 
 def test_small_file_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion) -> None:
-    monkeypatch.setattr(annotate, "__version__", "0.0")
+    monkeypatch.setattr(pcapng_blocks, "__version__", "0.0")
     octets = write(tmp_path / "x", [*story()[:2], story()[3]], devices=["eth0"], incomplete="incomplete: ...")
-    names = {annotate.SHB_TYPE: "section", 1: "interface", 5: "statistics", 6: "packet"}
+    names = {pcapng_blocks.SHB_TYPE: "section", 1: "interface", 5: "statistics", 6: "packet"}
     text = []
     for block in blocks(octets):
         (kind,) = struct.unpack_from("<I", block)
@@ -196,7 +197,7 @@ def test_engines_and_batches_make_no_difference(
 def check_against_pcapng(octets: bytes, frames: list[tuple[bytes, dict[str, int]]], mode: str) -> None:
     """What we meant, against what python-pcapng reads."""
     rows, _ = capture(frames)
-    found = [block for block in blocks(octets) if block[0] == annotate.EPB_TYPE]
+    found = [block for block in blocks(octets) if block[0] == pcapng_blocks.EPB_TYPE]
     with_kind = scan(octets)
     epbs = [block for block in with_kind if isinstance(block, pcapng.blocks.EnhancedPacket)]
     assert len(epbs) == len(found) == len(rows)
@@ -348,7 +349,7 @@ def test_editcap_and_mergecap_lose_only_the_statistics(written: Path, tmp_path: 
 
 def packet_parts(block: bytes) -> tuple[bytes, frozenset[bytes]] | None:
     """A packet's header and octets, and its options in any order: editcap has an order of its own."""
-    if block[0] != annotate.EPB_TYPE:
+    if block[0] != pcapng_blocks.EPB_TYPE:
         return None
     (caplen,) = struct.unpack_from("<I", block, 20)
     at = 28 + (caplen + 3 & ~3)
@@ -425,7 +426,7 @@ def test_row_that_cannot_be_true_is_a_crash_with_the_frame_number(
 
 
 def test_longest_frame_and_longest_names_fit_the_buffer(tmp_path: Path) -> None:
-    frames = [(bytes(1000), DROP)] * 1100 + [(bytes(annotate.SNAPLEN), DROP | {"rule": 0, "free_pages": 10**18})]
+    frames = [(bytes(1000), DROP)] * 1100 + [(bytes(pcapng_blocks.SNAPLEN), DROP | {"rule": 0, "free_pages": 10**18})]
     names: dict[str, Any] = {"rules": ["r" * annotate.MAX_NAME] * 3, "policy": "p" * annotate.MAX_NAME}
     assert write(tmp_path / "a", frames, "compiled", **names) == write(tmp_path / "b", frames, "plain", **names)
 
@@ -458,7 +459,7 @@ def test_a_further_link_type_has_a_pair_of_its_own(tmp_path: Path, name: str, ba
         for word in (interface, "10.0.0.1")
     ]
     descriptions = [b for b in scan(path.read_bytes()) if isinstance(b, pcapng.blocks.InterfaceDescription)]
-    assert {description.snaplen for description in descriptions} == {annotate.SNAPLEN}
+    assert {description.snaplen for description in descriptions} == {pcapng_blocks.SNAPLEN}
     assert [description.link_type for description in descriptions] == [113] * 4 + [1] * 2 + [101] * 2
 
 
