@@ -17,7 +17,7 @@ from emu.traffic.crafted import START_NS, crafted_of
 from emu.traffic.expression import Address, parse_address
 from emu.traffic.flood.kinds import Flood, Timed, flood_of, naming_within, recipe_text, split_flood
 from emu.traffic.flood.source import Ends, open_flood
-from emu.traffic.flood.values import parse_duration_ns, parse_rate
+from emu.traffic.flood.values import parse_duration_ns, parse_mbps, parse_pps
 from emu.traffic.host import NO_ADDRESS, Host, ends_met, hosts_by_device, mac_text
 from emu.traffic.inlets import device_table
 from emu.verdicts.address import ipv4_text, ipv6_text
@@ -75,8 +75,10 @@ def expected_frames(flood: Flood) -> int:
         return int(options.count or FRAMES_PER_WRITE * (options.writes or USUAL_WRITES))
     frames = options.count or ANY_COUNT
     if options.duration is not None:
-        ramp = parse_rate(options.pps if options.mbps is None else options.mbps)
-        per_second = max(ramp) if options.mbps is None else max(ramp) * 1_000_000 / (8 * USUAL_FRAME_BYTES)
+        if options.mbps is None:
+            per_second = max(parse_pps(options.pps))
+        else:
+            per_second = max(parse_mbps(options.mbps)) * 1_000_000 / (8 * USUAL_FRAME_BYTES)
         frames = min(frames, int(per_second * parse_duration_ns(options.duration) / 10**9) + 1)
     return frames
 
@@ -90,12 +92,14 @@ def given_options(flood: Flood) -> dict[str, Any]:
 
 def asked_rate(flood: Flood) -> str:
     """The rate that was asked for, in words."""
-    given = given_options(flood)
-    if not isinstance(flood.options, Timed):
-        return f"{given['pps']} pps" if given.get("pps") else ""
-    if flood.options.mbps is not None:
-        return f"{flood.options.mbps} Mbit/s"
-    return f"{flood.options.pps} pps"
+    options = flood.options
+    if not isinstance(options, Timed):
+        return f"{options.pps} writes/s" if options.pps else ""
+    words = [f"{options.pps} pps" if options.mbps is None else f"{options.mbps} Mbit/s"]
+    words += [f"within {options.ramp or options.duration}"] if ".." in words[0] else []
+    words += ["Poisson"] if options.poisson else []
+    words += [f"in bursts {options.burst}"] if options.burst else []
+    return ", ".join(words)
 
 
 def parse_beside(text: str, what: str, devices: Sequence[str]) -> Beside:
