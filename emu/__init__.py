@@ -7,7 +7,7 @@ that `import emu` and the command line stay quick.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emu.api import Comparison, Fates, Interrupted, ReplayResult, compare, replay
+    from emu.api import Comparison, Fates, Flood, Interrupted, ReplayResult, compare, flood, replay
     from emu.errors import CaptureError, EmuError, NothingToPlayError, UsageError
 
 __version__ = "0.1.0"
@@ -19,12 +19,14 @@ __all__ = [
     "Comparison",
     "EmuError",
     "Fates",
+    "Flood",
     "Interrupted",
     "NothingToPlayError",
     "ReplayResult",
     "UsageError",
     "__version__",
     "compare",
+    "flood",
     "replay",
 ]
 

@@ -3,7 +3,8 @@
 docs/api.md shows it at work.  Errors are those of `emu.errors`, one line each; a wrong keyword or type is a TypeError.
 """
 
+from emu.api.floods import Flood, flood
 from emu.api.play import compare, replay
 from emu.api.result import Comparison, Fates, Interrupted, ReplayResult
 
-__all__ = ["Comparison", "Fates", "Interrupted", "ReplayResult", "compare", "replay"]
+__all__ = ["Comparison", "Fates", "Flood", "Interrupted", "ReplayResult", "compare", "flood", "replay"]

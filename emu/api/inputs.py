@@ -6,27 +6,38 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emu.errors import NothingToPlayError, UsageError
 from emu.task import Input
 
 
-def inputs_from(captures: Sequence[Any], devices: Mapping[str, Any] | None, until: ExitStack) -> list[Input]:
-    """The captures as inputs; temporary files live `until` the replay has ended.
+class Given(NamedTuple):
+    """What is to be played: captures, and floods as `--flood` takes them."""
 
-    Errors: TypeError when something is nothing that can be played, UsageError when captures and devices are both given
-    or neither, or Scapy packets are of several link layers.
+    inputs: list[Input]
+    floods: list[str]
+
+
+def given_from(captures: Sequence[Any], devices: Mapping[str, Any] | None, until: ExitStack) -> Given:
+    """What the caller gave, by device or without; temporary files live `until` the replay has ended.
+
+    Errors: TypeError when something is nothing that can be played, UsageError when captures and devices are both given,
+    or Scapy packets are of several link layers.
     """
-    if devices:
-        if captures:
-            raise UsageError("device: captures without a device are given as well; name the device of each")
-        return [_input(str(device), capture, until) for device, capture in devices.items()]
-    if not captures:
-        raise UsageError("a capture is missing: a path, bytes, a binary file, Scapy packets, or device={name: capture}")
-    if len(captures) > 1:
-        raise UsageError("captures: expected one, or several with their devices: device={'eth0': a, 'eth1': b}")
-    return [_input("", captures[0], until)]
+    named = [("", capture) for capture in captures] + [(str(name), each) for name, each in (devices or {}).items()]
+    given = Given([], [])
+    for device, capture in named:
+        recipe = getattr(capture, "recipe", None)
+        if isinstance(recipe, str):
+            kind, _, options = recipe.partition(":")
+            words = [*filter(None, [options]), *([f"device={device}"] if device else [])]
+            given.floods.append(f"{kind}:{','.join(words)}" if words else kind)
+        else:
+            given.inputs.append(_input(device, capture, until))
+    if any(each.device for each in given.inputs) and not all(each.device for each in given.inputs):
+        raise UsageError("device: captures without a device are given as well; name the device of each")
+    return given
 
 
 def _input(device: str, capture: Any, until: ExitStack) -> Input:

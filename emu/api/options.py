@@ -12,17 +12,28 @@ from dataclasses import fields
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, TypedDict, TypeVar, get_args, get_type_hints
+from typing import Any, BinaryIO, Protocol, TypeAlias, TypedDict, TypeVar, get_args, get_type_hints
 
 from emu.cli.options import PlayCommand
 from emu.errors import UsageError
 from emu.toml_text import toml_value
 
+
+class Crafted(Protocol):
+    """A flood: `emu.Flood`."""
+
+    @property
+    def recipe(self) -> str:
+        """As `--flood` takes it."""
+        ...
+
+
 FilePath: TypeAlias = str | os.PathLike[str]
 Number: TypeAlias = int | float | Decimal | str
 Texts: TypeAlias = str | Iterable[str]
-# A path, the bytes of a capture, a binary file or a pipe, one Scapy packet or several.
-Capture: TypeAlias = FilePath | bytes | bytearray | memoryview | BinaryIO | Iterable[Any]
+Floods: TypeAlias = str | Crafted | Iterable[str | Crafted]
+# A path, the bytes of a capture, a binary file or a pipe, a flood, one Scapy packet or several.
+Capture: TypeAlias = FilePath | bytes | bytearray | memoryview | BinaryIO | Crafted | Iterable[Any]
 
 BY_HAND = ("capture", "device", "json")  # captures are arguments, and nothing is printed
 STDOUT_REFUSED = ("write", "log", "record_events")
@@ -34,6 +45,7 @@ class PlayOptions(TypedDict, total=False):
 
     device: Mapping[str, Capture] | None
     scenario: FilePath | Mapping[str, Any] | None
+    flood: Floods | None
     settings: Mapping[str, Any] | Texts | None
     expect: Texts | None
     as_posted: bool | str | Iterable[int] | None
@@ -216,8 +228,19 @@ def _as_posted(name: str, value: Any) -> str | None:
     return ",".join(str(_whole(name, number, 1)) for number in _several(name, value))
 
 
+def _floods(name: str, value: Any) -> list[str]:
+    """Recipes, from texts or floods."""
+    given = [value] if isinstance(value, str) or hasattr(value, "recipe") else _several(name, value)
+    return [text_of(name, getattr(each, "recipe", each)) for each in given]
+
+
 def _listed(name: str, value: Any) -> str:
     return ",".join(_texts(name, value))
 
 
-BY_NAME: dict[str, Callable[[str, Any], Any]] = {"settings": _settings, "as_posted": _as_posted, "policies": _listed}
+BY_NAME: dict[str, Callable[[str, Any], Any]] = {
+    "as_posted": _as_posted,
+    "flood": _floods,
+    "policies": _listed,
+    "settings": _settings,
+}

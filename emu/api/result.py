@@ -19,6 +19,8 @@ from emu.verdicts.screen import figure, show_comparison, show_judgements, show_s
 if TYPE_CHECKING:
     import polars
 
+    from emu.api.floods import Flood
+
 WIDTH = 120  # characters of a table
 PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
 
@@ -185,7 +187,7 @@ class ReplayResult(Shown):
 
     def to_polars(self) -> "polars.DataFrame":
         """The main figures as one row.  Errors: UsageError when polars is missing."""
-        return _frame([_figures(self.summary)])
+        return frame_of([_figures(self.summary)])
 
     def reasons(self) -> "polars.DataFrame":
         """Drops by reason: policy, reason, packets.  Errors: UsageError when polars is missing."""
@@ -242,7 +244,7 @@ class Comparison(Shown, Mapping[str, ReplayResult]):
 
     def to_polars(self) -> "polars.DataFrame":
         """The main figures, one row per policy.  Errors: UsageError when polars is missing."""
-        return _frame([_figures(result.summary) for result in self.values()])
+        return frame_of([_figures(result.summary) for result in self.values()])
 
     def reasons(self) -> "polars.DataFrame":
         """Drops by policy and reason: policy, reason, packets.  Errors: UsageError when polars is missing."""
@@ -275,9 +277,12 @@ class Comparison(Shown, Mapping[str, ReplayResult]):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C (or SIGTERM): the batch in progress was finished and outputs are closed; `result` is what was played."""
+    """Ctrl-C (or SIGTERM): the batch in progress was finished and outputs are closed.
 
-    def __init__(self, result: ReplayResult | Comparison) -> None:
+    `result` is what was played, or the flood whose `report` says how far it was written.
+    """
+
+    def __init__(self, result: "ReplayResult | Comparison | Flood") -> None:
         """The result says `incomplete`."""
         super().__init__(f"interrupted: {result!r}")
         self.result = result
@@ -314,11 +319,12 @@ def _figures(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _frame(rows: list[dict[str, Any]]) -> "polars.DataFrame":
+def frame_of(rows: Sequence[Any], columns: Mapping[str, type] | None = None) -> "polars.DataFrame":
+    """Rows as a polars frame.  Errors: UsageError when polars is missing."""
     import_polars("to_polars()")
     import polars
 
-    return polars.DataFrame(rows, infer_schema_length=None)
+    return polars.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 
 
 def _reasons(results: Sequence[ReplayResult]) -> "polars.DataFrame":

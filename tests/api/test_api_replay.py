@@ -15,7 +15,7 @@ from typing import Any
 import polars
 import pytest
 from api_kit import LOGIN, MIXED, NOP, command, printed, without_run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from replay_kit import PCAPS, tool
@@ -209,6 +209,14 @@ def test_captures_of_devices() -> None:
         emu.replay(NOP, device={"eth1": LOGIN})
 
 
+def test_several_captures_are_merged_by_time() -> None:
+    """In any form, as the command merges files."""
+    result = emu.replay(NOP, Path(LOGIN).read_bytes())
+    expected = printed("replay", NOP, LOGIN)
+    assert result.received == expected["received"] == emu.replay(NOP).received + emu.replay(LOGIN).received
+    assert result.by_reason == expected["drops_by_reason"]
+
+
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +257,7 @@ def test_without_polars_a_replay_is_whole(monkeypatch: pytest.MonkeyPatch) -> No
             call()
 
 
+@settings(max_examples=30)
 @given(
     ports=st.lists(st.sampled_from([3260, 80, 9000]), min_size=1, max_size=20),
     quiet=st.booleans(),
