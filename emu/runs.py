@@ -71,9 +71,10 @@ def run_each(
 ) -> Iterator[Run]:
     """Replay under each policy that the command names, in that order; an interrupted run is the last.
 
-    Errors: as `run_once`, and UsageError when none of the policies builds.
+    What `say` is told, it is told once for all.  Errors: as `run_once`; UsageError when none of the policies builds.
     """
     policies = policies_of(command.policies)
+    say = _once(say)
     scenario = scenario_of(replace(command, as_posted=None), inputs)
     asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
     as_posted = as_posted_for_each(asked, policies)
@@ -92,6 +93,17 @@ def run_each(
             yield run
             if run.interrupted:
                 return
+
+
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    told: set[str] = set()
+
+    def say_once(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            say(sentence)
+
+    return say_once
 
 
 def _judged(outcome: Outcome, expectations: Sequence[Expectation]) -> Run:

@@ -180,6 +180,8 @@ class MergedReader:
         self.interfaces: list[Interface] = []
         self._sides = (one if isinstance(one, Waiting) else Waiting(one, engine), Waiting(two, engine))
         self._until_one_ends = until_one_ends
+        if until_one_ends and isinstance(one, Waiting) and not int(one.queue.more):  # it has been read, and is empty
+            self._sides[1].give_up()
         for side in self._sides:
             side.meet(self.interfaces)
         self._engine = engine

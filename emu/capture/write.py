@@ -142,7 +142,7 @@ class CaptureWriter:
         """
         if not self._headed:
             self._head(LINKTYPE_ETHERNET, 0)
-        if incomplete is not None and int(self._form.interfaces):
+        if incomplete is not None and self.format == PCAPNG and int(self._form.interfaces):
             self.output.write(statistics_block(0, int(self._form.last_ns), (OPT_COMMENT, incomplete.encode())))
 
     def _describe(self, interfaces: Sequence[Interface]) -> None:

@@ -92,7 +92,7 @@ def flood_facts(recipe: str, asked: str, totals: Totals, device: str | None = No
 def _crafted(outcome: Outcome) -> list[dict[str, Any]]:
     """The sockets that crafted traffic speaks of and nobody else."""
     return [
-        {"recipe": shown(traffic.recipe)} | structs.asdict(socket)
+        {"recipe": traffic.recipe} | structs.asdict(socket)
         for traffic, socket in crafted_sockets(outcome.task.scenario, outcome.crafted)
     ]
 
@@ -102,7 +102,9 @@ def _said_by_crafted(outcome: Outcome) -> list[str]:
     for row in _crafted(outcome):
         port = f" at local port {row['local_port']}" if row["local_port"] else ""
         words = [word for word in ("memalloc", "closed") if row[word]]
-        said.append(f"{shown(row['match'])}{port} is {' and '.join(words)}: crafted traffic says so ({row['recipe']})")
+        said.append(
+            f"{shown(row['match'])}{port} is {' and '.join(words)}: crafted traffic says so ({shown(row['recipe'])})"
+        )
     return said
 
 

@@ -169,6 +169,17 @@ def test_a_flood_on_a_device() -> None:
     assert without_run(again.summary) == without_run(result.summary)
 
 
+def test_a_crafted_session_is_a_flood_too(tmp_path: Path) -> None:
+    """iscsi-acks: the command's bytes; on a replay its socket is known as block I/O's."""
+    session = emu.flood("iscsi-acks", writes=40)
+    session.write(tmp_path / "mine.pcapng")
+    assert command("flood", "iscsi-acks", "--writes", "40", "-w", tmp_path / "theirs.pcapng")[0] == 0
+    assert frames_in(tmp_path / "mine.pcapng") == frames_in(tmp_path / "theirs.pcapng")
+    assert set(session.to_polars()["sport"]) == {3260}
+    result = emu.replay(session)
+    assert result.memalloc.received == result.received == session.report["frames"] > 40
+
+
 # --- templates --------------------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,12 @@ def test_an_incomplete_capture_says_so(tmp_path: Path) -> None:
     assert run("capinfos", "-T", "-M", "-c", tmp_path / "cut.pcapng").splitlines()[1].split("\t")[-1] == "1"
 
 
+def test_an_incomplete_pcap_is_sound(tmp_path: Path) -> None:
+    """It has no place to say so, and is left as it is."""
+    data = kit.pcap_header() + kit.pcap_record(FRAME)
+    assert copied(data, tmp_path / "cut.pcap", PCAP, incomplete="why") == copied(data, tmp_path / "a.pcap", PCAP)
+
+
 def test_an_empty_source_makes_a_valid_file(tmp_path: Path) -> None:
     """No frame: headers alone, which the reader and capinfos take."""
     for file_format in (PCAPNG, PCAP):

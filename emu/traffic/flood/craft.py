@@ -22,7 +22,7 @@ from emu.traffic.flood.plan import (
     Train,
     Variable,
 )
-from emu.traffic.flood.source import Ends
+from emu.traffic.flood.source import Ends, settled
 
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 FIRST_EPHEMERAL = 1024
@@ -31,12 +31,12 @@ FIRST_EPHEMERAL = 1024
 class Craft:
     """What a recipe works with: ends, headers, payload, and the variables that it hands out."""
 
-    def __init__(self, options: Any, ends: Ends) -> None:
-        """A flood's options, and who the ends are."""
+    def __init__(self, options: Any, ends: Ends | None) -> None:
+        """A flood's options, and who the ends are where these do not say."""
         self.options = options
         self.seed: int = options.seed
         self.family = family_of(options)
-        self.ends = Ends(*(said or default for said, default in zip(ends, Ends(), strict=True)))
+        self.ends = settled(ends)
         self.variables: list[Variable] = []
         self.varied: list[Vary] = []
         self.flows = 1

@@ -19,6 +19,8 @@ from emu.tables import ANY_COUNT, convert_tables, dotted
 from emu.traffic.flood import values
 from emu.traffic.flood.plan import Sizes
 from emu.traffic.flood.values import SHORTEST_FRAME, IpAddress, Network, PortRange
+from emu.traffic.iscsi.options import IscsiAcks
+from emu.traffic.iscsi.options import check as check_session
 
 ETHERNET_BYTES = 14
 TAG_BYTES = 4
@@ -137,7 +139,7 @@ class TcpBulk(Ported, frozen=True):
 
     port: Annotated[PortNumber, about("The host's port of the first connection.")] = 40_000
     ports: Annotated[Text, about("The host's ports: a range, or how many connections from `port` on.")] = "4"
-    from_port: Annotated[PortNumber, about("The server's port, the first of several.")] = 80
+    from_port: Annotated[PortNumber, about("The server's port, the first of several.")] = 8000
     size: SizeText = "1514"
     payload: PayloadText = "text"
     template: TemplateFile = None
@@ -300,6 +302,7 @@ KINDS: dict[str, type[Part]] = {
     "other-ethertype": OtherEthertype,
     "jumbo": Jumbo,
     "mixed-imix": MixedImix,
+    "iscsi-acks": IscsiAcks,
 }
 
 
@@ -539,6 +542,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
 
 def _check(flood: Flood) -> None:
     """Raise WrongOption for the first option that cannot be."""
+    if isinstance(flood.options, IscsiAcks):
+        _check_session(flood.options)
+        return
     keys = type(flood.options).__struct_encode_fields__
     for key, parse in PARSERS.items():
         value = option(flood, key) if key in keys else None
@@ -556,6 +562,16 @@ def _check(flood: Flood) -> None:
     _check_kind(flood)
     if "template" in flood.given:
         _check_template(flood)
+
+
+def _check_session(options: IscsiAcks) -> None:
+    """The session's own check, which begins its sentence with the key."""
+    try:
+        check_session(options)
+    except UsageError as error:
+        found = re.fullmatch(r"iscsi-acks: (\w+) .*?: (.*)", str(error), re.DOTALL)
+        assert found, error
+        raise WrongOption(found[1], found[2]) from None
 
 
 def _check_rate(flood: Flood) -> None:

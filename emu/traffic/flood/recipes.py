@@ -237,7 +237,7 @@ def plan_of(flood: Flood, ends: Ends | None = None) -> Plan:
     Errors: UsageError for a template that cannot be read or lacks a header.
     """
     o = flood.options
-    craft = Craft(o, ends or Ends())
+    craft = Craft(o, ends)
     trains = trains_of_template(flood, craft) if getattr(o, "template", None) else RECIPES[flood.kind](craft)
     recipe = kinds.recipe_text(flood)
     return Plan(

@@ -5,10 +5,14 @@ Scapy is imported when one is opened, not before.
 
 from typing import NamedTuple
 
+import msgspec
+
 from emu.capture.frames import FrameSource
 from emu.engine.plain import Engine
 from emu.kernel.machine import NONE
 from emu.traffic.flood.kinds import Flood
+from emu.traffic.iscsi.options import START_NS, IscsiAcks, check
+from emu.traffic.iscsi.session import SessionReader
 
 
 class Ends(NamedTuple):
@@ -22,15 +26,36 @@ class Ends(NamedTuple):
     peer_ipv6: str = "fd00::1"
 
 
+def settled(ends: Ends | None) -> Ends:
+    """Ends without gaps: what is left open is the default's; a peer that would be the host itself is the other one."""
+    if ends is None:
+        return Ends()
+    host_and_peer = [said or default for said, default in zip(ends, Ends(), strict=True)]
+    for at in range(3):
+        if host_and_peer[3 + at] == host_and_peer[at]:
+            host_and_peer[3 + at] = Ends()[at] if host_and_peer[at] != Ends()[at] else Ends()[3 + at]
+    return Ends(*host_and_peer)
+
+
 def open_flood(
-    flood: Flood, engine: Engine, *, start_ns: int | None = None, device: int = NONE, ends: Ends | None = None
+    flood: Flood, engine: Engine, *, start_ns: int = START_NS, device: int = NONE, ends: Ends | None = None
 ) -> FrameSource:
-    """The frames of a flood; `ends` where its options leave them out, `start_ns` when it begins (left out: 2005).
+    """The frames of a flood; `ends` where its options leave them out, `start_ns` when it begins.
 
     Errors: UsageError for a template that cannot be read or lacks a header, and a plan that is too large.
     """
-    from emu.traffic.flood.reader import START_NS, FloodReader
+    if isinstance(flood.options, IscsiAcks):
+        options = flood.options if ends is None else aimed(flood.options, flood.given, settled(ends))
+        return SessionReader(options, engine, start_ns=start_ns, device=device)
+    from emu.traffic.flood.reader import FloodReader
     from emu.traffic.flood.recipes import plan_of
 
-    start = START_NS if start_ns is None else start_ns
-    return FloodReader(plan_of(flood, ends), engine, start_ns=start, device=device)
+    return FloodReader(plan_of(flood, ends), engine, start_ns=start_ns, device=device)
+
+
+def aimed(options: IscsiAcks, given: tuple[str, ...], ends: Ends) -> IscsiAcks:
+    """A session whose ends are these where the user has not said others."""
+    ipv4 = check(options).family == 4
+    host, peer = (ends.host_ipv4, ends.peer_ipv4) if ipv4 else (ends.host_ipv6, ends.peer_ipv6)
+    where = {"initiator": host, "target": peer, "initiator_mac": ends.host_mac, "target_mac": ends.peer_mac}
+    return msgspec.structs.replace(options, **{key: value for key, value in where.items() if key not in given})

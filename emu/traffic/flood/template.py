@@ -3,7 +3,9 @@
 They are sent in their order, again and again, and changed where options say: MACs, addresses, ports, spoofed senders,
 sizes with the payload that fills them.  What a kind varies of itself varies in them too: sequence numbers of tcp-bulk,
 ports and sequence numbers of synflood and tcp-closed-port, numbers of icmp-echo; all else stays, IP ids and timestamps
-too.  Limits: Ethernet frames, complete, at most 256, of 9014 bytes at most; headers are followed as `layout` says.
+too.  Once through the file is a train of the plan: for each, sizes and senders are drawn and ports go on.
+
+Limits: Ethernet frames, complete, at most 256, of at most 9014 bytes; headers are followed as `layout` says.
 """
 
 import runpy
@@ -219,7 +221,8 @@ def _captured_frames(path: str) -> Iterator[bytes]:
     engine = PlainEngine()
     rows = engine.rows(PacketRow, 1)
     try:
-        with closing(CaptureReader(open_source(path), path, engine)) as reader:
+        with closing(open_source(path)) as source:
+            reader = CaptureReader(source, path, engine)
             while reader.read(rows, 0, 1):
                 row = rows[0]
                 where = f"template {path}: frame {reader.frames}"
