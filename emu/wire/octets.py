@@ -60,11 +60,13 @@ def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int
 
 
 def _copy_octets_compiled(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """The same for numba: a loop over whole slices becomes vector moves, a slice assignment does not."""
-    target = out[at : at + length]
-    source = octets[start : start + length]
-    for index in range(len(target)):
-        target[index] = source[index]
+    """The same for numba: a loop becomes vector moves once it is known that no index counts from the end.
+
+    Slices of arrays would do so too, but each counts references, which takes longer than a small frame's copy.
+    """
+    if at >= 0 and start >= 0:
+        for index in range(length):
+            out[at + index] = octets[start + index]
 
 
 copy_octets.compiled_twin = _copy_octets_compiled  # type: ignore[attr-defined]

@@ -1,14 +1,11 @@
 """Small plans for the tests of floods, and how they are played; templates are Scapy's."""
 
-import socket
-import struct
 from typing import Any, NamedTuple
 
 from emu.capture.frames import FrameSource
 from emu.engine.plain import Engine
 from emu.kernel.machine import Packet
 from emu.traffic.flood.plan import (
-    NO_CHECKSUM,
     VARY_COUNT,
     VARY_FLOW,
     VARY_RANDOM,

@@ -20,7 +20,9 @@ class Crafted(NamedTuple):
     direction: int
 
 
-def frames_of(reader: SessionReader, engine: Engine = PLAIN, batch: int = 64, most: int = 1 << 40) -> list[Crafted]:
+def frames_of(
+    reader: SessionReader, engine: Engine = PLAIN, batch: int = 64, most: int = 1 << 40, first_frame: int = 1
+) -> list[Crafted]:
     """What a reader gives, up to `most` frames, each batch discarded before the next is read."""
     rows = engine.rows(Packet, batch)
     frames: list[Crafted] = []
@@ -30,7 +32,7 @@ def frames_of(reader: SessionReader, engine: Engine = PLAIN, batch: int = 64, mo
             break
         for at in range(count):
             row = rows[at]
-            assert row.frame == len(frames) + 1 and row.caplen == row.length and row.iface == 0
+            assert row.frame == len(frames) + first_frame and row.caplen == row.length and row.iface == 0
             frames.append(
                 Crafted(
                     bytes(reader.octets[row.offset : row.offset + row.caplen]),

@@ -2,6 +2,8 @@
 
 import hashlib
 import ipaddress
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -113,6 +115,35 @@ def test_same_seed_same_bytes(kind: str) -> None:
     assert digest(3) == digest(3)
     if kind != "arp":  # of which nothing is drawn
         assert digest(3) != digest(4)
+
+
+GOLDEN = {
+    "udp": "9b466a021d21f266",
+    "tcp-bulk": "9151246febe8dc03",
+    "synflood": "74b2c4f937d41cc3",
+    "tcp-closed-port": "c29d9aee256caeda",
+    "icmp-echo": "c30b8443b4183842",
+    "arp": "324fa808386e8cfa",
+    "ipv6-udp": "046f66738d4b257b",
+    "multicast": "ca0f4e1cb41adbba",
+    "broadcast": "e33a30f83ef282b0",
+    "fragments": "c292fa8affba16e9",
+    "vlan": "0375c72a8f93486a",
+    "other-ethertype": "e7423fd8cc62b843",
+    "jumbo": "c0c5fff12703728e",
+    "mixed-imix": "b2a542b4721241f9",
+}
+
+
+@pytest.mark.parametrize(("kind", "digest"), list(GOLDEN.items()))
+def test_bytes_and_times_are_those_of_every_other_machine(kind: str, digest: str) -> None:
+    crafted = b"".join(frame.time_ns.to_bytes(8) + frame.octets for frame in craft(f"{kind}:count=100,seed=7,poisson"))
+    assert hashlib.sha256(crafted).hexdigest()[:16] == digest
+
+
+def test_scapy_is_not_loaded_before_a_flood_is_opened() -> None:
+    code = "import sys, emu.traffic.flood.source; sys.exit(any(name.startswith('scapy') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # --- what was asked for -----------------------------------------------------------------------------------------------

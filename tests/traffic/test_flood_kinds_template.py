@@ -1,12 +1,13 @@
 """A user's own frames as templates: sent in their order, changed as options say, or refused in one line."""
 
+import tempfile
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from flood_kinds_kit import BAD_CHECKSUM, craft, template_file, tshark_fields, write_pcap
-from hypothesis import given
+from flood_kinds_kit import BAD_CHECKSUM, Crafted, craft, template_file, tshark_fields, write_pcap
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -128,6 +129,38 @@ def test_file_that_is_no_template_is_told(name: str, content: bytes | None, sent
         list(craft(f"udp:template={path},count=3"))
     assert f"{path}: {sentence}" in str(told.value)
     assert "\n" not in str(told.value)
+
+
+WHOLE = [
+    bytes(QUERY),
+    bytes(DATA),
+    bytes(DATAGRAM6),
+    bytes(
+        Ether(**MACS) / Dot1Q(vlan=1) / IP(**ENDS, options=[b"\x83\x03\x04\x01"]) / TCP(options=[("MSS", 1)]) / b"data"
+    ),
+    bytes(Ether(**MACS) / IPv6(**ENDS6) / IPv6ExtHdrFragment(nh=17) / UDP() / b"data"),
+]
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(WHOLE),
+    st.lists(st.tuples(st.integers(12, 90), st.integers(0, 255)), max_size=3),
+    st.integers(14, 200),
+    st.sampled_from(
+        ["udp:to=10.0.0.9,ports=3", "udp:size=70..90", "tcp-bulk:from_ports=2", "other-ethertype:size=64..80"]
+    ),
+)
+def test_damaged_frame_is_sent_or_told(frame: bytes, damage: list[tuple[int, int]], length: int, text: str) -> None:
+    octets = bytearray(frame[:length])
+    for at, value in damage:
+        octets[at % len(octets)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_pcap(Path(folder) / "own.pcap", [Crafted(0, bytes(octets))])
+        try:
+            assert len(list(craft(f"{text},template={path},count=3"))) == 3
+        except UsageError as error:
+            assert "frame 1" in str(error)
 
 
 # --- fields are found and changed in any frame -----------------------------------------------------------------------

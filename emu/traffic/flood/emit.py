@@ -359,9 +359,7 @@ def field_sum(value: int, width: int, offset: int) -> int:
     """What a field adds to a sum; one that ends at an odd offset adds it with its bytes swapped (RFC 1071, 2 B)."""
     if width < 8:
         value &= (1 << 8 * width) - 1
-    total = 0
-    for word in range((width + 1) // 2):
-        total += value >> 16 * word & 0xFFFF
+    total = (value & 0xFFFF) + (value >> 16 & 0xFFFF) + (value >> 32 & 0xFFFF) + (value >> 48 & 0xFFFF)
     if max(offset, 0) + width & 1:
         total = fold(total)
         total = (total & 0xFF) << 8 | total >> 8

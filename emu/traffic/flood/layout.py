@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
-from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet
 
 from emu.traffic.flood.plan import Change, Checksum, Length, Template
@@ -19,7 +19,8 @@ from emu.traffic.flood.values import SHORTEST_FRAME
 from emu.traffic.host import MAC, mac_text
 from emu.wire.checksum import ones_sum
 
-LINKS = (Ether, Dot1AD, Dot1Q)
+ETHERNETS = (Ether, Dot3)
+LINKS = (*ETHERNETS, Dot1AD, Dot1Q)
 NETWORKS = (IP, IPv6)
 ICMPV6_ECHOES = (ICMPv6EchoRequest, ICMPv6EchoReply)
 TRANSPORTS = (UDP, TCP, ICMP, *ICMPV6_ECHOES)
@@ -185,7 +186,9 @@ def _lengths_of(layers: list[Layer], numbers: dict[int, int]) -> list[Length]:
     for layer in layers:
         packet, offset = layer.packet, layer.offset
         own = (numbers[offset],) if offset in numbers else ()
-        if isinstance(packet, IP):
+        if isinstance(packet, Dot3):
+            lengths.append(Length(place_of(layer, "len")[0], offset + header_bytes(packet)))
+        elif isinstance(packet, IP):
             lengths.append(Length(place_of(layer, "len")[0], offset, own))
         elif isinstance(packet, IPv6):
             lengths.append(Length(place_of(layer, "plen")[0], offset + header_bytes(packet)))

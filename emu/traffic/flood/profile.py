@@ -191,8 +191,9 @@ def rate_text(rate: Rate) -> str:
     words = number_text(Fraction(rate.over, rate.under))
     if rate.ramp_ns:
         end = number_text(Fraction(rate.ramp_over, rate.ramp_under))
-        words += f" to {end} within {number_text(Fraction(rate.ramp_ns, 10**6))} ms"
-    words += f" {UNITS[rate.unit]}"
+        words += f" to {end} {UNITS[rate.unit]} within {number_text(Fraction(rate.ramp_ns, 10**6))} ms"
+    else:
+        words += f" {UNITS[rate.unit]}"
     if rate.gaps == GAPS_POISSON:
         words += " at random times"
     if rate.off_ns:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
 from scapy.packet import Packet
 
 from emu.capture.compression import open_source
@@ -35,6 +35,7 @@ from emu.traffic.flood.kinds import (
     sizes_of,
 )
 from emu.traffic.flood.layout import (
+    ETHERNETS,
     ICMPV6_ECHOES,
     PORTED,
     MissingLayerError,
@@ -121,6 +122,8 @@ def _template(flood: Flood, craft: Craft, octets: bytes, where: str) -> Template
     if not ETHERNET_BYTES <= len(octets) <= MOST_JUMBO_FRAME:
         raise UsageError(f"{where}: {len(octets)} bytes; expected {ETHERNET_BYTES} to {MOST_JUMBO_FRAME}")
     layers = layers_of(octets)
+    if headers_end(layers) > len(octets):
+        raise UsageError(f"{where} is cut within its headers, which take {headers_end(layers)} bytes")
     for kinds in NEEDED[flood.kind]:
         find_layer(layers, kinds)
     _check_family(flood, layers, where)
@@ -139,7 +142,7 @@ def _fields(flood: Flood) -> Iterator[Field]:
     o = flood.options
     for key, name in (("to_mac", "dst"), ("from_mac", "src")):
         if key in flood.given:
-            yield Field((Ether,), name, bytes.fromhex(values.parse_mac(option(flood, key)).replace(":", "")))
+            yield Field(ETHERNETS, name, bytes.fromhex(values.parse_mac(option(flood, key)).replace(":", "")))
     for key, name, arp_name in (("to", "dst", "pdst"), ("from", "src", "psrc")):
         if key in flood.given:
             layers, field = ((ARP,), arp_name) if flood.kind == "arp" else ((IP, IPv6), name)
@@ -177,7 +180,10 @@ def _resized(craft: Craft, octets: bytes, where: str) -> bytes:
         type(layer.packet).__name__ == "IPv6ExtHdrFragment" for layer in layers
     ):
         raise UsageError(f"{where} is a fragment, whose size cannot change")
-    return with_payload(octets, craft.payload(most - end))
+    filled = with_payload(octets, craft.payload(most - end))
+    if headers_end(layers_of(filled)) != end:
+        raise UsageError(f"{where} ends where a header is missing, so its payload cannot be told; expected it complete")
+    return filled
 
 
 def _seq_bytes(octets: bytes, where: str) -> int:
@@ -205,7 +211,7 @@ def _scapy_frames(path: str) -> Iterator[bytes]:
     try:
         found = runpy.run_path(path).get("template")
         packets = found if isinstance(found, list | tuple) else [] if found is None else [found]
-        frames = [bytes(packet) if isinstance(packet, Ether) else None for packet in packets]
+        frames = [bytes(packet) if isinstance(packet, ETHERNETS) else None for packet in packets]
     except Exception as error:  # noqa: BLE001 - whatever the user's file raises
         raise UsageError(f"template {path}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     if not frames:

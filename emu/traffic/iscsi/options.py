@@ -5,10 +5,11 @@ import re
 from fractions import Fraction
 from typing import Annotated, Literal, NamedTuple
 
-from msgspec import Meta
+from msgspec import Meta, to_builtins
 
 from emu.errors import UsageError
 from emu.scenario import Part, about, time_ns_of
+from emu.tables import ANY_COUNT, convert_tables, dotted, shown
 from emu.traffic.crafted import Crafted, CraftedSocket
 
 START_NS = 1_123_804_800 * 10**9  # 2005-08-12T00:00:00Z, the day of the patch
@@ -33,6 +34,7 @@ MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 LONGEST_WAIT_NS = 3600 * 10**9
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Many = Annotated[int, Meta(ge=1, le=ANY_COUNT)]
 
 
 class IscsiAcks(Part, frozen=True):
@@ -47,10 +49,12 @@ class IscsiAcks(Part, frozen=True):
     port: Annotated[Port, about("The target's TCP port.")] = 3260
     from_port: Annotated[Port | None, about("The initiator's TCP port; left out: by the seed.")] = None
     writes: Annotated[
-        int | None, about("How many writes; left out: 1000, or as many as `count` frames take.", "writes")
+        Many | None, about("How many writes; left out: 1000, or as many as `count` frames take.", "writes")
     ] = None
     write_size: Annotated[str | int, about("Bytes of a write, a multiple of 512, such as '4KiB'.", "B")] = "4KiB"
-    queue_depth: Annotated[int, about("How many writes are outstanding at most.", "writes")] = 8
+    queue_depth: Annotated[
+        int, Meta(ge=1, le=MAX_QUEUE), about("How many writes are outstanding at most.", "writes")
+    ] = 8
     direction: Annotated[
         Literal["to-initiator", "both"], about("Frames that the initiator receives, or also those that it sends.")
     ] = "to-initiator"
@@ -60,8 +64,11 @@ class IscsiAcks(Part, frozen=True):
     max_recv: Annotated[
         str | int, about("The data of one PDU to the target at most (its MaxRecvDataSegmentLength).", "B")
     ] = "8KiB"
-    mss: Annotated[int | None, about("TCP's maximum segment size; left out: of an MTU of 1500.", "B")] = None
-    lun: Annotated[int, about("The logical unit.")] = 1
+    mss: Annotated[
+        Annotated[int, Meta(ge=LEAST_MSS, le=MOST_MSS)] | None,
+        about("TCP's maximum segment size; left out: of an MTU of 1500.", "B"),
+    ] = None
+    lun: Annotated[int, Meta(ge=0, le=16_383), about("The logical unit.")] = 1
     digests: Annotated[Literal["none", "header", "data", "both"], about("Which CRC32C digests PDUs carry.")] = "none"
     service: Annotated[str | int, about("How long the target takes for a write, give or take a quarter.", "ns")] = (
         "200us"
@@ -73,8 +80,10 @@ class IscsiAcks(Part, frozen=True):
     nop_interval: Annotated[str | int | None, about("The target pings that often (NOP-In); left out: never.", "ns")] = (
         None
     )
-    seed: Annotated[int, about("Varies sequence numbers, tags, the port, the data and the service time.")] = 1
-    count: Annotated[int | None, about("Stop after so many frames.", "frames")] = None
+    seed: Annotated[
+        int, Meta(ge=0), about("Varies sequence numbers, tags, the port, the data and the service time.")
+    ] = 1
+    count: Annotated[Many | None, about("Stop after so many frames.", "frames")] = None
 
 
 class Terms(NamedTuple):
@@ -99,8 +108,8 @@ class Terms(NamedTuple):
 
 
 def refuse(key: str, value: object, expected: str) -> UsageError:
-    """One line: the key, what it was given, what was expected."""
-    return UsageError(f"{KIND}: {key} {value}: expected {expected}")
+    """One line: the key, what was expected, what it was given."""
+    return UsageError(f"{KIND}: {key}: expected {expected}, found {shown(value)}")
 
 
 def check(options: IscsiAcks) -> Terms:
@@ -108,17 +117,15 @@ def check(options: IscsiAcks) -> Terms:
 
     Errors: UsageError for what cannot be, naming the key.
     """
+    for path, sentence in convert_tables(to_builtins(options), IscsiAcks)[1]:
+        raise UsageError(f"{KIND}: {dotted(path)}: {sentence}")
     family, initiator, target = _ends(options)
-    _within(options)
     write_bytes = _size(options, "write_size", MOST_WRITE_BYTES)
     first, most = (_size(options, key, MOST_LENGTH_BYTES) for key in ("first_burst", "max_burst"))
     max_recv = _size(options, "max_recv", MOST_DATA_SEGMENT_BYTES)
     if first > most:
         raise refuse("first_burst", options.first_burst, f"at most max_burst, {most} (RFC 7143 13.14)")
     usual_mss = 1460 if family == 4 else 1440
-    mss = usual_mss if options.mss is None else options.mss
-    if not LEAST_MSS <= mss <= MOST_MSS:
-        raise refuse("mss", mss, f"{LEAST_MSS} to {MOST_MSS} bytes")
     unlimited = USUAL_WRITES if options.count is None else ENDLESS
     return Terms(
         family=family,
@@ -130,7 +137,7 @@ def check(options: IscsiAcks) -> Terms:
         first_burst_bytes=first,
         max_burst_bytes=most,
         max_recv_bytes=max_recv,
-        mss=mss,
+        mss=options.mss or usual_mss,
         header_digest=options.digests in ("header", "both"),
         data_digest=options.digests in ("data", "both"),
         service_ns=_time(options, "service", 0),
@@ -168,25 +175,6 @@ def _ends(options: IscsiAcks) -> tuple[int, str, str]:
     return family, initiator, target
 
 
-def _within(options: IscsiAcks) -> None:
-    """Integers within their bounds."""
-    for key, least, most in (
-        ("port", 1, 65535),
-        ("from_port", 1, 65535),
-        ("writes", 1, ENDLESS),
-        ("queue_depth", 1, MAX_QUEUE),
-        ("lun", 0, 16383),
-        ("seed", 0, (1 << 63) - 1),
-        ("count", 1, ENDLESS),
-    ):
-        value = getattr(options, key)
-        if value is not None and not least <= value <= most:
-            raise refuse(key, value, f"an integer from {least} to {most}")
-    for key, words in (("direction", ("to-initiator", "both")), ("digests", ("none", "header", "data", "both"))):
-        if getattr(options, key) not in words:
-            raise refuse(key, getattr(options, key), f"one of {', '.join(words)}")
-
-
 def _size(options: IscsiAcks, key: str, most: int) -> int:
     """Bytes, in whole blocks: so nothing is ever padded, and a burst ends where a block does."""
     value = getattr(options, key)
@@ -204,9 +192,7 @@ def _time(options: IscsiAcks, key: str, least_ns: int) -> int:
     except ValueError:
         time_ns = -1
     if not least_ns <= time_ns <= LONGEST_WAIT_NS:
-        raise refuse(
-            key, value, "a time such as 200us" + (f" of at least {least_ns} ns" if least_ns else "") + ", up to 1h"
-        )
+        raise refuse(key, value, f"a time from {least_ns} ns to 1h, such as 200us")
     return time_ns
 
 

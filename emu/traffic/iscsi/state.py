@@ -23,6 +23,7 @@ SYN, LOGIN_SECURITY, LOGIN_OPERATIONAL, COMMAND, DATA_OUT, NOP_OUT, LOGOUT, FIN,
     T_ACK,
 ) = range(9, 18)
 SHAPES = 18
+CRC_TABLE = 8 * 256
 MIDDLE = 18  # of a PDU: a segment that the target can do nothing with yet
 
 
@@ -100,7 +101,7 @@ class Session:
     ipv6: int
     longest: int  # bytes of a frame
     shapes: Annotated[list[Shape], SHAPES]
-    crc: Annotated[list[int], 256]
+    crc: Annotated[list[int], CRC_TABLE]
 
     # The initiator.
     h_seq: int

@@ -11,12 +11,12 @@ from emu.traffic.iscsi.options import IscsiAcks, Terms
 from emu.traffic.iscsi.state import (
     ACK,
     COMMAND,
+    CRC_TABLE,
     DATA_OUT,
     FIN,
     LOGIN_OPERATIONAL,
     LOGIN_SECURITY,
     LOGOUT,
-    MASK,
     NOP_OUT,
     SYN,
     T_ACK,
@@ -103,7 +103,7 @@ def choose(options: IscsiAcks) -> Chosen:
     )
 
 
-def login_keys(terms: Terms, options: IscsiAcks, max_recv: int, answered: bool) -> list[tuple[str, str]]:
+def login_keys(terms: Terms, max_recv: int, answered: bool) -> list[tuple[str, str]]:
     """What one end says in the operational stage (RFC 7143 13); the initiator offers what the target then takes."""
     offer = "CRC32C" if answered else "CRC32C,None"
     return [
@@ -115,7 +115,7 @@ def login_keys(terms: Terms, options: IscsiAcks, max_recv: int, answered: bool) 
         ("OFMarker", "No"),
         ("ErrorRecoveryLevel", "0"),
         ("InitialR2T", "Yes" if answered else "No"),
-        ("ImmediateData", "Yes" if options.immediate_data else "No"),
+        ("ImmediateData", "Yes" if terms.immediate_bytes else "No"),
         ("MaxBurstLength", str(terms.max_burst_bytes)),
         ("FirstBurstLength", str(terms.first_burst_bytes)),
         ("MaxOutstandingR2T", "1"),
@@ -147,9 +147,7 @@ def pdus(options: IscsiAcks, terms: Terms, chosen: Chosen) -> dict[int, bytes]:
     ]
     built = {
         LOGIN_SECURITY: LoginRequest(**security, KeyValues=names),
-        LOGIN_OPERATIONAL: LoginRequest(
-            **operational, KeyValues=login_keys(terms, options, HOST_MAX_RECV_BYTES, False)
-        ),
+        LOGIN_OPERATIONAL: LoginRequest(**operational, KeyValues=login_keys(terms, HOST_MAX_RECV_BYTES, False)),
         COMMAND: SCSICommand(
             F=1,
             W=1,
@@ -163,7 +161,7 @@ def pdus(options: IscsiAcks, terms: Terms, chosen: Chosen) -> dict[int, bytes]:
         LOGOUT: LogoutRequest(I=1, ReasonCode=0),
         T_LOGIN_SECURITY: LoginResponse(**security, KeyValues=[("TargetPortalGroupTag", "1"), ("AuthMethod", "None")]),
         T_LOGIN_OPERATIONAL: LoginResponse(
-            **operational, TSIH=chosen.tsih, KeyValues=login_keys(terms, options, terms.max_recv_bytes, True)
+            **operational, TSIH=chosen.tsih, KeyValues=login_keys(terms, terms.max_recv_bytes, True)
         ),
         T_R2T: R2T(LUN=lun),
         T_RESPONSE: SCSIResponse(),
@@ -236,11 +234,14 @@ def build_templates(options: IscsiAcks, terms: Terms, chosen: Chosen) -> tuple[b
 
 
 def crc32c_table() -> list[int]:
-    """CRC32C of each byte (reflected polynomial 0x82F63B78)."""
+    """CRC32C (reflected polynomial 0x82F63B78) of each byte, then of each with one to seven zeros behind it."""
     table = []
     for value in range(256):
         crc = value
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc & MASK)
+        table.append(crc)
+    for index in range(256, CRC_TABLE):
+        before = table[index - 256]
+        table.append(before >> 8 ^ table[before & 0xFF])
     return table
