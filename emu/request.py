@@ -15,7 +15,7 @@ from emu.capture.compression import Source, open_source
 from emu.capture.frames import FrameSource
 from emu.capture.merge import merged
 from emu.capture.reader import CaptureReader
-from emu.cli.options import PlayCommand
+from emu.cli.options import PlayCommand, ReplayCommand
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
 from emu.engine.plain import Engine
 from emu.errors import CaptureError, UsageError
@@ -80,6 +80,11 @@ def task_of(
         outputs=outputs,
         expectations=tuple(expectations_of(command, scenario)),
     )
+
+
+def outputs_of(command: ReplayCommand) -> Outputs:
+    """What the command writes."""
+    return Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events)
 
 
 def inputs_of(command: PlayCommand) -> list[Input]:

@@ -42,10 +42,13 @@ class Input(NamedTuple):
 
     device: str
     path: str
+    called: str = ""  # where the path is a temporary file's, which means nothing to a person
 
     @property
     def name(self) -> str:
         """The capture for a person; a file's name need not be UTF-8, what we write is."""
+        if self.called:
+            return self.called
         return "stdin" if self.path == "-" else os.fsencode(self.path).decode(errors="replace")
 
 

@@ -1,100 +1,26 @@
 """`emu compare`: one capture, several policies, one table."""
 
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand
-from emu.cli.replay import exit_code, print_json, progress_bar, screen, tell
-from emu.errors import UsageError
-from emu.kernel.policy import POLICIES
-from emu.request import expectations_of, inputs_of, name_of_all, play, say_on_stderr, scenario_of, task_of
-from emu.task import Input
-from emu.verdicts.expect import judge
+from emu.cli.replay import print_json, progress_bar, screen, tell
+from emu.request import inputs_of, say_on_stderr
+from emu.runs import run_each
 from emu.verdicts.screen import show_comparison, show_judgements
-from emu.verdicts.summary import summarise
 
 
 def run_compare(command: CompareCommand) -> int:
     """Replay under each policy; the worst exit code."""
-    policies = policies_of(command.policies)
     inputs = inputs_of(command)
-    scenario = scenario_of(replace(command, as_posted=None), inputs)
-    asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
-    as_posted = as_posted_for_each(asked, policies)
-    expectations = expectations_of(command, scenario)
-    summaries: list[dict[str, Any]] = []
-    judgements = []
-    codes: list[int] = []
-    outcome = None
-    told: set[str] = set()
-
-    def say_once(sentence: str) -> None:
-        if sentence not in told:
-            told.add(sentence)
-            say_on_stderr(sentence)
-
-    title = name_of_all(inputs, scenario)
-    with rereadable(inputs) as again:
-        for name in policies:
-            refused = buildable(name, parse_as_posted(as_posted[name], name))
-            if refused:
-                summaries.append({"policy": name, "does_not_build": refused})
-                continue
-            its_own = replace(command, as_posted=as_posted[name])
-            task = task_of(its_own, inputs, policy=name)
-            outcome = play(its_own, task, again, progress_bar(command.progress, task), say_once)
-            summary = summarise(outcome)
-            found = [judge(expectation, summary) for expectation in expectations]
-            summaries.append(summary | {"expectations": [judgement._asdict() for judgement in found]})
-            judgements += [judgement._replace(text=f"{name}: {judgement.text}") for judgement in found]
-            codes.append(exit_code(outcome, found))
-            if outcome.interrupted:
-                break
-    if outcome is None:
-        raise UsageError(summaries[0]["does_not_build"])
+    runs = list(run_each(command, inputs, lambda task: progress_bar(command.progress, task), say_on_stderr))
+    last = [run for run in runs if run.builds][-1]
+    capture = last.summary["capture"]
     if command.json:
-        print_json({"capture": title, "policies": {summary["policy"]: summary for summary in summaries}})
+        print_json({"capture": capture, "policies": {run.policy: run.printed() for run in runs}})
     else:
         console = screen(sys.stdout)
-        show_comparison(console, title, summaries)
-        show_judgements(console, judgements)
-    tell(outcome)
-    return max(codes)
-
-
-def policies_of(names: str) -> list[str]:
-    """The policies by name, in the order given."""
-    if names.strip() == "all":
-        return list(POLICIES)
-    found = [name.strip() for name in names.split(",") if name.strip()]
-    for name in found:
-        if name not in POLICIES:
-            raise UsageError(f"--policies: '{name}' is not one of {', '.join(POLICIES)}")
-    if not found or len(set(found)) < len(found):
-        raise UsageError(f"--policies '{names}': expected different names of {', '.join(POLICIES)}, or all")
-    return found
-
-
-@contextmanager
-def rereadable(inputs: Sequence[Input]) -> Iterator[Sequence[Input]]:
-    """The inputs such that they can be read more than once: a pipe is kept in a temporary file."""
-    with ExitStack() as kept:
-        yield [
-            given._replace(path=_copied(given.path, kept)) if given.path == "-" or Path(given.path).is_fifo() else given
-            for given in inputs
-        ]
-
-
-def _copied(path: str, until: ExitStack) -> str:
-    folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-stdin-"))
-    copy = Path(folder, "capture")
-    with open(0 if path == "-" else path, "rb", closefd=path != "-") as pipe, copy.open("wb") as into:
-        shutil.copyfileobj(pipe, into)
-    return str(copy)
+        show_comparison(console, capture, [run.summary for run in runs])
+        for run in runs:
+            show_judgements(console, [found._replace(text=f"{run.policy}: {found.text}") for found in run.judgements])
+    tell(last)
+    return max(run.code for run in runs)

@@ -112,37 +112,46 @@ def option_name(key: str) -> str:
 
 def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> int:
     """Craft one flood; the exit code."""
-    check_choice("--engine", command.engine, ENGINES)
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
-    file_format = None if command.write is None else format_of(command.write)
     flood = flood_of(kind, settings, option_name)
     if is_endless(flood):
-        flood = ended_after(flood, USUAL_FRAMES)
         say_on_stderr(f"neither --count nor --for: {USUAL_FRAMES} frames")
+    facts = craft_told(flood, command, progress_bar(command.progress, kind), say_on_stderr)
+    if command.json:
+        print_json({"emu_flood": 1} | facts)
+    else:
+        _show(screen(sys.stderr if command.write == STDOUT else sys.stdout), facts)
+    if facts["incomplete"]:
+        says_so = command.write is None or format_of(command.write) != PCAP
+        say_on_stderr(f"{facts['incomplete']}; the output is closed" + (" and says so" if says_so else ""))
+        return Exit.INTERRUPTED
+    return Exit.DONE
+
+
+def craft_told(
+    flood: Flood,
+    command: FloodCommand,
+    progress: AbstractContextManager[Callable[[int], None] | None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Make a flood as `craft` does, with an end if it has none and with the engine for it; what `--json` prints."""
+    check_choice("--engine", command.engine, ENGINES)
+    file_format = None if command.write is None else format_of(command.write)
+    if is_endless(flood):
+        flood = ended_after(flood, USUAL_FRAMES)
     engine, said = choose_flood_engine(command.engine, expected_frames(flood))
     if said:
-        say_on_stderr(said)
-    interruption = Interruption()
-    totals, incomplete = craft(
-        flood, engine, command.write, file_format, interruption, progress_bar(command.progress, kind)
-    )
+        say(said)
+    totals, incomplete = craft(flood, engine, command.write, file_format, Interruption(), progress)
     engine.finished(FLOOD)
-    facts = flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
-        "kind": kind,
+    return flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
+        "kind": flood.kind,
         "seed": flood.options.seed,
         "written": command.write,
         "incomplete": incomplete,
         "engine": engine.name,
     }
-    if command.json:
-        print_json({"emu_flood": 1} | facts)
-    else:
-        _show(screen(sys.stderr if command.write == STDOUT else sys.stdout), facts)
-    if incomplete:
-        say_on_stderr(f"{incomplete}; the output is closed" + (" and says so" if file_format != PCAP else ""))
-        return Exit.INTERRUPTED
-    return Exit.DONE
 
 
 def craft(

@@ -11,39 +11,29 @@ from rich.console import Console
 from emu.capture.frames import FrameSource
 from emu.capture.output import STDOUT
 from emu.cli.options import ReplayCommand
-from emu.errors import Exit, UsageError
-from emu.request import Advance, check_choice, inputs_of, play, task_of
-from emu.task import Outcome, Outputs, Task
-from emu.verdicts.expect import Judgement, judge, speaks_of_oops
+from emu.errors import UsageError
+from emu.request import Advance, inputs_of, outputs_of, say_on_stderr
+from emu.runs import Run, run_once
+from emu.task import Task
 from emu.verdicts.screen import show_judgements, show_summary
-from emu.verdicts.summary import summarise
 
 
 def run_replay(command: ReplayCommand) -> int:
     """Play one capture; the exit code."""
-    check_choice("--annotate", command.annotate, ("drops", "all"))
-    check_choice("--log-rows", command.log_rows, ("all", "drops"))
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
     inputs = inputs_of(command)
-    task = task_of(
-        command,
-        inputs,
-        policy=command.policy,
-        events=command.events,
-        outputs=Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events),
+    run = run_once(
+        command, inputs, outputs_of(command), lambda task: progress_bar(command.progress, task), say_on_stderr
     )
-    outcome = play(command, task, inputs, progress_bar(command.progress, task))
-    summary = summarise(outcome)
-    judgements = [judge(expectation, summary) for expectation in task.expectations]
     if command.json:
-        print_json(summary | {"expectations": [judgement._asdict() for judgement in judgements]})
+        print_json(run.printed())
     else:
         console = screen(sys.stderr if command.write == STDOUT or command.log == STDOUT else sys.stdout)
-        show_summary(console, summary)
-        show_judgements(console, judgements)
-    tell(outcome)
-    return exit_code(outcome, judgements)
+        show_summary(console, run.summary)
+        show_judgements(console, run.judgements)
+    tell(run)
+    return run.code
 
 
 @contextmanager
@@ -87,28 +77,9 @@ def screen(stream: Any) -> Console:
     return Console(file=stream, width=None if stream.isatty() else 120, soft_wrap=False)
 
 
-def tell(outcome: Outcome) -> None:
+def tell(run: Run) -> None:
     """Say on stderr what cut the run short."""
-    if outcome.interrupted:
-        print(f"emu: {outcome.incomplete}; outputs are closed and say so", file=sys.stderr)
-    elif outcome.damage is not None:
-        print(f"emu: {outcome.damage}", file=sys.stderr)
-
-
-def exit_code(outcome: Outcome, judgements: list[Judgement]) -> int:
-    """The exit code of a run."""
-    if outcome.interrupted:
-        return Exit.INTERRUPTED
-    if outcome.damage is not None:
-        return Exit.CAPTURE
-    if oops_unasked(outcome) or not all(judgement.holds for judgement in judgements):
-        return Exit.EXPECTATION_FAILED
-    return Exit.DONE
-
-
-def oops_unasked(outcome: Outcome) -> bool:
-    """Whether the kernel died of a bug that nobody left in on purpose, and no expectation speaks of."""
-    m = outcome.machine
-    asked = int(m.config.as_posted) >> int(m.oops) & 1
-    spoken = any(speaks_of_oops(expectation) for expectation in outcome.task.expectations)
-    return bool(int(m.oops)) and not asked and not spoken
+    if run.interrupted:
+        print(f"emu: {run.summary['incomplete']}; outputs are closed and say so", file=sys.stderr)
+    elif run.damage is not None:
+        print(f"emu: {run.damage}", file=sys.stderr)

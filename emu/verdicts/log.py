@@ -102,12 +102,12 @@ class LogWriter:
             self._output.discard()
 
 
-def import_polars() -> None:
-    """Import polars.  Errors: UsageError when it is not installed."""
+def import_polars(wanted_by: str = "--log") -> None:
+    """Import polars.  Errors: UsageError when it is not installed, which says who wants it."""
     try:
         import polars  # noqa: F401
     except ImportError as error:
-        raise UsageError("--log needs polars: pip install 'emu[log]'") from error
+        raise UsageError(f"{wanted_by} needs polars: pip install 'emu[log]'") from error
     # polars hooks SIGINT when it is imported: from the first Ctrl-C on, every call of it raises KeyboardInterrupt
     # until the query that runs has ended, and ours runs until the log is complete.  Ctrl-C is Python's again.
     if threading.current_thread() is threading.main_thread():

@@ -110,7 +110,7 @@ def test_an_oops_that_nobody_asked_for_is_a_failure(
 
     patched(dies_at(20))
     expect = list(options[1::2])
-    assert run_replay(ReplayCommand(capture=str(PCAPS / "nop.pcap"), expect=expect)) == code
+    assert run_replay(ReplayCommand(capture=[str(PCAPS / "nop.pcap")], expect=expect)) == code
     assert f"died of bug {BUG_UDP_LABEL} " in capsys.readouterr().out.replace("\n", " ")
 
 

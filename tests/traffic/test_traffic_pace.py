@@ -140,7 +140,7 @@ def test_filtered_frames_take_no_part_of_a_rate(tmp_path_factory: pytest.TempPat
 def test_rates_are_read_as_fractions(option: str, text: str, expected: Pace) -> None:
     """A rate is a decimal with an optional k, M or G, read exactly."""
     given: dict[str, Any] = {option: text}
-    assert pace_of(ReplayCommand(capture="x", **given)) == expected
+    assert pace_of(ReplayCommand(capture=["x"], **given)) == expected
 
 
 BAD_RATES = ("0", "-1", "nan", "inf", "1e3", "", "1/2", "2G", "0.0000001", "k", "1 000", "٣", "999999999.999999")
@@ -154,10 +154,10 @@ def test_bad_rates_are_refused(option: str, text: str) -> None:
     """Zero, negative, not a number, too large or too fine: one line that names the option and shows the form."""
     given: dict[str, Any] = {option: text}
     with pytest.raises(UsageError, match=rf"^--{option} .*: expected a number above 0 up to 1G"):
-        pace_of(ReplayCommand(capture="x", **given))
+        pace_of(ReplayCommand(capture=["x"], **given))
 
 
 def test_one_pace_at_a_time() -> None:
     """Two of --speed, --pps and --mbps exclude each other."""
     with pytest.raises(UsageError, match="--speed and --mbps exclude each other"):
-        pace_of(ReplayCommand(capture="x", speed="1", mbps="1"))
+        pace_of(ReplayCommand(capture=["x"], speed="1", mbps="1"))

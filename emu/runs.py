@@ -1,0 +1,162 @@
+"""Runs that are played to their end and judged: one, or the same input under several policies.
+
+The verbs of the command line and the functions of `emu.api` both call these; nothing here prints.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
+from emu.cli.options import CompareCommand, PlayCommand, ReplayCommand
+from emu.errors import Exit, UsageError
+from emu.kernel.policy import POLICIES
+from emu.request import Advance, check_choice, expectations_of, play, scenario_of, task_of
+from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Task
+from emu.verdicts.expect import Expectation, Judgement, judge, speaks_of_oops
+from emu.verdicts.summary import summarise
+
+Watch = Callable[[Task], AbstractContextManager[Advance | None]]  # what shows how far a task has come
+
+
+class Run(NamedTuple):
+    """How a run ended; `summary` is what `--json` prints, without expectations.
+
+    A policy that does not build has no summary but `policy` and `does_not_build`.
+    """
+
+    policy: str
+    summary: dict[str, Any]
+    judgements: tuple[Judgement, ...] = ()
+    code: Exit = Exit.DONE
+    interrupted: bool = False
+
+    @property
+    def builds(self) -> bool:
+        """Whether there was a kernel to run."""
+        return "does_not_build" not in self.summary
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the capture."""
+        return self.summary["input"]["damage"] if self.builds else None
+
+    def printed(self) -> dict[str, Any]:
+        """The summary as `--json` prints it."""
+        if not self.builds:
+            return self.summary
+        return self.summary | {"expectations": [judgement._asdict() for judgement in self.judgements]}
+
+
+def run_once(
+    command: ReplayCommand, inputs: Sequence[Input], outputs: Outputs, watch: Watch, say: Callable[[str], None]
+) -> Run:
+    """Replay under the command's policy.  Errors: UsageError, CaptureError, NothingToPlayError."""
+    check_choice("--annotate", command.annotate, ("drops", "all"))
+    check_choice("--log-rows", command.log_rows, ("all", "drops"))
+    task = task_of(command, inputs, policy=command.policy, events=command.events, outputs=outputs)
+    return _judged(play(command, task, inputs, watch(task), say), task.expectations)
+
+
+def run_each(
+    command: CompareCommand,
+    inputs: Sequence[Input],
+    watch: Watch,
+    say: Callable[[str], None],
+    outputs: Callable[[str], Outputs] = lambda _policy: NO_OUTPUTS,
+) -> Iterator[Run]:
+    """Replay under each policy that the command names, in that order; an interrupted run is the last.
+
+    What `say` is told, it is told once for all.  Errors: as `run_once`; UsageError when none of the policies builds.
+    """
+    policies = policies_of(command.policies)
+    say = _once(say)
+    scenario = scenario_of(replace(command, as_posted=None), inputs)
+    asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
+    as_posted = as_posted_for_each(asked, policies)
+    expectations = expectations_of(command, scenario)
+    refused = {name: buildable(name, parse_as_posted(as_posted[name], name)) for name in policies}
+    if all(refused.values()):
+        raise UsageError(refused[policies[0]])
+    with rereadable(inputs) as again:
+        for name in policies:
+            if refused[name]:
+                yield Run(name, {"policy": name, "does_not_build": refused[name]})
+                continue
+            its_own: PlayCommand = replace(command, as_posted=as_posted[name])
+            task = task_of(its_own, inputs, policy=name, outputs=outputs(name))
+            run = _judged(play(its_own, task, again, watch(task), say), expectations)
+            yield run
+            if run.interrupted:
+                return
+
+
+def _once(say: Callable[[str], None]) -> Callable[[str], None]:
+    told: set[str] = set()
+
+    def say_once(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            say(sentence)
+
+    return say_once
+
+
+def _judged(outcome: Outcome, expectations: Sequence[Expectation]) -> Run:
+    summary = summarise(outcome)
+    judgements = tuple(judge(expectation, summary) for expectation in expectations)
+    return Run(summary["policy"], summary, judgements, exit_code(outcome, judgements), outcome.interrupted)
+
+
+def exit_code(outcome: Outcome, judgements: Sequence[Judgement]) -> Exit:
+    """The exit code of a run."""
+    if outcome.interrupted:
+        return Exit.INTERRUPTED
+    if outcome.damage is not None:
+        return Exit.CAPTURE
+    if oops_unasked(outcome) or not all(judgement.holds for judgement in judgements):
+        return Exit.EXPECTATION_FAILED
+    return Exit.DONE
+
+
+def oops_unasked(outcome: Outcome) -> bool:
+    """Whether the kernel died of a bug that nobody left in on purpose, and no expectation speaks of."""
+    m = outcome.machine
+    asked = int(m.config.as_posted) >> int(m.oops) & 1
+    spoken = any(speaks_of_oops(expectation) for expectation in outcome.task.expectations)
+    return bool(int(m.oops)) and not asked and not spoken
+
+
+def policies_of(names: str) -> list[str]:
+    """The policies by name, in the order given."""
+    if names.strip() == "all":
+        return list(POLICIES)
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    for name in found:
+        if name not in POLICIES:
+            raise UsageError(f"--policies: '{name}' is not one of {', '.join(POLICIES)}")
+    if not found or len(set(found)) < len(found):
+        raise UsageError(f"--policies '{names}': expected different names of {', '.join(POLICIES)}, or all")
+    return found
+
+
+@contextmanager
+def rereadable(inputs: Sequence[Input]) -> Iterator[Sequence[Input]]:
+    """The inputs such that they can be read more than once: a pipe is kept in a temporary file."""
+    with ExitStack() as kept:
+        yield [
+            given._replace(path=_copied(given.path, kept)) if given.path == "-" or Path(given.path).is_fifo() else given
+            for given in inputs
+        ]
+
+
+def _copied(path: str, until: ExitStack) -> str:
+    folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-stdin-"))
+    copy = Path(folder, "capture")
+    with open(0 if path == "-" else path, "rb", closefd=path != "-") as pipe, copy.open("wb") as into:
+        shutil.copyfileobj(pipe, into)
+    return str(copy)
