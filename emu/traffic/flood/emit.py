@@ -37,13 +37,6 @@ STREAM_VARIABLES = 16
 
 
 @record
-class FlowSeq:
-    """What a flow has carried, modulo 2**32."""
-
-    octets: int
-
-
-@record
 class VariableRow:
     """A variable of the plan, its stream of drawn numbers, and its value in the present train."""
 
@@ -97,7 +90,7 @@ class TemplateRow:
     smallest: int  # 0: its size is fixed
     seq_bytes: int
     seq_octets: int  # of its payload, where the size is fixed
-    sums_at: int  # sums of the payload's beginnings: 16 bits for each even length
+    sums_at: int  # there too: sums of the payload's beginnings: 16 bits for each even length
     first_change: int
     end_change: int
     first_length: int
@@ -155,6 +148,7 @@ class Flood:
     template_end: int
     frame_size: int  # of the train's templates that vary
     sums: Annotated[list[int], MAX_SUMS]
+    seqs: Annotated[list[int], MAX_SEQ_FLOWS]  # what each flow has carried, modulo 2**32
 
     frames: int
     frame_octets: int
@@ -166,9 +160,7 @@ class Flood:
 def emit(
     s: Flood,
     p: Profile,
-    seqs: Any,
     image: Octets,
-    sums: Octets,
     rows: Any,
     first: int,
     limit: int,
@@ -194,7 +186,7 @@ def emit(
         size = size_on_wire(s)
         if size > len(out) - at:
             return count, at, FULL_WINDOW
-        put_frame(s, seqs, image, sums, out, at, size)
+        put_frame(s, image, out, at, size)
         time_ns = s.start_ns + with_pauses(p, p.time_ns)
         account(s, time_ns, size)
         put_row(s, rows[first + count], time_ns, at, size)
@@ -307,7 +299,7 @@ def size_on_wire(s: Flood) -> int:
     return max(s.frame_size if template.smallest > 0 else template.length, LEAST_FRAME)
 
 
-def put_frame(s: Flood, seqs: Any, image: Octets, sums: Octets, out: bytearray, at: int, size: int) -> None:
+def put_frame(s: Flood, image: Octets, out: bytearray, at: int, size: int) -> None:
     """The next frame at `out[at:]`, `size` bytes with padding."""
     template = s.templates[s.template]
     cut = s.frame_size if template.smallest > 0 else template.length
@@ -321,17 +313,25 @@ def put_frame(s: Flood, seqs: Any, image: Octets, sums: Octets, out: bytearray, 
         variable = s.variables[change.variable]
         value = variable.value
         if variable.vary == VARY_SEQ:
-            value = variable.first + seqs[s.flow].octets & 0xFFFFFFFF
-        put_field(s, out, at, change.offset, change.width, value, change.first_share, change.end_share)
+            value = variable.first + s.seqs[s.flow] & 0xFFFFFFFF
+        if change.offset >= 0:
+            # Here and not in a function: numba counts references to an array that it passes on.
+            for byte in range(change.width):
+                out[at + change.offset + byte] = value >> 8 * (change.width - 1 - byte) & 0xFF
+        add_field(s, value, change.width, change.offset, change.first_share, change.end_share)
     if template.smallest > 0:
         for number in range(template.first_length, template.end_length):
             length = s.lengths[number]
-            put_field(s, out, at, length.offset, 2, cut - length.bias, length.first_share, length.end_share)
+            value = cut - length.bias
+            if length.offset >= 0:
+                out[at + length.offset] = value >> 8 & 0xFF
+                out[at + length.offset + 1] = value & 0xFF
+            add_field(s, value, 2, length.offset, length.first_share, length.end_share)
     for number in range(template.first_checksum, template.end_checksum):
         checksum = s.checksums[number]
         total = s.sums[number - template.first_checksum]
         if checksum.covers_payload:
-            total += payload_sum(image, sums, template.at + template.payload, template.sums_at, cut - template.payload)
+            total += payload_sum(image, template.at + template.payload, template.sums_at, cut - template.payload)
         value = fold(total) ^ 0xFFFF
         if value == 0 and checksum.zero_is_none:
             value = 0xFFFF
@@ -339,16 +339,11 @@ def put_frame(s: Flood, seqs: Any, image: Octets, sums: Octets, out: bytearray, 
         out[at + checksum.offset + 1] = value & 0xFF
     if s.seq_len > 0 and template.seq_bytes >= 0:
         payload = cut - template.payload if template.smallest > 0 else template.seq_octets
-        seqs[s.flow].octets = seqs[s.flow].octets + template.seq_bytes + payload & 0xFFFFFFFF
+        s.seqs[s.flow] = s.seqs[s.flow] + template.seq_bytes + payload & 0xFFFFFFFF
 
 
-def put_field(
-    s: Flood, out: bytearray, at: int, offset: int, width: int, value: int, first_share: int, end_share: int
-) -> None:
-    """The low bytes of a value, big-endian, in its place and its checksums."""
-    if offset >= 0:
-        for byte in range(width):
-            out[at + offset + byte] = value >> 8 * (width - 1 - byte) & 0xFF
+def add_field(s: Flood, value: int, width: int, offset: int, first_share: int, end_share: int) -> None:
+    """Add a field to the sums that cover it."""
     if first_share < end_share:
         total = field_sum(value, width, offset)
         for share in range(first_share, end_share):
@@ -366,9 +361,9 @@ def field_sum(value: int, width: int, offset: int) -> int:
     return total
 
 
-def payload_sum(image: Octets, sums: Octets, at: int, sums_at: int, length: int) -> int:
+def payload_sum(image: Octets, at: int, sums_at: int, length: int) -> int:
     """The sum of the first `length` bytes of a payload."""
-    total = be16(sums, sums_at + (length >> 1) * 2)
+    total = be16(image, sums_at + (length >> 1) * 2)
     if length & 1:
         total += (image[at + length - 1] & 0xFF) << 8
     return total

@@ -104,11 +104,9 @@ class FloodReader:
         """Make up to `limit` further frames as `rows[first:first + limit]`; returns how many, 0 at the end."""
         count = 0
         while not (count or self.ended or limit <= 0):
-            flood, seqs, image, sums = self._tables
+            flood, image = self._tables
             before = self._at
-            count, self._at, why = self._emit(
-                flood, self._profile, seqs, image, sums, rows, first, limit, self.octets, before
-            )
+            count, self._at, why = self._emit(flood, self._profile, image, rows, first, limit, self.octets, before)
             self.bytes_read += self._at - before
             self._cramped = why == FULL_WINDOW
             self.ended = why == FLOOD_DONE

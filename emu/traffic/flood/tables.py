@@ -25,12 +25,10 @@ MAX_WEIGHT = MAX_SPAN - 1  # of all trains, or of all sizes
 
 
 class Tables(NamedTuple):
-    """A plan as emit takes it; `sums` and `image` are kept as the engine views them."""
+    """A plan as emit takes it: a Flood, and the bytes of all templates and sums as the engine views them."""
 
     flood: Any
-    seqs: Any
     image: Any
-    sums: Any
 
 
 def largest_frame(plan: Plan) -> int:
@@ -78,8 +76,7 @@ def tables_of(plan: Plan, engine: Engine, start_ns: int) -> Tables:
         "start_ns": start_ns,
     }
     engine.fill(flood, values)
-    seqs = engine.rows(emit.FlowSeq, plan.flows if has_seq else 1)
-    return Tables(flood, seqs, engine.view(builder.image), engine.view(builder.sums or bytearray(2)))
+    return Tables(flood, engine.view(builder.image))
 
 
 class _Builder:
@@ -89,7 +86,6 @@ class _Builder:
         self.flood = flood
         self.engine = engine
         self.image = bytearray()
-        self.sums = bytearray()
         self.templates = self.changes = self.lengths = self.checksums = self.shares = 0
 
     def add_variable(self, at: int, variable: Variable, key: int) -> None:
@@ -113,13 +109,12 @@ class _Builder:
             "smallest": template.smallest,
             "seq_bytes": template.seq_bytes,
             "seq_octets": max(len(octets) - template.payload, 0),
-            "sums_at": len(self.sums),
+            "sums_at": len(self.image) + len(octets),
             "first_change": self.changes,
             "first_length": self.lengths,
             "first_checksum": self.checksums,
         }
-        self.image += octets
-        self.sums += prefixes
+        self.image += octets + prefixes
         for change in template.changes:
             fields = {"variable": change.variable, "offset": change.offset, "width": change.width}
             self.engine.fill(self.flood.changes[self.changes], fields | self.add_shares(change.checksums))
