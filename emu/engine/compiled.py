@@ -99,7 +99,14 @@ SOURCES = (
 
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
-TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers", "emu.traffic.iscsi.state")
+TABLES = (
+    "emu.kernel.machine",
+    "emu.kernel.policy",
+    "emu.kernel.drop_reason",
+    "emu.kernel.record",
+    "emu.wire.headers",
+    "emu.traffic.iscsi.state",
+)
 WARM = "warm"  # a file in the cache folder
 
 
