@@ -185,8 +185,9 @@ REFUSED: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("key", "value"), REFUSED)
 def test_what_cannot_be_is_refused_in_one_line(key: str, value: object) -> None:
     """The line names the key, what was expected and what was found."""
+    options: dict[str, Any] = {"initiator": "10.0.0.2"} | {key: value}
     with pytest.raises(UsageError) as refusal:
-        check(IscsiAcks(**({"initiator": "10.0.0.2"} | {key: value})))
+        check(IscsiAcks(**options))
     said = str(refusal.value)
     assert said.startswith(f"iscsi-acks: {key}: expected ") and str(value) in said and "\n" not in said
 
