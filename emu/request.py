@@ -6,23 +6,27 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emu.capture.compression import Source, open_source
 from emu.capture.frames import FrameSource
 from emu.capture.merge import open_captures
-from emu.capture.reader import CaptureReader
+from emu.capture.reader import CaptureReader, open_capture
 from emu.cli.options import PlayCommand
+from emu.cli.rewrite_options import rewrite_of
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
 from emu.errors import CaptureError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.machine import NONE
 from emu.play import replay
+from emu.reread import rereadable
 from emu.scenario import Scenario
 from emu.scenario_file import load_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
+from emu.traffic.rewrite.source import open_rewritten, rewritten
 from emu.verdicts.expect import Expectation, parse_expectation
 
 RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
@@ -146,7 +150,10 @@ def play(
     read = [*(given.path for given in inputs), command.scenario, task.events]
     interruption = Interruption()
     devices = [device.name for device in task.scenario.device]
+    rewrite = rewrite_of(command)
     with ExitStack() as opened:
+        if rewrite.loop > 1:
+            inputs = opened.enter_context(rereadable(inputs))
         if len(inputs) == 1:
             source = opened.enter_context(closing(open_source(inputs[0].path)))
             size = capture_bytes(source, interruption) if command.engine == "auto" else None
@@ -162,9 +169,12 @@ def play(
             if len(inputs) == 1:
                 device = devices.index(inputs[0].device) if inputs[0].device else NONE
                 reader = CaptureReader(source, task.name, engine, device=device)
+                again = partial(open_capture, inputs[0].path, engine, device=device)
+                reader = opened.enter_context(closing(rewritten(reader, rewrite, engine, again, command.host)))
             else:
                 places = [(given.path, devices.index(given.device)) for given in inputs]
-                reader = opened.enter_context(closing(open_captures(places, engine)))
+                open_one = partial(open_rewritten, rewrite=rewrite, host=command.host)
+                reader = opened.enter_context(closing(open_captures(places, engine, open_one=open_one)))
         except CaptureError:
             if interruption.happened:  # before there was a capture
                 raise KeyboardInterrupt from None

@@ -1,12 +1,7 @@
 """`emu compare`: one capture, several policies, one table."""
 
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
@@ -15,7 +10,7 @@ from emu.cli.replay import exit_code, print_json, progress_bar, screen, tell
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
 from emu.request import expectations_of, input_name, inputs_of, play, scenario_of, task_of
-from emu.task import Input
+from emu.reread import rereadable
 from emu.verdicts.expect import judge
 from emu.verdicts.screen import show_comparison, show_judgements
 from emu.verdicts.summary import summarise
@@ -73,21 +68,3 @@ def policies_of(names: str) -> list[str]:
     if not found or len(set(found)) < len(found):
         raise UsageError(f"--policies '{names}': expected different names of {', '.join(POLICIES)}, or all")
     return found
-
-
-@contextmanager
-def rereadable(inputs: Sequence[Input]) -> Iterator[Sequence[Input]]:
-    """The inputs such that they can be read more than once: a pipe is kept in a temporary file."""
-    with ExitStack() as kept:
-        yield [
-            given._replace(path=_copied(given.path, kept)) if given.path == "-" or Path(given.path).is_fifo() else given
-            for given in inputs
-        ]
-
-
-def _copied(path: str, until: ExitStack) -> str:
-    folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-stdin-"))
-    copy = Path(folder, "capture")
-    with open(0 if path == "-" else path, "rb", closefd=path != "-") as pipe, copy.open("wb") as into:
-        shutil.copyfileobj(pipe, into)
-    return str(copy)

@@ -50,6 +50,10 @@ SOURCES = (
     "emu.capture.merge",
     "emu.traffic.pace",
     "emu.traffic.arrivals",
+    "emu.traffic.rewrite.patch",
+    "emu.traffic.rewrite.edit",
+    "emu.traffic.rewrite.fix",
+    "emu.traffic.rewrite.frames",
     "emu.kernel.bugs",
     "emu.kernel.page_alloc",
     "emu.kernel.slab",
@@ -97,7 +101,14 @@ SOURCES = (
 
 
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
-TABLES = ("emu.kernel.machine", "emu.kernel.policy", "emu.kernel.drop_reason", "emu.kernel.record", "emu.wire.headers")
+TABLES = (
+    "emu.kernel.machine",
+    "emu.kernel.policy",
+    "emu.kernel.drop_reason",
+    "emu.kernel.record",
+    "emu.traffic.rewrite.spec",
+    "emu.wire.headers",
+)
 WARM = "warm"  # a file in the cache folder
 
 
