@@ -148,17 +148,18 @@ def _distinct(text: str, rounds: int) -> str:
     return text
 
 
-def _maps(option: str, texts: Iterable[str], parse: Callable[[str, str], T], clash: Callable[[T, T], str]) -> list[T]:
-    """Parse each text, and compare every two of them: `clash` says what is wrong with a pair, or nothing."""
+def _maps(option: str, texts: Iterable[str], parse: Callable[[str, str], T], clash: Callable[..., str]) -> list[T]:
+    """Parse each text, and compare every two: `clash` says what is wrong with a pair, among all of them, or nothing."""
     found = [(text, parse(option, text)) for text in texts]
+    every = [one for _, one in found]
     for (text, one), (other_text, other) in combinations(found, 2):
-        if wrong := clash(one, other):
+        if wrong := clash(one, other, every):
             raise UsageError(f"{option} {other_text}: {wrong} as {option} {text}; expected maps apart from each other")
-    return [one for _, one in found]
+    return every
 
 
 def _mac_maps(texts: Iterable[str]) -> tuple[MacMap, ...]:
-    return tuple(_maps("--map-mac", texts, _mac_map, lambda one, other: "same source" if one.old == other.old else ""))
+    return tuple(_maps("--map-mac", texts, _mac_map, lambda one, other, _: "same source" * (one.old == other.old)))
 
 
 def _mac_map(option: str, text: str) -> MacMap:
@@ -199,7 +200,7 @@ def _network(option: str, text: str, side: str) -> ipaddress.IPv4Network | ipadd
     return network
 
 
-def _nets_clash(one: NetMap, other: NetMap) -> str:
+def _nets_clash(one: NetMap, other: NetMap, every: Sequence[NetMap]) -> str:
     """Networks may lie in one another, the longer wins; but no two addresses may become one."""
     if one.family != other.family:
         return ""
@@ -209,7 +210,12 @@ def _nets_clash(one: NetMap, other: NetMap) -> str:
             return "same source"
         if outer.mapped(inner.old) == inner.new:
             return ""
-    return "" if (outer.new ^ inner.new) >> outer.host else "same target"
+    if (outer.new ^ inner.new) >> outer.host:
+        return ""
+    # What the outer map would put there may be mapped elsewhere by a longer one.
+    rival = NetMap(outer.family, inner.prefix, outer.old | inner.new & ((1 << outer.host) - 1), inner.new)
+    freed = any(each.prefix > outer.prefix and each.contains(rival) for each in every)
+    return "" if freed else "same target"
 
 
 def _port_maps(texts: Iterable[str]) -> tuple[PortMap, ...]:
@@ -228,7 +234,7 @@ def _port_map(option: str, text: str) -> PortMap:
     return PortMap(PROTOCOLS.get(found[1], ANY_PROTOCOL), first, last, to)
 
 
-def _ports_clash(one: PortMap, other: PortMap) -> str:
+def _ports_clash(one: PortMap, other: PortMap, _: Sequence[PortMap]) -> str:
     if ANY_PROTOCOL not in (one.protocol, other.protocol) and one.protocol != other.protocol:
         return ""
     if one.first <= other.last and other.first <= one.last:
