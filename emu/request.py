@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import fields
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 
 from emu.capture.compression import Source, open_source
 from emu.capture.frames import FrameSource
-from emu.capture.merge import open_captures
+from emu.capture.merge import merged
 from emu.capture.reader import CaptureReader, open_capture
 from emu.cli.options import PlayCommand
-from emu.cli.rewrite_options import rewrite_of
+from emu.cli.rewrite_options import RewriteOptions
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
 from emu.errors import CaptureError, UsageError
 from emu.interrupt import Interruption
@@ -26,7 +27,9 @@ from emu.scenario import Scenario
 from emu.scenario_file import load_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
-from emu.traffic.rewrite.source import open_rewritten, rewritten
+from emu.traffic.rewrite.rules import added
+from emu.traffic.rewrite.source import open_rewritten, report_of, rewritten
+from emu.traffic.rewrite.spec import Rewrite, parse_rewrite
 from emu.verdicts.expect import Expectation, parse_expectation
 
 RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
@@ -139,6 +142,11 @@ def pace_of(command: PlayCommand) -> Pace:
     return Pace(mode, rate.numerator, rate.denominator)
 
 
+def rewrite_of(options: RewriteOptions) -> Rewrite:
+    """What is to be rewritten.  Errors: UsageError as of parse_rewrite."""
+    return parse_rewrite(**{field.name: getattr(options, field.name) for field in fields(RewriteOptions)})
+
+
 def play(
     command: PlayCommand,
     task: Task,
@@ -151,6 +159,7 @@ def play(
     interruption = Interruption()
     devices = [device.name for device in task.scenario.device]
     rewrite = rewrite_of(command)
+    readers: list[FrameSource] = []
     with ExitStack() as opened:
         if rewrite.loop > 1:
             inputs = opened.enter_context(rereadable(inputs))
@@ -161,7 +170,7 @@ def play(
             size = sum(file_bytes(given.path) for given in inputs)
         if interruption.happened and any(given.path == "-" for given in inputs):
             end_stdin(interruption)
-        engine, said = choose_engine(command.engine, size)
+        engine, said = choose_engine(command.engine, None if size is None else size * rewrite.loop)
         if said:
             print(f"emu: {said}", file=sys.stderr)
         try:
@@ -170,17 +179,21 @@ def play(
                 device = devices.index(inputs[0].device) if inputs[0].device else NONE
                 reader = CaptureReader(source, task.name, engine, device=device)
                 again = partial(open_capture, inputs[0].path, engine, device=device)
-                reader = opened.enter_context(closing(rewritten(reader, rewrite, engine, again, command.host)))
+                reader = rewritten(reader, rewrite, engine, again, command.host)
+                readers.append(opened.enter_context(closing(reader)))
             else:
-                places = [(given.path, devices.index(given.device)) for given in inputs]
-                open_one = partial(open_rewritten, rewrite=rewrite, host=command.host)
-                reader = opened.enter_context(closing(open_captures(places, engine, open_one=open_one)))
+                for given in inputs:
+                    device = devices.index(given.device)
+                    reader = open_rewritten(given.path, rewrite, engine, device, command.host)
+                    readers.append(opened.enter_context(closing(reader)))
         except CaptureError:
             if interruption.happened:  # before there was a capture
                 raise KeyboardInterrupt from None
             raise
         with progress as advance:
-            return replay(task, engine, reader, [str(name) for name in read if name is not None], advance, interruption)
+            files = [str(name) for name in read if name is not None]
+            outcome = replay(task, engine, merged(readers, engine), files, advance, interruption)
+        return outcome._replace(rewritten=added(map(report_of, readers)))
 
 
 def file_bytes(path: str) -> int:

@@ -8,6 +8,7 @@ from emu.errors import CaptureError
 from emu.scenario import Scenario
 from emu.traffic.host import Host
 from emu.traffic.pace import PACE_CAPTURED
+from emu.traffic.rewrite.rules import Rewritten
 from emu.verdicts.expect import Expectation
 
 BATCH = 4096
@@ -83,3 +84,4 @@ class Outcome(NamedTuple):
     wall_seconds: float
     cpu_seconds: float
     rss_peak_bytes: int
+    rewritten: Rewritten | None = None

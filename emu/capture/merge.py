@@ -8,7 +8,7 @@ Two captures are merged at a time, and merged ones again: each step copies a fra
 its capture into one of its own, so memory is bounded by the windows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -310,13 +310,8 @@ def merged(readers: Sequence[FrameSource], engine: Engine) -> FrameSource:
     return MergedReader(merged(readers[:half], engine), merged(readers[half:], engine), engine)
 
 
-def open_captures(
-    captures: Sequence[tuple[str, int]],
-    engine: Engine,
-    window_bytes: int = WINDOW,
-    open_one: Callable[[str, Engine, int, int], FrameSource] = open_capture,
-) -> FrameSource:
-    """Open captures, each with the device that the user named for it (-1: none) and by `open_one`, as one.
+def open_captures(captures: Sequence[tuple[str, int]], engine: Engine, window_bytes: int = WINDOW) -> FrameSource:
+    """Open captures, each with the device that the user named for it (-1: none), as one.
 
     Errors: CaptureError in one line when one cannot be read, or when more than one is standard input.
     """
@@ -325,7 +320,7 @@ def open_captures(
     opened: list[FrameSource] = []
     try:
         for path, device in captures:
-            opened.append(open_one(path, engine, window_bytes, device))
+            opened.append(open_capture(path, engine, window_bytes, device))
     except BaseException:
         for reader in opened:
             reader.close()

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from emu.traffic.rewrite.spec import Rewrite, parse_rewrite
-
 Texts = list[str] | None
 PANEL = "Rewriting (each capture by itself, before they are merged)"
 
@@ -93,19 +91,3 @@ class RewriteOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
-
-
-def rewrite_of(options: RewriteOptions) -> Rewrite:
-    """The options as one `Rewrite`.  Errors: UsageError as of parse_rewrite."""
-    return parse_rewrite(
-        map_mac=options.map_mac,
-        map_ip=options.map_ip,
-        map_port=options.map_port,
-        shift_time=options.shift_time,
-        rebase_time=options.rebase_time,
-        truncate=options.truncate,
-        fix_checksums=options.fix_checksums,
-        loop=options.loop,
-        loop_gap=options.loop_gap,
-        loop_distinct=options.loop_distinct,
-    )

@@ -4,11 +4,12 @@ import ipaddress
 from typing import Any
 
 import pytest
+from capture_kit import play
 from corpus import frames_of
-from engine_pair import NAMES, engine_named
+from engine_pair import engine_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rewrite_kit import PLAIN, capture_of, play, rewrite, rewrite_frames, rewritten_reader
+from rewrite_kit import ETHERNET, PLAIN, capture_of, rewrite, rewrite_frames, rewritten_reader
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -156,7 +157,7 @@ def test_checksums_are_those_that_scapy_computes(
 
     new = tuple(address.replace("10.0.0.", "203.0.113.") for address in ends)
     numbers = tuple(to if port == ports[0] else port for port in ports)
-    maps = {"map_ip": ["10.0.0.0/24=203.0.113.0/24"], "map_port": [f"{ports[0]}={to}"]}
+    maps: dict[str, Any] = {"map_ip": ["10.0.0.0/24=203.0.113.0/24"], "map_port": [f"{ports[0]}={to}"]}
     assert rewrite_frames([packet(ends, ports)], **maps) == [packet((new[0], new[1]), numbers)]
 
 
@@ -171,9 +172,11 @@ def test_there_and_back_is_the_identity(linktype: int) -> None:
 
 
 def test_two_ends_swap() -> None:
-    maps = {"map_mac": [f"{MAC_A}={MAC_B}", f"{MAC_B}={MAC_A}"], "map_ip": ["10.0.0.1=10.0.0.2", "10.0.0.2=10.0.0.1"]}
+    macs = [f"{MAC_A}={MAC_B}", f"{MAC_B}={MAC_A}"]
+    addresses = ["10.0.0.1=10.0.0.2", "10.0.0.2=10.0.0.1"]
     frame = bytes(Ether(**MACS) / IP(**V4) / UDP(sport=1, dport=2))
-    assert rewrite_frames([frame], **maps) == [bytes(Ether(**turned(MACS)) / IP(**turned(V4)) / UDP(sport=1, dport=2))]
+    expected = bytes(Ether(**turned(MACS)) / IP(**turned(V4)) / UDP(sport=1, dport=2))
+    assert rewrite_frames([frame], map_mac=macs, map_ip=addresses) == [expected]
 
 
 def test_the_longest_prefix_wins_whatever_the_order() -> None:
@@ -196,7 +199,7 @@ def test_an_unfinished_checksum_stays_an_unfinished_one(layer: Any) -> None:
         packet[layer].chksum = 0xFFFF ^ checksum(ends + bytes((0, packet.proto)) + length.to_bytes(2, "big"))
         return bytes(Ether(**MACS) / packet)
 
-    maps = {"map_ip": ["10.0.0.0/24=192.168.7.0/24"], "map_port": ["1234=4321"]}
+    maps: dict[str, Any] = {"map_ip": ["10.0.0.0/24=192.168.7.0/24"], "map_port": ["1234=4321"]}
     now = {"src": "192.168.7.1", "dst": "192.168.7.2"}
     assert rewrite_frames([frame(V4, 1234)], **maps) == [frame(now, 4321)]
 
@@ -271,19 +274,18 @@ def test_without_a_rewrite_the_source_itself_is_read() -> None:
     assert play(reader, PLAIN)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_both_engines_rewrite_alike(name: str) -> None:
-    """Maps, checksums, times, loops: each link type once, against what the plain engine makes."""
-    engine = engine_named(name)
+def test_both_engines_rewrite_alike() -> None:
+    """Every link type, and on Ethernet every kind of loop, against what the plain engine makes."""
+    engine = engine_named("compiled")
     for linktype in DISSECTED_LINKTYPES:
         frames = list(frames_of(linktype).values())
-        frames += [octets[:cut] for octets in frames for cut in (60, 40, 33)]
+        frames += [octets[:cut] for octets in frames for cut in (60, 40)]
         data = capture_of(frames, linktype)
-        for distinct in ("seq", "addresses", "ports"):
+        for distinct in ("seq", "addresses", "ports") if linktype == ETHERNET else ("addresses",):
             options = MAPS | {
-                "fix_checksums": distinct == "ports",
-                "loop": 3,
+                "loop": 2,
                 "loop_distinct": distinct,
+                "fix_checksums": distinct == "ports",
                 "truncate": 120,
             }
             assert rewrite(data, engine, **options) == rewrite(data, PLAIN, **options)

@@ -1,6 +1,6 @@
 """The rules of a rewrite as records that compiled functions read, and the counts that they keep."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from emu.engine.plain import Engine
@@ -110,7 +110,22 @@ class Rewritten(NamedTuple):
     truncated: int  # by --truncate
     unreadable: int  # whose addresses or ports are cut off or malformed, and stayed
     times_held: int  # that would have been before 1970 or after 2116, and were put there
-    rounds: int  # that were begun
+    rounds: int  # that were begun, of the source that had most
+
+    def sentences(self) -> list[str]:
+        """What a reader of the results must know; the addresses in them are the new ones."""
+        rounds = f" in {self.rounds} rounds" if self.rounds > 1 else ""
+        said = [f"captures are rewritten: {self.changed} of {self.frames} frames have other bytes{rounds}"]
+        for count, sentence in (
+            (self.checksums_fixed, "frames had a wrong checksum, which was fixed"),
+            (self.checksums_left, "frames have a checksum that could not be fixed: they are fragments, or cut off"),
+            (self.truncated, "frames were truncated"),
+            (self.unreadable, "frames are malformed or cut off where addresses or ports would be, and kept those"),
+            (self.times_held, "frames would have been before 1970 or after 2116, and were put there"),
+        ):
+            if count:
+                said.append(f"{count} {sentence}")
+        return said
 
 
 def signed_half(value: int) -> int:
@@ -166,3 +181,12 @@ def report_of(rules: Any, rounds: int) -> Rewritten:
     """The counts that the rules have kept."""
     counts = [int(getattr(rules, name)) for name in ("frames", "changed", "fixed", "left", "cut", "unreadable", "held")]
     return Rewritten._make([*counts, rounds])
+
+
+def added(reports: Iterable[Rewritten | None]) -> Rewritten | None:
+    """Several sources' reports as one, None where nothing was rewritten."""
+    found = [report for report in reports if report is not None]
+    if not found:
+        return None
+    *counts, _ = (sum(column) for column in zip(*found, strict=True))
+    return Rewritten._make([*counts, max(report.rounds for report in found)])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from emu.capture.frames import FrameSource
-from emu.capture.reader import WINDOW, open_capture
+from emu.capture.reader import open_capture
 from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.kernel.machine import NONE, Packet
@@ -56,11 +56,9 @@ def _host_of(source: FrameSource, rewrite: Rewrite, engine: Engine, asked: str |
 
 def open_rewritten(
     path: str,
-    engine: Engine,
-    window_bytes: int = WINDOW,
-    device: int = NONE,
-    *,
     rewrite: Rewrite,
+    engine: Engine,
+    device: int = NONE,
     host: str | None = None,
 ) -> FrameSource:
     """Open a capture, rewritten; parameters as of `open_capture` and `rewritten`.
@@ -70,7 +68,7 @@ def open_rewritten(
     """
 
     def opened() -> FrameSource:
-        return open_capture(path, engine, window_bytes, device)
+        return open_capture(path, engine, device=device)
 
     source = opened()
     try:
