@@ -5,7 +5,9 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import fields
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from emu.capture.frames import FrameSource
 from emu.capture.merge import merged
 from emu.capture.reader import CaptureReader
 from emu.cli.options import PlayCommand, ReplayCommand
+from emu.cli.rewrite_options import RewriteOptions
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
 from emu.engine.plain import Engine
 from emu.errors import CaptureError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.machine import NONE
 from emu.play import replay
+from emu.reread import rereadable
 from emu.scenario import Scenario
 from emu.scenario_file import load_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
@@ -38,6 +42,9 @@ from emu.traffic.beside import (
 )
 from emu.traffic.flood.kinds import recipe_text
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
+from emu.traffic.rewrite.rules import added
+from emu.traffic.rewrite.source import report_of, rewritten
+from emu.traffic.rewrite.spec import Rewrite, parse_rewrite
 from emu.verdicts.expect import Expectation, parse_expectation
 
 RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
@@ -171,6 +178,11 @@ def pace_of(command: PlayCommand) -> Pace:
     return Pace(mode, rate.numerator, rate.denominator)
 
 
+def rewrite_of(options: RewriteOptions) -> Rewrite:
+    """What is to be rewritten.  Errors: UsageError as of parse_rewrite."""
+    return parse_rewrite(**{field.name: getattr(options, field.name) for field in fields(RewriteOptions)})
+
+
 def play(
     command: PlayCommand,
     task: Task,
@@ -186,9 +198,12 @@ def play(
     files = [*(given.path for given in inputs), command.scenario, task.events]
     interruption = Interruption()
     with ExitStack() as opened:
-        engine, company = open_company(command, task, inputs, interruption, opened, say)
+        rewrite = rewrite_of(command)
+        if rewrite.loop > 1:
+            inputs = opened.enter_context(rereadable(inputs))
+        engine, company, readers = open_company(command, rewrite, task, inputs, interruption, opened, say)
         with progress as advance:
-            return replay(
+            outcome = replay(
                 task,
                 engine,
                 company.reader,
@@ -198,33 +213,39 @@ def play(
                 company.floods,
                 company.hosts,
             )
+        return outcome._replace(rewritten=added(map(report_of, readers)))
 
 
 def open_company(
     command: PlayCommand,
+    rewrite: Rewrite,
     task: Task,
     inputs: Sequence[Input],
     interruption: Interruption,
     opened: ExitStack,
     say: Callable[[str], None],
-) -> tuple[Engine, Company]:
-    """Open all that is played; the engine for it."""
+) -> tuple[Engine, Company, Sequence[FrameSource]]:
+    """Open all that is played: the engine for it, who plays, and the captures among them."""
     devices = [device.name for device in task.scenario.device]
     floods = besides_of(task.scenario)
     first = opened.enter_context(closing(open_source(inputs[0].path))) if len(inputs) == 1 else None
     size = expected_bytes(inputs, first, floods, interruption) if command.engine == "auto" else None
     if interruption.happened and any(given.path == "-" for given in inputs):
         end_stdin(interruption)
-    engine, said = choose_engine(command.engine, size)
+    engine, said = choose_engine(command.engine, None if size is None else size * rewrite.loop)
     if said:
         say(said)
     if not inputs:
-        return engine, alone(endings(floods, task.limit, say), engine, devices)
+        return engine, alone(endings(floods, task.limit, say), engine, devices), ()
     try:
-        readers = [opened.enter_context(closing(open_input(given, engine, devices, first))) for given in inputs]
+        readers = []
+        for given in inputs:
+            again = partial(open_input, given, engine, devices)
+            source = rewritten(open_input(given, engine, devices, first), rewrite, engine, again, command.host)
+            readers.append(opened.enter_context(closing(source)))
         reader = merged(readers, engine)
         if not floods:
-            return engine, Company(reader)
+            return engine, Company(reader), readers
         # Whoever aims must see the captures' first frames, and a pipe may keep them waiting.
         with interruption:
             company: list[Company] = []
@@ -236,7 +257,7 @@ def open_company(
             interruption.wait_for(mix)
         if not company:
             raise KeyboardInterrupt
-        return engine, company[0]
+        return engine, company[0], readers
     except CaptureError:
         if interruption.happened:  # before there was a capture
             raise KeyboardInterrupt from None

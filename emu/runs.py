@@ -3,12 +3,9 @@
 The verbs of the command line and the functions of `emu.api` both call these; nothing here prints.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
@@ -16,6 +13,7 @@ from emu.cli.options import CompareCommand, PlayCommand, ReplayCommand
 from emu.errors import Exit, UsageError
 from emu.kernel.policy import POLICIES
 from emu.request import Advance, check_choice, expectations_of, play, scenario_of, task_of
+from emu.reread import rereadable
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Task
 from emu.verdicts.expect import Expectation, Judgement, judge, speaks_of_oops
 from emu.verdicts.summary import summarise
@@ -142,21 +140,3 @@ def policies_of(names: str) -> list[str]:
     if not found or len(set(found)) < len(found):
         raise UsageError(f"--policies '{names}': expected different names of {', '.join(POLICIES)}, or all")
     return found
-
-
-@contextmanager
-def rereadable(inputs: Sequence[Input]) -> Iterator[Sequence[Input]]:
-    """The inputs such that they can be read more than once: a pipe is kept in a temporary file."""
-    with ExitStack() as kept:
-        yield [
-            given._replace(path=_copied(given.path, kept)) if given.path == "-" or Path(given.path).is_fifo() else given
-            for given in inputs
-        ]
-
-
-def _copied(path: str, until: ExitStack) -> str:
-    folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-stdin-"))
-    copy = Path(folder, "capture")
-    with open(0 if path == "-" else path, "rb", closefd=path != "-") as pipe, copy.open("wb") as into:
-        shutil.copyfileobj(pipe, into)
-    return str(copy)

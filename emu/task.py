@@ -10,6 +10,7 @@ from emu.traffic.beside import Playing
 from emu.traffic.crafted import Crafted
 from emu.traffic.host import Host
 from emu.traffic.pace import PACE_CAPTURED
+from emu.traffic.rewrite.rules import Rewritten
 from emu.traffic.tally import Totals
 from emu.verdicts.expect import Expectation
 
@@ -91,3 +92,4 @@ class Outcome(NamedTuple):
     rss_peak_bytes: int
     crafted: tuple[Crafted, ...] = ()  # what crafted traffic says of itself
     floods: tuple[tuple[Playing, Totals], ...] = ()
+    rewritten: Rewritten | None = None

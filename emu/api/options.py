@@ -61,6 +61,16 @@ class PlayOptions(TypedDict, total=False):
     checksums: str | None
     engine: str | None
     progress: bool | None
+    map_mac: Mapping[str, str] | Texts | None
+    map_ip: Mapping[str, str] | Texts | None
+    map_port: Mapping[str | int, str | int] | Texts | None
+    shift_time: str | None
+    rebase_time: str | int | None
+    truncate: int | None
+    fix_checksums: bool | None
+    loop: int | None
+    loop_gap: str | None
+    loop_distinct: str | None
 
 
 class ReplayOptions(PlayOptions, total=False):

@@ -11,11 +11,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from emu.cli.rewrite_options import RewriteOptions
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlayCommand:
+class PlayCommand(RewriteOptions):
     """What every verb takes that plays captures."""
 
     capture: Annotated[

@@ -59,6 +59,10 @@ SOURCES = (
     "emu.traffic.draw",
     "emu.traffic.flood.profile",
     "emu.traffic.flood.emit",
+    "emu.traffic.rewrite.patch",
+    "emu.traffic.rewrite.edit",
+    "emu.traffic.rewrite.fix",
+    "emu.traffic.rewrite.frames",
     "emu.kernel.bugs",
     "emu.kernel.page_alloc",
     "emu.kernel.slab",
@@ -113,6 +117,7 @@ TABLES = (
     "emu.kernel.record",
     "emu.wire.headers",
     "emu.traffic.iscsi.state",
+    "emu.traffic.rewrite.spec",
     "emu.engine.linking",
 )
 WARM = "warm"  # what a file in the cache folder is called, with the use that is warm

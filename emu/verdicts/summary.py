@@ -63,6 +63,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "host": _host(outcome.host),
         "hosts": {scenario.device[d].name: _host(host) for d, host in sorted(outcome.hosts.items())},
         "input": _input(outcome),
+        "rewritten": outcome.rewritten._asdict() if outcome.rewritten else None,
         "inputs": [{"device": given.device or None, "capture": given.name} for given in outcome.task.inputs],
         "findings": findings(outcome),
         "assumptions": assumptions(outcome),
@@ -285,6 +286,7 @@ def assumptions(outcome: Outcome) -> list[str]:
         f"sockets are inferred from the frames{_open_already(scenario)}; readers: {readers.ordinary}, {flows}",
         *_said_of_hosts(outcome),
         *_said_by_crafted(outcome),
+        *(outcome.rewritten.sentences() if outcome.rewritten else []),
     ]
     if outcome.task.pace.mode != PACE_CAPTURED:
         said.append("frames arrive at the asked rate, not as captured")
