@@ -4,7 +4,8 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from typing import Annotated, Any, NamedTuple
+from dataclasses import fields
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 from rich.console import Console
@@ -14,21 +15,24 @@ from emu.capture.output import STDOUT, OutputFile
 from emu.capture.write import PCAP, CaptureWriter, format_of
 from emu.cli.options import Json
 from emu.cli.replay import print_json, screen
+from emu.cli.rewrite_options import RewriteOptions
 from emu.engine.choose import ENGINES, choose_flood_engine
 from emu.engine.plain import FLOOD, Engine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.machine import Packet
-from emu.request import check_choice, say_on_stderr
+from emu.request import check_choice, rewrite_of, say_on_stderr
 from emu.tables import Key, keys_of
 from emu.traffic.beside import USUAL_FRAMES, asked_rate, ended_after, expected_frames, is_endless
 from emu.traffic.flood.kinds import KINDS, Flood, check_kind, flood_of, meaning_of, recipe_text
 from emu.traffic.flood.source import open_flood
+from emu.traffic.rewrite.source import rewritten
+from emu.traffic.rewrite.spec import NOTHING, Rewrite
 from emu.traffic.tally import Tally, Totals, tally_rows, totals_of
 from emu.verdicts.screen import flood_line, plain_table
 from emu.verdicts.summary import flood_facts
 
-BATCH = 512  # frames at a time: their rows stay in a core's cache
+BATCH = 2048  # frames at a time: their rows stay in a core's cache
 EXAMPLES = {
     "udp": "emu flood udp --to 10.0.0.2 --ports 9000-9015 --size 64..1500 --pps 200k --for 10s -w flood.pcapng",
     "tcp-bulk": "emu flood tcp-bulk --ports 8 --mbps 400 --for 2s -w music.pcapng",
@@ -56,6 +60,7 @@ class FloodCommand(NamedTuple):
     json: bool = False
     engine: str = "auto"
     progress: bool | None = None
+    rewrite: Rewrite = NOTHING
 
 
 app = typer.Typer(
@@ -143,7 +148,8 @@ def craft_told(
     engine, said = choose_flood_engine(command.engine, expected_frames(flood))
     if said:
         say(said)
-    totals, incomplete = craft(flood, engine, command.write, file_format, Interruption(), progress)
+    crafting = Crafting(flood, command.rewrite, engine, command.write, file_format)
+    totals, incomplete = craft(crafting, Interruption(), progress)
     engine.finished(FLOOD)
     return flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
         "kind": flood.kind,
@@ -154,30 +160,45 @@ def craft_told(
     }
 
 
+class Crafting(NamedTuple):
+    """What is crafted, by which engine, and where it goes (`path` None: nowhere)."""
+
+    flood: Flood
+    rewrite: Rewrite
+    engine: Engine
+    path: str | None
+    file_format: str | None
+
+    def frames(self) -> FrameSource:
+        """The flood's frames from the first on, rewritten as asked."""
+        return rewritten(self.anew(), self.rewrite, self.engine, self.anew)
+
+    def anew(self) -> FrameSource:
+        """The flood's frames from the first on."""
+        return open_flood(self.flood, self.engine)
+
+
 def craft(
-    flood: Flood,
-    engine: Engine,
-    path: str | None,
-    file_format: str | None,
+    crafting: Crafting,
     interruption: Interruption,
     progress: AbstractContextManager[Callable[[int], None] | None],
 ) -> tuple[Totals, str | None]:
-    """Make a flood's frames and write them (`path` None: nowhere); what they add up to, and why they end early.
+    """Make a flood's frames and write them; what they add up to, and why they end early.
 
     Errors: UsageError when the output cannot be written or the flood's options cannot be; ClosedPipe.
     """
+    flood, engine, path = crafting.flood, crafting.engine, crafting.path
     with ExitStack() as opened:
-        source = opened.enter_context(closing(open_flood(flood, engine)))
-        output = None
+        source = opened.enter_context(closing(crafting.frames()))
         writer = None
         if path is not None:
             inputs = [flood.options.template] if getattr(flood.options, "template", None) else []
             output = opened.enter_context(OutputFile(path, inputs))
-            assert file_format is not None
+            assert crafting.file_format is not None
             writer = CaptureWriter(
                 output,
                 engine,
-                file_format=file_format,
+                file_format=crafting.file_format,
                 comments=source.section_comments,
                 interfaces=source.interfaces,
             )
@@ -272,8 +293,20 @@ def _parameter(key: Key) -> inspect.Parameter:
     return inspect.Parameter(f"{key.name}_", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
+def _rewriting() -> list[inspect.Parameter]:
+    """The options of rewriting, as the verbs that play captures have them."""
+    hints = get_type_hints(RewriteOptions, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(RewriteOptions)
+    ]
+
+
 def _add(kind: str) -> None:
     """Make the command of a kind."""
+    rewriting = _rewriting()
     parameters = [_parameter(key) for key in keys_of(KINDS[kind])]
     common = [
         inspect.Parameter(
@@ -283,13 +316,15 @@ def _add(kind: str) -> None:
     ]
 
     def call(**given: Any) -> None:
-        command = FloodCommand(**{name: given.pop(name) for name in COMMON})
+        rewrite = rewrite_of(RewriteOptions(**{parameter.name: given.pop(parameter.name) for parameter in rewriting}))
+        command = FloodCommand(**{name: given.pop(name) for name in COMMON}, rewrite=rewrite)
         settings = {name.removesuffix("_"): value for name, value in given.items() if value is not None}
         raise typer.Exit(run_flood(kind, settings, command))
 
     call.__doc__ = inspect.cleandoc(KINDS[kind].__doc__ or "")
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in [*parameters, *common]}
-    call.__signature__ = inspect.Signature([*parameters, *common])  # type: ignore[attr-defined]
+    every = [*parameters, *rewriting, *common]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    call.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
     app.command(kind, epilog=f"Example:  {EXAMPLES[kind]}" if kind in EXAMPLES else None)(call)
 
 

@@ -21,6 +21,7 @@ from emu.kernel.machine import Packet
 from emu.traffic.rewrite.frames import copy_rows
 from emu.traffic.rewrite.reader import Rewriter, truncated_interfaces
 from emu.traffic.rewrite.rules import Rewritten
+from emu.traffic.rewrite.said import rewritten_comments
 
 BATCH = 1024  # frames of the round's source that wait to be copied
 
@@ -192,7 +193,7 @@ class LoopedReader:
         if len(self._source.interfaces) > len(self._interfaces):
             self._interfaces = list(self._source.interfaces)
         if len(self._source.section_comments) > len(self._comments):
-            self._comments = list(self._source.section_comments)
+            self._comments = rewritten_comments(self._source.section_comments, self._rewriter.rewrite)
 
     def _grow(self) -> None:
         bigger = bytearray(2 * len(self._buffer))

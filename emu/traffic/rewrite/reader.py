@@ -10,6 +10,7 @@ from emu.errors import CaptureError
 from emu.traffic.host import Host
 from emu.traffic.rewrite.frames import rewrite_rows
 from emu.traffic.rewrite.rules import Rewritten, report_of, rules_of, tables_of
+from emu.traffic.rewrite.said import rewritten_comments
 from emu.traffic.rewrite.spec import END_OF_TIMES_NS, Rewrite
 
 HALF_CIRCLE = 1 << 31
@@ -138,8 +139,8 @@ class RewrittenReader:
 
     @property
     def section_comments(self) -> list[str]:
-        """The source's."""
-        return self._source.section_comments
+        """The source's, as they hold of what its frames have become."""
+        return rewritten_comments(self._source.section_comments, self._rewriter.rewrite)
 
     @property
     def skipped_blocks(self) -> int:

@@ -1,0 +1,76 @@
+"""What crafted traffic says of itself, after its frames have been rewritten: the same of other addresses and ports."""
+
+import ipaddress
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from emu.traffic.crafted import PREFIX, Crafted, CraftedSocket, crafted_of
+from emu.traffic.expression import FlowTerm, parse_flows
+from emu.traffic.rewrite.spec import ANY_PROTOCOL, Rewrite
+from emu.wire.ipv4 import PROTO_TCP
+
+HALF = 64
+HALF_MASK = (1 << HALF) - 1
+
+
+def rewritten_comments(comments: Iterable[str], rewrite: Rewrite) -> list[str]:
+    """The comments of section headers as they hold of the rewritten frames; what is no crafted traffic's stays."""
+    return [_rewritten(comment, rewrite) for comment in comments]
+
+
+def _rewritten(comment: str, rewrite: Rewrite) -> str:
+    said = crafted_of([comment]) if comment.startswith(PREFIX) else []
+    return _mapped(said[0], rewrite).comment() if said else comment
+
+
+def _mapped(said: Crafted, rewrite: Rewrite) -> Crafted:
+    return Crafted(
+        recipe=said.recipe,
+        host_mac=_mac(said.host_mac, rewrite),
+        host_addresses=[_address(address, rewrite) for address in said.host_addresses],
+        sockets=[_socket(socket, rewrite) for socket in said.sockets],
+    )
+
+
+def _mac(text: str, rewrite: Rewrite) -> str:
+    number = int(text.replace(":", ""), 16) if text else 0
+    new = next((mac.new for mac in rewrite.macs if text and mac.old == number), None)
+    return text if new is None else ":".join(f"{new:012x}"[at : at + 2] for at in range(0, 12, 2))
+
+
+def _address(text: str, rewrite: Rewrite) -> str:
+    address = ipaddress.ip_address(text)
+    for net in rewrite.nets:
+        if net.family == address.version and not (int(address) ^ net.old) >> net.host:
+            mapped = net.mapped(int(address))
+            return str(ipaddress.IPv4Address(mapped) if net.family == 4 else ipaddress.IPv6Address(mapped))
+    return text
+
+
+def _port(number: int, protocol: int, rewrite: Rewrite) -> int:
+    for ports in rewrite.ports:
+        if ports.protocol in (ANY_PROTOCOL, protocol) and ports.first <= number <= ports.last:
+            return ports.to + number - ports.first
+    return number
+
+
+def _socket(socket: CraftedSocket, rewrite: Rewrite) -> CraftedSocket:
+    terms = parse_flows(socket.match, "crafted traffic")
+    return structs.replace(
+        socket,
+        match=" or ".join(_term(term, rewrite) for term in terms) or socket.match,
+        local_port=_port(socket.local_port, terms[0].protocol, rewrite) if terms else socket.local_port,
+    )
+
+
+def _term(term: FlowTerm, rewrite: Rewrite) -> str:
+    words = ["tcp" if term.protocol == PROTO_TCP else "udp"]
+    # In a loop with distinct addresses the remote end has another one in each round.
+    if term.family and not (rewrite.loop > 1 and rewrite.loop_distinct == "addresses"):
+        number = (term.addr_hi & HALF_MASK) << HALF | term.addr & HALF_MASK if term.family == 6 else term.addr
+        address = ipaddress.IPv6Address(number) if term.family == 6 else ipaddress.IPv4Address(number)
+        words += ["host", _address(str(address), rewrite)]
+    if term.port:
+        words += ["port", str(_port(term.port, term.protocol, rewrite))]
+    return " ".join(words)
