@@ -30,6 +30,17 @@ def note_memory(m: Machine, p: Packet) -> None:
     p.reserve_used_after = dev.rx_reserve_used
 
 
+def note_skb(m: Machine, p: Packet, b: int) -> None:
+    """The core has a packet, in skb `b`: write down that buffer, and how things stand."""
+    skb = m.skb[b]
+    p.skb_dev = p.dev
+    note_memory(m, p)
+    p.from_reserve = skb.from_reserve
+    p.pfmemalloc = skb.pfmemalloc
+    p.truesize = skb.truesize
+    p.alloc_ns = skb.alloc_ns
+
+
 def count(m: Machine, p: Packet) -> None:
     """Add a received packet's final verdict to the sums."""
     t = m.total

@@ -10,13 +10,12 @@ from emu.kernel.drop_reason import AT_ICMPV6_RCV, ICMP_CSUM, PKT_TOO_SMALL
 from emu.kernel.fate import consume, drop
 from emu.kernel.icmp import ICMP_HEADER_BYTES, LINK_BYTES, xrlim_allow
 from emu.kernel.machine import PACKET_HOST, Machine, Packet
-from emu.kernel.reply import reply
+from emu.kernel.reply import reply, reply_in_pieces
 from emu.wire.headers import CSUM_BAD
 
 ICMPV6_DEST_UNREACH = 1
 ICMPV6_TIME_EXCEED = 3
 ICMPV6_PARAMPROB = 4
-ICMPV6_INFOMSG_MASK = 0x80
 ICMPV6_ECHO_REQUEST = 128
 NDISC_NEIGHBOUR_SOLICITATION = 135
 
@@ -43,13 +42,8 @@ def icmpv6_send(m: Machine, icmp_type: int, pkt_type: int, payload: int) -> None
 def icmpv6_echo_reply(m: Machine, p: Packet) -> None:
     """Send an echo request's payload back, in fragments as long as the device's MTU allows."""
     m.mib.Icmp6OutEchoReplies += 1
-    left = ICMP_HEADER_BYTES + p.payload_length
     piece_max = (max(m.dev[p.dev].mtu, IPV6_MIN_MTU) - IPV6_HEADER_BYTES - 8) // 8 * 8
-    while left > 0:
-        piece = min(left, piece_max)
-        if not reply(m, LINK_BYTES + IPV6_HEADER_BYTES + piece):
-            return
-        left -= piece
+    reply_in_pieces(m, ICMP_HEADER_BYTES + p.payload_length, piece_max, LINK_BYTES + IPV6_HEADER_BYTES)
 
 
 def icmpv6_rcv(m: Machine, p: Packet, b: int) -> None:

@@ -397,7 +397,6 @@ class Device:
     alloc_rx_buff_failed: int
     copybreak_failed: int  # e1000e: a small packet went up in its ring buffer for want of a smaller one
     cleaned_count: int  # e1000e: descriptors cleaned since the last refill
-    refills_stopped_by_cap: int
     ring_free_min: int
     polls: int
 
@@ -647,7 +646,6 @@ class Machine:
     now_ns: int
     cpu_busy_until_ns: int
     seq_base: int  # sequence number of rows[0]
-    seq_next: int
     policy: Policy
     config: Config
     min_free_kbytes: int

@@ -17,6 +17,15 @@ def reply(m: Machine, size: int) -> bool:
     return reply_gfp(m, size, gfp_atomic(m))
 
 
+def reply_in_pieces(m: Machine, octets: int, piece_max: int, headers: int) -> None:
+    """Send `octets` bytes in pieces of at most `piece_max` behind `headers` each, until there is no memory for one."""
+    while octets > 0:
+        piece = min(octets, piece_max)
+        if not reply(m, headers + piece):
+            return
+        octets -= piece
+
+
 def reply_gfp(m: Machine, size: int, gfp: int) -> bool:
     """The same with other allocation flags: mainline's SOCK_MEMALLOC sockets send from the reserve, too."""
     if m.config.silent:
