@@ -12,6 +12,7 @@ from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.icmp import XRLIM_BURST_FACTOR, XRLIM_TIMEOUT_NS
 from emu.kernel.machine import (
     BACKLOG_DEV,
+    FRAG_LISTS,
     MAX_ORDER,
     MM_6X,
     NEVER_NS,
@@ -275,11 +276,10 @@ def boot(m: Machine) -> None:
         m.lru_tail[which] = NONE
     m.memalloc_socks = m.config.memalloc_socket
     m.frag_queue_free = NONE
+    for which in range(2 * FRAG_LISTS):
+        m.frag_head[which] = NONE
+        m.frag_tail[which] = NONE
     for family in range(2):
-        m.frag_lru_head[family] = NONE
-        m.frag_lru_tail[family] = NONE
-        m.frag_age_head[family] = NONE
-        m.frag_age_tail[family] = NONE
         m.icmp_tokens_ns[family] = XRLIM_BURST_FACTOR * XRLIM_TIMEOUT_NS
     open_taps(m)
     open_raws(m)

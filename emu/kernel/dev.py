@@ -22,7 +22,7 @@ from emu.kernel.ip_input import ip_rcv
 from emu.kernel.machine import BACKLOG_DEV, MM_6X, NONE, Machine, Packet
 from emu.kernel.netif_rx import backlog_dequeue, backlog_done, backlog_head_seq, netif_rx
 from emu.kernel.policy import CHECK_TAG, RULE_CORE
-from emu.kernel.sock import kfree_chain
+from emu.kernel.skbuff import kfree_chain
 from emu.kernel.upper import goes_up
 from emu.wire.headers import KIND_ARP, KIND_IPV6, KIND_MALFORMED, KIND_OTHER
 

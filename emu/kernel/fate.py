@@ -11,8 +11,7 @@ from emu.kernel.drop_reason import (
 from emu.kernel.e1000 import ring_free
 from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
-from emu.kernel.skbuff import kfree_skb, kfree_skb_reason
-from emu.kernel.sock import kfree_chain
+from emu.kernel.skbuff import kfree_chain, kfree_skb, kfree_skb_reason
 from emu.kernel.tcp_seq import TCP_FIN, tcp_hole
 from emu.wire.headers import KIND_TCP
 

@@ -307,10 +307,7 @@ def skb_clone_chain(m: Machine, b: int, segments: int) -> int:
     while b != NONE:
         c = skb_clone(m, b, 1 if first == NONE or segments > 1 else 0)
         if c == NONE:
-            while first != NONE:
-                following = m.skb[first].next
-                kfree_skb(m, first)
-                first = following
+            kfree_chain(m, first)
             return NONE
         if first == NONE:
             first = c
@@ -370,6 +367,23 @@ def kfree_skb(m: Machine, b: int) -> None:
     if skb.head_slab != NONE:
         kmem_cache_free(m, m.head_cache, skb.head_slab)
     skb_release(m, b)
+
+
+def kfree_chain(m: Machine, b: int) -> None:
+    """Free a packet's skbs: one per fragment of a datagram, or per segment of an aggregated frame."""
+    while b != NONE:
+        following = m.skb[b].next
+        kfree_skb(m, b)
+        b = following
+
+
+def chain_truesize(m: Machine, b: int) -> int:
+    """What a packet's skbs charge together."""
+    truesize = 0
+    while b != NONE:
+        truesize += m.skb[b].truesize
+        b = m.skb[b].next
+    return truesize
 
 
 def pskb_expand_head(m: Machine, b: int) -> bool:

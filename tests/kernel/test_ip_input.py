@@ -194,7 +194,7 @@ def test_a_long_echo_reply_leaves_in_fragments(monkeypatch: pytest.MonkeyPatch) 
         sizes.append(size)
         return True
 
-    monkeypatch.setattr("emu.kernel.icmp.reply", reply)
+    monkeypatch.setattr("emu.kernel.reply.reply", reply)
     pieces = [fragment(at, min(1480, 4008 - at), at < 2960, ip_protocol=1, icmp_type=8) for at in (0, 1480, 2960)]
     play(QUIET, paced(pieces, MS), until_ns=SECOND_NS)
     assert [size - 31 - 20 for size in sizes] == [1480, 1480, 1048]
