@@ -73,8 +73,8 @@ def icmp_send(m: Machine, icmp_type: int, pkt_type: int, payload: int) -> None:
 def icmp_echo(m: Machine, p: Packet) -> None:
     """Send an echo request's payload back, in fragments as long as the device's MTU allows."""
     m.mib.IcmpOutEchoReps += 1
-    piece_max = (max(m.dev[p.dev].mtu, IP_MIN_MTU) - IP_HEADER_BYTES) // 8 * 8
-    reply_in_pieces(m, ICMP_HEADER_BYTES + p.payload_length, piece_max, LINK_BYTES + IP_HEADER_BYTES)
+    room = max(m.dev[p.dev].mtu, IP_MIN_MTU) - IP_HEADER_BYTES
+    reply_in_pieces(m, ICMP_HEADER_BYTES + p.payload_length, room, room // 8 * 8, LINK_BYTES + IP_HEADER_BYTES)
 
 
 def icmp_rcv(m: Machine, p: Packet, b: int) -> None:

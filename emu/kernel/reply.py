@@ -17,10 +17,13 @@ def reply(m: Machine, size: int) -> bool:
     return reply_gfp(m, size, gfp_atomic(m))
 
 
-def reply_in_pieces(m: Machine, octets: int, piece_max: int, headers: int) -> None:
-    """Send `octets` bytes in pieces of at most `piece_max` behind `headers` each, until there is no memory for one."""
+def reply_in_pieces(m: Machine, octets: int, room: int, piece_max: int, headers: int) -> None:
+    """Send `octets` bytes, in pieces of `piece_max` while they are more than `room`, each behind `headers` bytes.
+
+    Without memory for one, the rest is not sent.
+    """
     while octets > 0:
-        piece = min(octets, piece_max)
+        piece = octets if octets <= room else piece_max
         if not reply(m, headers + piece):
             return
         octets -= piece
