@@ -73,9 +73,8 @@ def init_zones(m: Machine) -> None:
         z.free_pages = z.present_pages
         z.free_pages_min = z.free_pages
         if m.config.mm == MM_6X:
-            z.pcp_batch = pcp_batch_6x(
-                z.present_pages
-            )  # the list is filled when it is empty; its limit follows pages_low
+            # pcp_low stays 0: the list is filled when it is empty; its limit follows pages_low.
+            z.pcp_batch = pcp_batch_6x(z.present_pages)
         else:
             z.pcp_batch = pcp_batch(z.present_pages)
             z.pcp_low = 2 * z.pcp_batch
