@@ -1,6 +1,5 @@
 """A scenario in the machine's own fields."""
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ from emu.scenario import (
 )
 from emu.tables import shown
 from emu.traffic.crafted import Crafted, CraftedSocket
-from emu.traffic.expression import FlowTerm, parse_flows
+from emu.traffic.expression import FlowTerm, parse_address, parse_flows
 
 UNSAID = -1
 JUMBO_MTU = 16_110
@@ -103,16 +102,8 @@ def _zone(zone: ZoneTable) -> dict[str, int]:
 
 
 def _address(text: str) -> Mapping[str, int]:
-    """An address in the machine's halves, which are signed in IPv6."""
-    address = ipaddress.ip_address(text)
-    if address.version == 4:
-        return {"family": 4, "addr_hi": 0, "addr": int(address)}
-    high, low = divmod(int(address), 1 << 64)
-    return {"family": 6, "addr_hi": _signed(high), "addr": _signed(low)}
-
-
-def _signed(half: int) -> int:
-    return (half ^ 1 << 63) - (1 << 63)
+    address = parse_address(text)
+    return {"family": address.family, "addr_hi": address.hi, "addr": address.lo}
 
 
 def _device(scenario: Scenario, name: str) -> int:
@@ -241,7 +232,7 @@ def _sock_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> Sequence[Mapp
     for term in parse_flows(scenario.replay.closed, "replay.closed"):
         local = {"protocol": term.protocol, "local_port": term.port, "local_addr": term.addr}
         local |= {"family": term.family, "local_addr_hi": term.addr_hi}
-        rules.append(_SILENT | local | {"closed": 1})
+        rules.append(local | {"closed": 1})
     for socket in scenario.socket:
         rules += [_remote(term) | _said(socket) for term in parse_flows(socket.match, "socket.match")]
     if len(rules) > MAX_RULES:
@@ -252,27 +243,9 @@ def _sock_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> Sequence[Mapp
     return rules
 
 
-_SILENT = {
-    "protocol": 0,
-    "local_port": 0,
-    "family": 0,
-    "local_addr": 0,
-    "local_addr_hi": 0,
-    "remote_addr": 0,
-    "remote_addr_hi": 0,
-    "remote_port": 0,
-    "memalloc": UNSAID,
-    "closed": UNSAID,
-    "reader": UNSAID,
-    "read_rate": UNSAID,
-    "rcvbuf": UNSAID,
-    "members": 0,
-}
-
-
 def _remote(term: FlowTerm) -> dict[str, int]:
     address = {"family": term.family, "remote_addr": term.addr, "remote_addr_hi": term.addr_hi}
-    return _SILENT | address | {"protocol": term.protocol, "remote_port": term.port}
+    return address | {"protocol": term.protocol, "remote_port": term.port}
 
 
 def _said(socket: SocketTable) -> dict[str, int]:

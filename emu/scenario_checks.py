@@ -1,6 +1,5 @@
 """What a scenario must be beyond the types of its keys: each check yields (dotted key, sentence) for what is wrong."""
 
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 
 from emu.as_posted import parse_as_posted
@@ -26,7 +25,7 @@ from emu.scenario import (
     time_ns_of,
 )
 from emu.traffic.beside import parse_beside
-from emu.traffic.expression import FlowTerm, parse_flows
+from emu.traffic.expression import FlowTerm, parse_address, parse_flows
 from emu.verdicts.expect import parse_expectation
 
 
@@ -125,7 +124,7 @@ def _check_ip(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Addresses are addresses, and thresholds are in order."""
     for at, text in enumerate(scenario.ip.local_addrs):
         try:
-            ipaddress.ip_address(text)
+            parse_address(text)
         except ValueError:
             yield f"ip.local_addrs.{at}", f"'{text}' is not an IPv4 or IPv6 address"
     for name in ("ipfrag", "ip6frag"):

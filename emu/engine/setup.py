@@ -14,6 +14,10 @@ FRAG_LIMITS = (
 )
 
 
+# A rule on sockets that says nothing (`SockRule`): its match fields are 0, which is any.
+SILENT_RULE = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
+
+
 def build_machine(
     engine: Engine,
     *,
@@ -34,7 +38,7 @@ def build_machine(
 
     `zones`: what is known of a zone, by its number (`ZoneSaid`); `uppers` are the devices behind `devices`;
     `free_blocks` says how many free blocks of each order ZONE_NORMAL has; `frag_limits`: what IPv4's and IPv6's
-    fragment queues may hold (`fill_network`).
+    fragment queues may hold (`fill_network`).  What a rule on sockets leaves out is not said.
     """
     m = engine.new(Machine)
     engine.fill(m.config, config)
@@ -50,7 +54,7 @@ def build_machine(
     for d, values in enumerate(netdevs):
         engine.fill(m.dev[d], values)
     for rule, values in enumerate(sock_rules):
-        engine.fill(m.sock_rule[rule], values)
+        engine.fill(m.sock_rule[rule], SILENT_RULE | dict(values))
     for zone, values in (zones or {}).items():
         engine.fill(m.zone_said[zone], dict(values) | {"said": 1})
     fill_network(engine, m, frag_limits, local_addrs, taps, raws)

@@ -12,6 +12,7 @@ from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.icmp import XRLIM_BURST_FACTOR, XRLIM_TIMEOUT_NS
 from emu.kernel.machine import (
     BACKLOG_DEV,
+    FRAG_LISTS,
     MAX_ORDER,
     MM_6X,
     NEVER_NS,
@@ -72,9 +73,8 @@ def init_zones(m: Machine) -> None:
         z.free_pages = z.present_pages
         z.free_pages_min = z.free_pages
         if m.config.mm == MM_6X:
-            z.pcp_batch = pcp_batch_6x(
-                z.present_pages
-            )  # the list is filled when it is empty; its limit follows pages_low
+            # pcp_low stays 0: the list is filled when it is empty; its limit follows pages_low.
+            z.pcp_batch = pcp_batch_6x(z.present_pages)
         else:
             z.pcp_batch = pcp_batch(z.present_pages)
             z.pcp_low = 2 * z.pcp_batch
@@ -275,11 +275,10 @@ def boot(m: Machine) -> None:
         m.lru_tail[which] = NONE
     m.memalloc_socks = m.config.memalloc_socket
     m.frag_queue_free = NONE
+    for which in range(2 * FRAG_LISTS):
+        m.frag_head[which] = NONE
+        m.frag_tail[which] = NONE
     for family in range(2):
-        m.frag_lru_head[family] = NONE
-        m.frag_lru_tail[family] = NONE
-        m.frag_age_head[family] = NONE
-        m.frag_age_tail[family] = NONE
         m.icmp_tokens_ns[family] = XRLIM_BURST_FACTOR * XRLIM_TIMEOUT_NS
     open_taps(m)
     open_raws(m)

@@ -16,13 +16,13 @@ from emu.kernel.drop_reason import (
     UNHANDLED_PROTO,
 )
 from emu.kernel.e1000 import POLL_LIST, schedule_poll
-from emu.kernel.fate import drop, drop_for_reserve, note_memory
+from emu.kernel.fate import drop, drop_for_reserve, note_skb
 from emu.kernel.ip6_input import ipv6_rcv
 from emu.kernel.ip_input import ip_rcv
 from emu.kernel.machine import BACKLOG_DEV, MM_6X, NONE, Machine, Packet
 from emu.kernel.netif_rx import backlog_dequeue, backlog_done, backlog_head_seq, netif_rx
 from emu.kernel.policy import CHECK_TAG, RULE_CORE
-from emu.kernel.sock import kfree_chain
+from emu.kernel.skbuff import kfree_chain
 from emu.kernel.upper import goes_up
 from emu.wire.headers import KIND_ARP, KIND_IPV6, KIND_MALFORMED, KIND_OTHER
 
@@ -49,13 +49,7 @@ def skips_taps(m: Machine, b: int) -> bool:
 
 def netif_receive_skb(m: Machine, p: Packet, b: int) -> None:
     """One packet, from the driver to its protocol and to its verdict."""
-    skb = m.skb[b]
-    p.skb_dev = p.dev
-    note_memory(m, p)
-    p.from_reserve = skb.from_reserve
-    p.pfmemalloc = skb.pfmemalloc
-    p.truesize = skb.truesize
-    p.alloc_ns = skb.alloc_ns
+    note_skb(m, p, b)
     m.mib.softnet_processed += p.segments
     if p.kind == KIND_MALFORMED:
         drop(m, p, b, HDR_TRUNC, AT_ETH_TYPE_TRANS)

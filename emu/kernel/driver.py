@@ -7,6 +7,7 @@ from emu.kernel.e1000 import (
     e1000_alloc_rx_buffers,
     e1000_clean_one,
     e1000_receive_frame,
+    replaces,
     rx_buffer_len_for,
     schedule_poll,
 )
@@ -23,8 +24,7 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.netdevice import dev_memalloc_skb
-from emu.kernel.policy import RULE_CAP, RULE_NO_RESERVE, RULE_NONE, RX_NEVER
+from emu.kernel.netdevice import dev_memalloc_skb, refusing_rule
 from emu.kernel.replace import (
     TG3_RX_PKT_BUF_SZ,
     cp_buffer_bytes,
@@ -32,11 +32,6 @@ from emu.kernel.replace import (
     replace_fill,
     replace_post,
 )
-
-
-def replaces(driver: int) -> bool:
-    """Whether a driver replaces a buffer when it takes a packet, instead of refilling its ring later."""
-    return driver in (DRIVER_8139CP, DRIVER_TG3)
 
 
 def set_buffer_sizes(m: Machine, d: int) -> None:
@@ -84,11 +79,7 @@ def nic_drop(m: Machine, d: int, p: Packet) -> None:
     note_memory(m, p)
     p.cause = m.alloc_cause
     p.culprit_frame = m.last_page_frame
-    p.rule = RULE_NONE
-    if m.policy.rx_memalloc == RX_NEVER:
-        p.rule = RULE_NO_RESERVE
-    elif m.policy.caps_reserve and dev.rx_reserve_used >= dev.rx_reserve:
-        p.rule = RULE_CAP
+    p.rule = refusing_rule(m, d)
     drop(m, p, NONE, NO_MEMORY, AT_TG3_RX if dev.driver == DRIVER_TG3 else AT_CP_RX_POLL)
 
 

@@ -20,15 +20,14 @@ from emu.kernel.machine import (
     MAX_DEVICES,
     NONE,
     PAGE_SIZE,
+    Device,
     Machine,
     Packet,
 )
-from emu.kernel.netdevice import PS_PAGE_BUFFERS, dev_memalloc_skb
-from emu.kernel.policy import RULE_CAP, RULE_NO_RESERVE, RULE_NONE, RX_NEVER
+from emu.kernel.netdevice import PS_PAGE_BUFFERS, refusing_rule, ring_buffer
 
 E1000_RX_BUFFER_WRITE = 16  # the tail register moves in steps of this many
 E1000_WATCHDOG_NS = 2_000_000_000
-E1000_MAX_INTR = 10  # rounds of an interrupt
 E1000_RXBUFFER_256 = 256  # packet split: the buffer for headers
 POLL_LIST = MAX_DEVICES + 1  # every device and the backlog
 FCS_BYTES = 4
@@ -53,10 +52,15 @@ def longest_frame(m: Machine, d: int) -> int:
     return dev.rx_buffer_len - FCS_BYTES
 
 
+def replaces(driver: int) -> bool:
+    """Whether a driver replaces a buffer when it takes a packet, instead of refilling its ring later."""
+    return driver in (DRIVER_8139CP, DRIVER_TG3)
+
+
 def ring_free(m: Machine, d: int) -> int:
     """Descriptors that the NIC may fill now."""
     dev = m.dev[d]
-    if dev.driver in (DRIVER_8139CP, DRIVER_TG3):
+    if replaces(dev.driver):
         return dev.ring_filled - dev.ring_done - dev.ring_unposted
     return (dev.rdt - dev.rdh) % dev.ring_size
 
@@ -83,13 +87,9 @@ def missed(m: Machine, d: int, p: Packet, reason: int) -> None:
         return
     p.cause = dev.refill_cause or CPU_BUSY
     p.culprit_frame = m.last_page_frame
-    p.rule = RULE_NONE
     if dev.refill_cause:
         dev.rx_missed_frames_dry += 1
-        if m.policy.rx_memalloc == RX_NEVER:
-            p.rule = RULE_NO_RESERVE
-        elif m.policy.caps_reserve:
-            p.rule = RULE_CAP if dev.rx_reserve_used >= dev.rx_reserve else RULE_NONE
+        p.rule = refusing_rule(m, d)
 
 
 def e1000_receive_frame(m: Machine, d: int, p: Packet, seq: int) -> bool:
@@ -120,36 +120,58 @@ def e1000_receive_frame(m: Machine, d: int, p: Packet, seq: int) -> bool:
     return True
 
 
-def e1000_clean_one(m: Machine, d: int) -> int:
-    """Take the next descriptor with a packet off the ring; its skb."""
-    dev = m.dev[d]
-    slot = dev.next_to_clean
-    b = dev.ring_skb[slot]
-    dev.ring_skb[slot] = NONE
-    dev.ring_seq[slot] = NONE
-    dev.next_to_clean = (slot + 1) % dev.ring_size
-    dev.ring_done -= 1
+def take_buffer(dev: Device) -> int:
+    """Take the buffer out of the next descriptor with a packet; its skb."""
+    b = dev.ring_skb[dev.next_to_clean]
+    dev.ring_skb[dev.next_to_clean] = NONE
     dev.ring_filled -= 1
     return b
 
 
+def leave_descriptor(dev: Device) -> None:
+    """The driver is done with the next descriptor with a packet."""
+    dev.ring_seq[dev.next_to_clean] = NONE
+    dev.next_to_clean = (dev.next_to_clean + 1) % dev.ring_slots
+    dev.ring_done -= 1
+
+
+def e1000_clean_one(m: Machine, d: int) -> int:
+    """Take the next descriptor with a packet off the ring; its skb."""
+    b = take_buffer(m.dev[d])
+    leave_descriptor(m.dev[d])
+    return b
+
+
+def refill_failed(m: Machine, d: int) -> None:
+    """A refill stops for want of memory: silently, and it is tried again next time."""
+    m.dev[d].alloc_rx_buff_failed += 1
+    m.dev[d].refill_cause = m.alloc_cause
+
+
+def fill_slot(m: Machine, d: int, slot: int) -> bool:
+    """Give an empty descriptor a buffer; False when there is no memory for one."""
+    dev = m.dev[d]
+    b = ring_buffer(m, d)
+    if b == NONE:
+        refill_failed(m, d)
+        return False
+    dev.ring_skb[slot] = b
+    dev.ring_filled += 1
+    return True
+
+
+def behind_filled(dev: Device, slot: int) -> int:
+    """The slot behind one that has its buffer, after moving the tail register if that is due."""
+    if slot % E1000_RX_BUFFER_WRITE == 0:
+        dev.rdt = slot
+    return (slot + 1) % dev.ring_size
+
+
 def e1000_alloc_rx_buffers(m: Machine, d: int) -> None:
-    """Refill the ring until it is full or an allocation fails; a failure is silent, and is tried again next time."""
+    """Refill the ring until it is full or an allocation fails."""
     dev = m.dev[d]
     dev.refill_cause = 0
     slot = dev.next_to_use
-    while dev.ring_skb[slot] == NONE:
-        quiet_rounds = m.quiet_rounds
-        b = dev_memalloc_skb(m, d)
-        if b == NONE:
-            m.quiet_rounds = quiet_rounds  # what a failure took it gave back: the machine stands as it stood
-            dev.alloc_rx_buff_failed += 1
-            dev.refill_cause = m.alloc_cause
-            break
-        m.quiet_rounds = 0
-        dev.ring_skb[slot] = b
-        dev.ring_filled += 1
-        if slot % E1000_RX_BUFFER_WRITE == 0:
-            dev.rdt = slot
-        slot = (slot + 1) % dev.ring_size
+    while dev.ring_skb[slot] == NONE and fill_slot(m, d, slot):
+        slot = behind_filled(dev, slot)
     dev.next_to_use = slot

@@ -8,9 +8,9 @@ Differs: the NIC splits TCP and UDP behind their headers and every other frame b
 """
 
 from emu.kernel.drop_reason import NOMEM
-from emu.kernel.e1000 import E1000_RX_BUFFER_WRITE, E1000_RXBUFFER_256, e1000_clean_one
+from emu.kernel.e1000 import E1000_RXBUFFER_256, behind_filled, e1000_clean_one, fill_slot, refill_failed
 from emu.kernel.machine import NONE, PAGE_SIZE, Machine, Packet
-from emu.kernel.netdevice import PS_PAGE_BUFFERS, dev_memalloc_skb
+from emu.kernel.netdevice import PS_PAGE_BUFFERS
 from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC
 from emu.kernel.slab import SLAB_PAGE, pages_for_slab
 from emu.wire.headers import KIND_TCP, KIND_UDP
@@ -62,26 +62,19 @@ def alloc_ps_page(m: Machine) -> int:
     return s
 
 
-def fill_ps_slot(m: Machine, d: int, slot: int) -> bool:
-    """Give a descriptor the pages that it lacks, then an skb; pages stay in it when what follows fails."""
+def fill_pages(m: Machine, d: int, slot: int) -> bool:
+    """Give a descriptor the pages that it lacks; those that it got stay in it when what follows fails."""
     dev = m.dev[d]
     for _ in range(PS_PAGE_BUFFERS - count_pages(m, dev.ring_pages[slot])):
         quiet_rounds = m.quiet_rounds
         s = alloc_ps_page(m)
         if s == NONE:
-            m.quiet_rounds = quiet_rounds
+            m.quiet_rounds = quiet_rounds  # as in `ring_buffer`
+            refill_failed(m, d)
             return False
         m.quiet_rounds = 0
         m.slab[s].next = dev.ring_pages[slot]
         dev.ring_pages[slot] = s
-    quiet_rounds = m.quiet_rounds
-    b = dev_memalloc_skb(m, d)
-    if b == NONE:
-        m.quiet_rounds = quiet_rounds  # what a failure took it gave back: the machine stands as it stood
-        return False
-    m.quiet_rounds = 0
-    dev.ring_skb[slot] = b
-    dev.ring_filled += 1
     return True
 
 
@@ -90,12 +83,6 @@ def e1000_alloc_rx_buffers_ps(m: Machine, d: int) -> None:
     dev = m.dev[d]
     dev.refill_cause = 0
     slot = dev.next_to_use
-    while dev.ring_skb[slot] == NONE:
-        if not fill_ps_slot(m, d, slot):
-            dev.alloc_rx_buff_failed += 1
-            dev.refill_cause = m.alloc_cause
-            break
-        if slot % E1000_RX_BUFFER_WRITE == 0:
-            dev.rdt = slot
-        slot = (slot + 1) % dev.ring_size
+    while dev.ring_skb[slot] == NONE and fill_pages(m, d, slot) and fill_slot(m, d, slot):
+        slot = behind_filled(dev, slot)
     dev.next_to_use = slot

@@ -11,9 +11,16 @@ is left out; copybreak goes with the page-fragment allocator (policies that allo
 the NIC itself is that of `e1000`.
 """
 
-from emu.kernel.e1000 import E1000_RX_BUFFER_WRITE, rx_buffer_len_for
+from emu.kernel.e1000 import (
+    E1000_RX_BUFFER_WRITE,
+    behind_filled,
+    fill_slot,
+    leave_descriptor,
+    rx_buffer_len_for,
+    take_buffer,
+)
 from emu.kernel.machine import NONE, Machine
-from emu.kernel.netdevice import dev_memalloc_skb, may_use_reserve
+from emu.kernel.netdevice import may_use_reserve
 from emu.kernel.page_alloc import GFP_ATOMIC, GFP_MEMALLOC
 from emu.kernel.policy import BUFFER_PAGE_FRAGMENT
 from emu.kernel.skbuff import napi_alloc_skb, rx_headroom_bytes
@@ -39,20 +46,9 @@ def e1000e_alloc_rx_buffers(m: Machine, d: int, cleaned_count: int) -> None:
     dev.refill_cause = 0
     slot = dev.next_to_use
     for _ in range(cleaned_count):
-        if dev.ring_skb[slot] == NONE:
-            quiet_rounds = m.quiet_rounds
-            b = dev_memalloc_skb(m, d)
-            if b == NONE:
-                m.quiet_rounds = quiet_rounds  # what a failure took it gave back: the machine stands as it stood
-                dev.alloc_rx_buff_failed += 1
-                dev.refill_cause = m.alloc_cause
-                break
-            m.quiet_rounds = 0
-            dev.ring_skb[slot] = b
-            dev.ring_filled += 1
-        if slot % E1000_RX_BUFFER_WRITE == 0:
-            dev.rdt = slot
-        slot = (slot + 1) % dev.ring_size
+        if dev.ring_skb[slot] == NONE and not fill_slot(m, d, slot):
+            break
+        slot = behind_filled(dev, slot)
     dev.next_to_use = slot
 
 
@@ -88,16 +84,11 @@ def copybreak(m: Machine, d: int, length: int) -> int:
 def e1000e_clean_one(m: Machine, d: int, length: int) -> int:
     """Take the next descriptor with a packet of `length` bytes; its skb: the buffer, or a copy and the buffer stays."""
     dev = m.dev[d]
-    slot = dev.next_to_clean
     b = NONE
     if length < COPYBREAK_BYTES and m.policy.rx_allocator == BUFFER_PAGE_FRAGMENT:
         b = copybreak(m, d, length)
     if b == NONE:
-        b = dev.ring_skb[slot]
-        dev.ring_skb[slot] = NONE
-        dev.ring_filled -= 1
-    dev.ring_seq[slot] = NONE
-    dev.next_to_clean = (slot + 1) % dev.ring_size
-    dev.ring_done -= 1
+        b = take_buffer(dev)
+    leave_descriptor(dev)
     dev.cleaned_count += 1
     return b

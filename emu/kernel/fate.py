@@ -11,8 +11,7 @@ from emu.kernel.drop_reason import (
 from emu.kernel.e1000 import ring_free
 from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
-from emu.kernel.skbuff import kfree_skb, kfree_skb_reason
-from emu.kernel.sock import kfree_chain
+from emu.kernel.skbuff import kfree_chain, kfree_skb, kfree_skb_reason
 from emu.kernel.tcp_seq import TCP_FIN, tcp_hole
 from emu.wire.headers import KIND_TCP
 
@@ -28,6 +27,17 @@ def note_memory(m: Machine, p: Packet) -> None:
     p.cap_skbs = dev.rx_reserve if m.policy.caps_reserve else 0
     p.reserve_used_before = dev.rx_reserve_used
     p.reserve_used_after = dev.rx_reserve_used
+
+
+def note_skb(m: Machine, p: Packet, b: int) -> None:
+    """The core has a packet, in skb `b`: write down that buffer, and how things stand."""
+    skb = m.skb[b]
+    p.skb_dev = p.dev
+    note_memory(m, p)
+    p.from_reserve = skb.from_reserve
+    p.pfmemalloc = skb.pfmemalloc
+    p.truesize = skb.truesize
+    p.alloc_ns = skb.alloc_ns
 
 
 def count(m: Machine, p: Packet) -> None:

@@ -13,7 +13,7 @@ from emu.kernel.fate import consume, drop, drop_for_reserve
 from emu.kernel.machine import PACKET_HOST, Machine, Packet
 from emu.kernel.netdevice import in_reserve, rule_of_check
 from emu.kernel.policy import RULE_ICMP
-from emu.kernel.reply import reply
+from emu.kernel.reply import reply, reply_in_pieces
 from emu.wire.headers import CSUM_BAD
 
 ICMP_DEST_UNREACH = 3
@@ -27,6 +27,7 @@ ICMP_ADDRESS = 17
 NR_ICMP_TYPES = 18
 
 IP_HEADER_BYTES = 20
+IP_MIN_MTU = 68
 ICMP_HEADER_BYTES = 8
 LINK_BYTES = 16 + 15  # LL_RESERVED_SPACE of Ethernet, and what ip_append_data adds
 ICMP_QUOTED_MAX_BYTES = 576 - IP_HEADER_BYTES - ICMP_HEADER_BYTES
@@ -72,13 +73,8 @@ def icmp_send(m: Machine, icmp_type: int, pkt_type: int, payload: int) -> None:
 def icmp_echo(m: Machine, p: Packet) -> None:
     """Send an echo request's payload back, in fragments as long as the device's MTU allows."""
     m.mib.IcmpOutEchoReps += 1
-    left = ICMP_HEADER_BYTES + p.payload_length
-    piece_max = (max(m.dev[p.dev].mtu, 68) - IP_HEADER_BYTES) // 8 * 8
-    while left > 0:
-        piece = min(left, piece_max)
-        if not reply(m, LINK_BYTES + IP_HEADER_BYTES + piece):
-            return
-        left -= piece
+    room = max(m.dev[p.dev].mtu, IP_MIN_MTU) - IP_HEADER_BYTES
+    reply_in_pieces(m, ICMP_HEADER_BYTES + p.payload_length, room, room // 8 * 8, LINK_BYTES + IP_HEADER_BYTES)
 
 
 def icmp_rcv(m: Machine, p: Packet, b: int) -> None:

@@ -10,17 +10,17 @@ from emu.kernel.drop_reason import AT_ICMPV6_RCV, ICMP_CSUM, PKT_TOO_SMALL
 from emu.kernel.fate import consume, drop
 from emu.kernel.icmp import ICMP_HEADER_BYTES, LINK_BYTES, xrlim_allow
 from emu.kernel.machine import PACKET_HOST, Machine, Packet
-from emu.kernel.reply import reply
+from emu.kernel.reply import reply, reply_in_pieces
 from emu.wire.headers import CSUM_BAD
 
 ICMPV6_DEST_UNREACH = 1
 ICMPV6_TIME_EXCEED = 3
 ICMPV6_PARAMPROB = 4
-ICMPV6_INFOMSG_MASK = 0x80
 ICMPV6_ECHO_REQUEST = 128
 NDISC_NEIGHBOUR_SOLICITATION = 135
 
 IPV6_HEADER_BYTES = 40
+FRAGMENT_HEADER_BYTES = 8
 IPV6_MIN_MTU = 1280
 ICMPV6_QUOTED_MAX_BYTES = IPV6_MIN_MTU - IPV6_HEADER_BYTES - ICMP_HEADER_BYTES
 NEIGHBOUR_ADVERTISEMENT_BYTES = 32 + LINK_BYTES + IPV6_HEADER_BYTES + 32  # MAX_HEADER first
@@ -41,15 +41,14 @@ def icmpv6_send(m: Machine, icmp_type: int, pkt_type: int, payload: int) -> None
 
 
 def icmpv6_echo_reply(m: Machine, p: Packet) -> None:
-    """Send an echo request's payload back, in fragments as long as the device's MTU allows."""
+    """Send an echo request's payload back: whole if the device's MTU allows, else in fragments (ip6_append_data)."""
     m.mib.Icmp6OutEchoReplies += 1
-    left = ICMP_HEADER_BYTES + p.payload_length
-    piece_max = (max(m.dev[p.dev].mtu, IPV6_MIN_MTU) - IPV6_HEADER_BYTES - 8) // 8 * 8
-    while left > 0:
-        piece = min(left, piece_max)
-        if not reply(m, LINK_BYTES + IPV6_HEADER_BYTES + piece):
-            return
-        left -= piece
+    octets = ICMP_HEADER_BYTES + p.payload_length
+    room = max(m.dev[p.dev].mtu, IPV6_MIN_MTU) - IPV6_HEADER_BYTES
+    piece_max = (room - FRAGMENT_HEADER_BYTES) // 8 * 8
+    if octets > room:
+        room = piece_max  # every fragment has a header of its own, the last one too
+    reply_in_pieces(m, octets, room, piece_max, LINK_BYTES + IPV6_HEADER_BYTES)
 
 
 def icmpv6_rcv(m: Machine, p: Packet, b: int) -> None:

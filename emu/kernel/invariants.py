@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
-from emu.kernel.ip_fragment import descriptor_bytes
+from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
 from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
@@ -102,9 +102,9 @@ def check_conservation(m: Machine) -> int:
 def fragments_queued(m: Machine) -> int:
     """How many skbs fragment queues hold, or -1 when their books are wrong."""
     skbs = 0
-    for family in range(2):
+    for family in range(FAMILIES):
         memory = 0
-        q = m.frag_lru_head[family]
+        q = frag_oldest(m, FRAG_LRU, family)
         while q != NONE:
             memory += descriptor_bytes(family)
             meat = 0
@@ -121,7 +121,7 @@ def fragments_queued(m: Machine) -> int:
                 b = skb.next
             if meat != m.frag_queue[q].meat or end > m.frag_queue[q].length:
                 return NONE
-            q = m.frag_queue[q].lru_next
+            q = m.frag_queue[q].list_next[FRAG_LRU]
         if memory != m.frag_mem[family]:
             return NONE
     return skbs

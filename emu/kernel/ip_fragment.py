@@ -32,6 +32,7 @@ from emu.kernel.icmp import ICMP_TIME_EXCEEDED, IP_HEADER_BYTES, icmp_send, is_i
 from emu.kernel.icmpv6 import ICMPV6_PARAMPROB, ICMPV6_TIME_EXCEED, icmpv6_send
 from emu.kernel.machine import (
     FRAG_HASH_SIZE,
+    FRAG_LISTS,
     MAX_FRAG_QUEUES,
     NEVER_NS,
     NONE,
@@ -39,7 +40,14 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.skbuff import gfp_atomic, kfree_skb_reason, kmalloc_cache, pskb_expand_head, skb_cloned
+from emu.kernel.skbuff import (
+    chain_truesize,
+    gfp_atomic,
+    kfree_skb_reason,
+    kmalloc_cache,
+    pskb_expand_head,
+    skb_cloned,
+)
 from emu.kernel.slub import kmem_cache_alloc, kmem_cache_free
 from emu.kernel.sock import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, folded
 from emu.wire.headers import (
@@ -58,6 +66,7 @@ from emu.wire.headers import (
 FAMILIES = 2  # 0: IPv4, 1: IPv6
 IPPROTO_ICMPV6 = 58
 FIRST_IN, LAST_IN = 2, 1
+FRAG_LRU, FRAG_AGE = range(FRAG_LISTS)
 IPQ_BYTES = 88  # struct ipq
 FRAG_QUEUE_BYTES = 116  # struct frag_queue of IPv6
 MAX_DATAGRAM_BYTES = 65_535
@@ -97,55 +106,41 @@ def frag_bucket(source: int, destination: int, frag_id: int) -> int:
     return mixed & (FRAG_HASH_SIZE - 1)
 
 
-def frag_lru_del(m: Machine, q: int) -> None:
-    """Take a queue off its family's list of use."""
+def frag_list(which: int, family: int) -> int:
+    """The number of a family's list: FRAG_LRU, by use, or FRAG_AGE, by age, which is the order of expiry."""
+    return which * FAMILIES + family
+
+
+def frag_list_del(m: Machine, q: int, which: int) -> None:
+    """Take a queue off a list of its family."""
     fq = m.frag_queue[q]
-    if fq.lru_prev == NONE:
-        m.frag_lru_head[fq.family] = fq.lru_next
+    ends = frag_list(which, fq.family)
+    if fq.list_prev[which] == NONE:
+        m.frag_head[ends] = fq.list_next[which]
     else:
-        m.frag_queue[fq.lru_prev].lru_next = fq.lru_next
-    if fq.lru_next == NONE:
-        m.frag_lru_tail[fq.family] = fq.lru_prev
+        m.frag_queue[fq.list_prev[which]].list_next[which] = fq.list_next[which]
+    if fq.list_next[which] == NONE:
+        m.frag_tail[ends] = fq.list_prev[which]
     else:
-        m.frag_queue[fq.lru_next].lru_prev = fq.lru_prev
+        m.frag_queue[fq.list_next[which]].list_prev[which] = fq.list_prev[which]
 
 
-def frag_lru_add(m: Machine, q: int) -> None:
-    """Put a queue at the young end of its family's list of use."""
+def frag_list_add(m: Machine, q: int, which: int) -> None:
+    """Put a queue at the young end of a list of its family."""
     fq = m.frag_queue[q]
-    fq.lru_prev = m.frag_lru_tail[fq.family]
-    fq.lru_next = NONE
-    if fq.lru_prev == NONE:
-        m.frag_lru_head[fq.family] = q
+    ends = frag_list(which, fq.family)
+    fq.list_prev[which] = m.frag_tail[ends]
+    fq.list_next[which] = NONE
+    if fq.list_prev[which] == NONE:
+        m.frag_head[ends] = q
     else:
-        m.frag_queue[fq.lru_prev].lru_next = q
-    m.frag_lru_tail[fq.family] = q
+        m.frag_queue[fq.list_prev[which]].list_next[which] = q
+    m.frag_tail[ends] = q
 
 
-def frag_age_del(m: Machine, q: int) -> None:
-    """Take a queue off its family's list of timers."""
-    fq = m.frag_queue[q]
-    if fq.age_prev == NONE:
-        m.frag_age_head[fq.family] = fq.age_next
-    else:
-        m.frag_queue[fq.age_prev].age_next = fq.age_next
-    if fq.age_next == NONE:
-        m.frag_age_tail[fq.family] = fq.age_prev
-    else:
-        m.frag_queue[fq.age_next].age_prev = fq.age_prev
-
-
-def frag_age_add(m: Machine, q: int) -> None:
-    """Start a queue's timer: every queue of a family has the same time, so the last one expires last."""
-    fq = m.frag_queue[q]
-    fq.expires_ns = m.now_ns + m.config.ipfrag_time_ns[fq.family]
-    fq.age_prev = m.frag_age_tail[fq.family]
-    fq.age_next = NONE
-    if fq.age_prev == NONE:
-        m.frag_age_head[fq.family] = q
-    else:
-        m.frag_queue[fq.age_prev].age_next = q
-    m.frag_age_tail[fq.family] = q
+def frag_oldest(m: Machine, which: int, family: int) -> int:
+    """The queue at the old end of a family's list, or -1."""
+    return m.frag_head[frag_list(which, family)]
 
 
 def ipq_kill(m: Machine, q: int) -> None:
@@ -159,8 +154,8 @@ def ipq_kill(m: Machine, q: int) -> None:
         while m.frag_queue[at].hash_next != q:
             at = m.frag_queue[at].hash_next
         m.frag_queue[at].hash_next = fq.hash_next
-    frag_lru_del(m, q)
-    frag_age_del(m, q)
+    frag_list_del(m, q, FRAG_LRU)
+    frag_list_del(m, q, FRAG_AGE)
 
 
 def frag_free_queue(m: Machine, q: int) -> None:
@@ -191,13 +186,19 @@ def ip_frag_destroy(m: Machine, q: int, reason: int, point: int) -> int:
     return freed
 
 
+def evict_oldest(m: Machine, family: int) -> int:
+    """Free a family's least recently used queue; the bytes that this gives back."""
+    point = AT_IP6_EVICTOR if family else AT_IP_EVICTOR
+    freed = ip_frag_destroy(m, frag_oldest(m, FRAG_LRU, family), FRAG_EVICTED, point)
+    count_fail(m, family)
+    return freed
+
+
 def ip_evictor(m: Machine, family: int) -> None:
     """Free the least recently used queues until what is left is within ipfrag_low_thresh."""
     work = m.frag_mem[family] - m.config.ipfrag_low_thresh[family]
-    while work > 0 and m.frag_lru_head[family] != NONE:
-        point = AT_IP6_EVICTOR if family else AT_IP_EVICTOR
-        work -= ip_frag_destroy(m, m.frag_lru_head[family], FRAG_EVICTED, point)
-        count_fail(m, family)
+    while work > 0 and frag_oldest(m, FRAG_LRU, family) != NONE:
+        work -= evict_oldest(m, family)
 
 
 def ip_expire(m: Machine, q: int) -> None:
@@ -221,7 +222,7 @@ def frag_timer_ns(m: Machine) -> int:
     """When the oldest fragment queue times out."""
     due = NEVER_NS
     for family in range(FAMILIES):
-        q = m.frag_age_head[family]
+        q = frag_oldest(m, FRAG_AGE, family)
         if q != NONE:
             due = min(due, m.frag_queue[q].expires_ns)
     return due
@@ -230,23 +231,23 @@ def frag_timer_ns(m: Machine) -> int:
 def ip_expire_run(m: Machine) -> None:
     """Run the timers of fragment queues that are due."""
     for family in range(FAMILIES):
-        while m.frag_age_head[family] != NONE and m.frag_queue[m.frag_age_head[family]].expires_ns <= m.now_ns:
-            ip_expire(m, m.frag_age_head[family])
+        q = frag_oldest(m, FRAG_AGE, family)
+        while q != NONE and m.frag_queue[q].expires_ns <= m.now_ns:
+            ip_expire(m, q)
             m.quiet_rounds = 0
+            q = frag_oldest(m, FRAG_AGE, family)
 
 
 def frag_queue_row(m: Machine) -> int:
     """A row for a queue; when all are taken, the family that holds more gives its least recently used one up."""
+    if m.frag_queue_free == NONE and m.frag_queues_made == MAX_FRAG_QUEUES:
+        evict_oldest(m, 1 if m.frag_mem[1] > m.frag_mem[0] else 0)
     q = m.frag_queue_free
-    if q == NONE and m.frag_queues_made < MAX_FRAG_QUEUES:
+    if q != NONE:
+        m.frag_queue_free = m.frag_queue[q].hash_next
+    else:
+        q = m.frag_queues_made
         m.frag_queues_made += 1
-        return m.frag_queues_made - 1
-    if q == NONE:
-        family = 1 if m.frag_mem[1] > m.frag_mem[0] else 0
-        ip_frag_destroy(m, m.frag_lru_head[family], FRAG_EVICTED, AT_IP6_EVICTOR if family else AT_IP_EVICTOR)
-        count_fail(m, family)
-        q = m.frag_queue_free
-    m.frag_queue_free = m.frag_queue[q].hash_next
     return q
 
 
@@ -274,8 +275,9 @@ def ip_frag_create(m: Machine, p: Packet, bucket: int) -> int:
     note_first(m, q, p)
     fq.hash_next = m.frag_hash[bucket] - 1
     m.frag_hash[bucket] = q + 1
-    frag_lru_add(m, q)
-    frag_age_add(m, q)
+    frag_list_add(m, q, FRAG_LRU)
+    fq.expires_ns = m.now_ns + m.config.ipfrag_time_ns[family]
+    frag_list_add(m, q, FRAG_AGE)
     m.frag_mem[family] += descriptor_bytes(family)
     m.frag_queues += 1
     return q
@@ -410,8 +412,8 @@ def ip_frag_queue(m: Machine, p: Packet, b: int, q: int) -> int:
     if offset == 0:
         fq.last_in |= FIRST_IN
         note_first(m, q, p)
-    frag_lru_del(m, q)
-    frag_lru_add(m, q)
+    frag_list_del(m, q, FRAG_LRU)
+    frag_list_add(m, q, FRAG_LRU)
     return NO_REASON
 
 
@@ -470,11 +472,7 @@ def take_over(m: Machine, p: Packet, q: int) -> None:
     if p.kind != KIND_IP_OTHER and p.l4_length < fq.l4_header_bytes:
         p.header_error = TOO_SHORT
     p.pfmemalloc = m.skb[fq.fragments].pfmemalloc
-    p.truesize = 0
-    b = fq.fragments
-    while b != NONE:
-        p.truesize += m.skb[b].truesize
-        b = m.skb[b].next
+    p.truesize = chain_truesize(m, fq.fragments)
 
 
 def ip_frag_reasm(m: Machine, p: Packet, q: int) -> int:
@@ -488,10 +486,7 @@ def ip_frag_reasm(m: Machine, p: Packet, q: int) -> int:
         reason = NOT_SPECIFIED
     elif skb_cloned(m, head) and not pskb_expand_head(m, head):
         reason = NO_MEMORY
-    b = head
-    while b != NONE:
-        m.frag_mem[family] -= m.skb[b].truesize
-        b = m.skb[b].next
+    m.frag_mem[family] -= chain_truesize(m, head)
     if reason != NO_REASON:
         frag_free_queue(m, q)
         count_fail(m, family)

@@ -30,6 +30,7 @@ MAX_PACKET_SOCKS = 16  # packet taps, and as many raw sockets
 MAX_LOCAL_ADDRS = 16
 MAX_FRAG_QUEUES = 1_024  # datagrams in reassembly, IPv4's and IPv6's together
 FRAG_HASH_SIZE = 256
+FRAG_LISTS = 2  # of queues, for each family: by use, and by age
 MAX_BACKLOG = 2_048  # packets between netif_rx and the softirq
 MAX_PLAN = 4_096
 MAX_GHOSTS = 4  # ranges per TCP socket that our drops filled ahead of rcv_nxt
@@ -293,10 +294,8 @@ class FragQueue:
     dev: int
     expires_ns: int
     hash_next: int
-    lru_prev: int
-    lru_next: int
-    age_prev: int  # queues of one family in order of creation, which is the order of expiry
-    age_next: int
+    list_prev: Annotated[list[int], FRAG_LISTS]  # its neighbours by use, and by age
+    list_next: Annotated[list[int], FRAG_LISTS]
     pkt_type: int  # the first fragment's, and what it says of the transport header:
     ip_protocol: int
     sport: int
@@ -397,7 +396,6 @@ class Device:
     alloc_rx_buff_failed: int
     copybreak_failed: int  # e1000e: a small packet went up in its ring buffer for want of a smaller one
     cleaned_count: int  # e1000e: descriptors cleaned since the last refill
-    refills_stopped_by_cap: int
     ring_free_min: int
     polls: int
 
@@ -647,7 +645,6 @@ class Machine:
     now_ns: int
     cpu_busy_until_ns: int
     seq_base: int  # sequence number of rows[0]
-    seq_next: int
     policy: Policy
     config: Config
     min_free_kbytes: int
@@ -723,10 +720,8 @@ class Machine:
     frag_queues: int
     frag_hash: Annotated[list[int], FRAG_HASH_SIZE]  # index + 1
     frag_mem: Annotated[list[int], 2]  # bytes: ip_frag_mem, ip6_frag_mem
-    frag_lru_head: Annotated[list[int], 2]
-    frag_lru_tail: Annotated[list[int], 2]
-    frag_age_head: Annotated[list[int], 2]
-    frag_age_tail: Annotated[list[int], 2]
+    frag_head: Annotated[list[int], 2 * FRAG_LISTS]  # the old and the young end of each list; ip_fragment.frag_list
+    frag_tail: Annotated[list[int], 2 * FRAG_LISTS]
     icmp_tokens_ns: Annotated[list[int], 2]  # what ICMP errors may still be sent: IPv4, IPv6
     icmp_last_ns: Annotated[list[int], 2]
     pf_memalloc: int  # mainline: a tagged packet is processed, so no watermark holds

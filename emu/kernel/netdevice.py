@@ -19,7 +19,10 @@ from emu.kernel.policy import (
     CHECK_COUNT,
     CHECK_TAG,
     ESTIMATE_NONE,
+    RULE_CAP,
     RULE_MARK,
+    RULE_NO_RESERVE,
+    RULE_NONE,
     RX_NEVER,
     RX_WHILE_MEMALLOC_SOCKS,
 )
@@ -168,6 +171,24 @@ def dev_memalloc_skb(m: Machine, d: int) -> int:
     elif m.alloc_cause == NO_CAUSE:
         m.alloc_cause = NOMEM
     return b
+
+
+def ring_buffer(m: Machine, d: int) -> int:
+    """The same for a ring that tries again and again: a failure leaves an idle machine idle (`quiet_rounds`)."""
+    quiet_rounds = m.quiet_rounds
+    b = dev_memalloc_skb(m, d)
+    m.quiet_rounds = quiet_rounds if b == NONE else 0  # what a failure took it gave back
+    return b
+
+
+def refusing_rule(m: Machine, d: int) -> int:
+    """The rule that keeps a device without memory from the reserve, RULE_NONE when the policy lets it in."""
+    dev = m.dev[d]
+    if m.policy.rx_memalloc == RX_NEVER:
+        return RULE_NO_RESERVE
+    if m.policy.caps_reserve and dev.rx_reserve_used >= dev.rx_reserve:
+        return RULE_CAP
+    return RULE_NONE
 
 
 def dev_unreserve(m: Machine, d: int, packets: int) -> bool:

@@ -9,7 +9,7 @@ Differs: an interrupt costs the CPU nothing; an aggregated frame enters whole if
 
 from emu.kernel.drop_reason import AT_NETIF_RX, CPU_BACKLOG
 from emu.kernel.e1000 import schedule_poll
-from emu.kernel.fate import drop, note_memory
+from emu.kernel.fate import drop, note_skb
 from emu.kernel.machine import BACKLOG_DEV, MAX_BACKLOG, NONE, Machine, Packet
 
 
@@ -31,11 +31,7 @@ def netif_rx(m: Machine, p: Packet, b: int, seq: int) -> None:
         m.backlog_throttle = 1
         m.mib.softnet_throttled += 1
     m.mib.softnet_dropped += p.segments
-    p.skb_dev = p.dev
-    note_memory(m, p)
-    p.from_reserve = m.skb[b].from_reserve
-    p.pfmemalloc = m.skb[b].pfmemalloc
-    p.truesize = m.skb[b].truesize
+    note_skb(m, p, b)
     drop(m, p, b, CPU_BACKLOG, AT_NETIF_RX)
 
 

@@ -10,8 +10,8 @@ delivered if a raw socket took its clone, and dropped for the last refusal else.
 from emu.kernel.af_packet import open_packet_sock
 from emu.kernel.drop_reason import NO_MEMORY, NO_REASON, PFMEMALLOC, SOCKET_RCVBUFF
 from emu.kernel.machine import NONE, Machine, Packet
-from emu.kernel.skbuff import skb_clone_chain
-from emu.kernel.sock import Ends, chain_truesize, kfree_chain, sk_accept, sk_filter_refuses
+from emu.kernel.skbuff import kfree_chain, skb_clone_chain
+from emu.kernel.sock import Ends, sk_accept, sk_filter_refuses, sk_has_room
 
 RAW_NONE = -1  # no raw socket has this protocol
 
@@ -25,14 +25,13 @@ def open_raws(m: Machine) -> None:
 
 def raw_rcv(m: Machine, p: Packet, b: int, i: int) -> int:
     """One packet for one raw socket; NO_REASON, or why it did not get it."""
-    sk = m.sk[i]
     clone = skb_clone_chain(m, b, p.segments)
     if clone == NONE:
         return NO_MEMORY
     reason = NO_REASON
     if sk_filter_refuses(m, i, clone):
         reason = PFMEMALLOC
-    elif sk.rmem_alloc + chain_truesize(m, clone, p.segments) >= sk.rcvbuf:
+    elif not sk_has_room(m, i, clone, p.segments):
         reason = SOCKET_RCVBUFF
     if reason == NO_REASON:
         sk_accept(m, i, clone, p.frame)

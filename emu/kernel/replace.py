@@ -8,8 +8,9 @@ Differs: both call dev_memalloc_skb, as the patch asks of every driver; tg3's ju
 counts as work of its poll; an aggregated frame is dropped whole when one of its segments finds no replacement.
 """
 
+from emu.kernel.e1000 import leave_descriptor
 from emu.kernel.machine import DRIVER_8139CP, DRIVER_TG3, NONE, Machine, Packet
-from emu.kernel.netdevice import dev_memalloc_skb
+from emu.kernel.netdevice import dev_memalloc_skb, ring_buffer
 
 CP_RX_RING_SIZE = 64
 CP_PKT_BUF_SZ = 1536
@@ -39,9 +40,7 @@ def replacement(m: Machine, d: int, p: Packet) -> int:
     size = dev.rx_skb_bytes
     if dev.driver == DRIVER_TG3 and segment_bytes(p) <= TG3_RX_COPY_THRESHOLD:
         dev.rx_skb_bytes = segment_bytes(p)
-    quiet_rounds = m.quiet_rounds
-    b = dev_memalloc_skb(m, d)
-    m.quiet_rounds = quiet_rounds if b == NONE else 0
+    b = ring_buffer(m, d)
     dev.rx_skb_bytes = size
     return b
 
@@ -57,9 +56,7 @@ def replace_clean_one(m: Machine, d: int, p: Packet) -> int:
         taken = dev.ring_skb[slot]
         dev.ring_skb[slot] = b
         b = taken
-    dev.ring_seq[slot] = NONE
-    dev.next_to_clean = (slot + 1) % dev.ring_slots
-    dev.ring_done -= 1
+    leave_descriptor(dev)
     if dev.driver == DRIVER_TG3:
         dev.ring_unposted += 1
     return b

@@ -17,6 +17,18 @@ def reply(m: Machine, size: int) -> bool:
     return reply_gfp(m, size, gfp_atomic(m))
 
 
+def reply_in_pieces(m: Machine, octets: int, room: int, piece_max: int, headers: int) -> None:
+    """Send `octets` bytes, in pieces of `piece_max` while they are more than `room`, each behind `headers` bytes.
+
+    Without memory for one, the rest is not sent.
+    """
+    while octets > 0:
+        piece = octets if octets <= room else piece_max
+        if not reply(m, headers + piece):
+            return
+        octets -= piece
+
+
 def reply_gfp(m: Machine, size: int, gfp: int) -> bool:
     """The same with other allocation flags: mainline's SOCK_MEMALLOC sockets send from the reserve, too."""
     if m.config.silent:

@@ -271,6 +271,17 @@ def gfp_atomic(m: Machine) -> int:
     return GFP_ATOMIC | GFP_MEMALLOC if m.pf_memalloc else GFP_ATOMIC
 
 
+def gfp_copy(m: Machine, b: int) -> int:
+    """What a clone or a copy of an skb is allocated with: mainline lets a tagged one have the reserve.
+
+    v6.19 net/core/skbuff.c skb_clone and pskb_expand_head ask for the skb that they copy: a fragment that was tagged
+    may be copied while the untagged one that completes its datagram is processed.
+    """
+    if m.policy.tags_pages and m.skb[b].pfmemalloc:
+        return GFP_ATOMIC | GFP_MEMALLOC
+    return gfp_atomic(m)
+
+
 def skb_cloned(m: Machine, b: int) -> bool:
     """Whether others share the data of an skb."""
     return m.skb[b].clone_next != b
@@ -284,7 +295,7 @@ def skb_clone(m: Machine, b: int, with_head: int) -> int:
     clone = m.skb[c]
     clone.head_slab = NONE
     if with_head:
-        clone.head_slab = kmem_cache_alloc(m, m.head_cache, gfp_atomic(m))
+        clone.head_slab = kmem_cache_alloc(m, m.head_cache, gfp_copy(m, b))
         if clone.head_slab == NONE:
             skb_release(m, c)
             return NONE
@@ -307,10 +318,7 @@ def skb_clone_chain(m: Machine, b: int, segments: int) -> int:
     while b != NONE:
         c = skb_clone(m, b, 1 if first == NONE or segments > 1 else 0)
         if c == NONE:
-            while first != NONE:
-                following = m.skb[first].next
-                kfree_skb(m, first)
-                first = following
+            kfree_chain(m, first)
             return NONE
         if first == NONE:
             first = c
@@ -372,12 +380,36 @@ def kfree_skb(m: Machine, b: int) -> None:
     skb_release(m, b)
 
 
+def kfree_chain(m: Machine, b: int) -> None:
+    """Free a packet's skbs: one per fragment of a datagram, or per segment of an aggregated frame."""
+    while b != NONE:
+        following = m.skb[b].next
+        kfree_skb(m, b)
+        b = following
+
+
+def chain_truesize(m: Machine, b: int) -> int:
+    """What a packet's skbs charge together."""
+    truesize = 0
+    while b != NONE:
+        truesize += m.skb[b].truesize
+        b = m.skb[b].next
+    return truesize
+
+
+def data_area_bytes(m: Machine, b: int) -> int:
+    """What an skb's data area takes, shared info included: its truesize says it."""
+    if m.config.mm == MM_6X:
+        return m.skb[b].truesize - skb_truesize_6x(m, 0)
+    return m.skb[b].truesize - m.config.sk_buff_bytes + SKB_SHARED_INFO_BYTES
+
+
 def pskb_expand_head(m: Machine, b: int) -> bool:
     """Give a clone data of its own, in order to write to it; False when there is no memory for it."""
     skb = m.skb[b]
-    cache = kmalloc_cache(m, skb.truesize - m.config.sk_buff_bytes + SKB_SHARED_INFO_BYTES)
+    cache = kmalloc_cache(m, data_area_bytes(m, b))
     assert cache != NONE
-    s = kmem_cache_alloc(m, cache, gfp_atomic(m))
+    s = kmem_cache_alloc(m, cache, gfp_copy(m, b))
     if s == NONE:
         return False
     leave_clones(m, b)

@@ -322,12 +322,23 @@ def cache_reap(m: Machine) -> None:
             spare -= 1
 
 
-def define_cache(m: Machine, objsize: int, num: int, order: int, slabp_cache: int) -> int:
-    """Declare a cache (bytes, objects per slab, page order, cache of its off-slab descriptors); its number."""
+def cache_new(m: Machine, objsize: int) -> int:
+    """A row for a cache of objects of `objsize` bytes, without slabs."""
     cache = m.caches
     m.caches += 1
     c = m.cache[cache]
     c.objsize = objsize
+    c.partial_head = NONE
+    c.partial_tail = NONE
+    c.empty_head = NONE
+    c.tagged_head = NONE
+    return cache
+
+
+def define_cache(m: Machine, objsize: int, num: int, order: int, slabp_cache: int) -> int:
+    """Declare a cache (bytes, objects per slab, page order, cache of its off-slab descriptors); its number."""
+    cache = cache_new(m, objsize)
+    c = m.cache[cache]
     c.num = num
     c.order = order
     c.slabp_cache = slabp_cache
@@ -343,8 +354,4 @@ def define_cache(m: Machine, objsize: int, num: int, order: int, slabp_cache: in
         c.limit = 120
     c.batchcount = (c.limit + 1) // 2
     c.free_limit = 2 * c.batchcount + num
-    c.partial_head = NONE
-    c.partial_tail = NONE
-    c.empty_head = NONE
-    c.tagged_head = NONE
     return cache

@@ -14,6 +14,10 @@ from emu.kernel.page_alloc import GFP_MEMALLOC, GFP_NOMEMALLOC, PF_MEMALLOC
 from emu.kernel.slab import (
     LIST_FULL,
     LIST_PARTIAL,
+    cache_new,
+    list_add,
+    list_add_tail_partial,
+    list_del,
     pages_for_slab,
     slab_release,
 )
@@ -65,10 +69,8 @@ def cpu_partial_objects(size: int) -> int:
 
 def slub_define_cache(m: Machine, objsize: int) -> int:
     """Declare a cache of objects of `objsize` bytes; its number."""
-    cache = m.caches
-    m.caches += 1
+    cache = cache_new(m, objsize)
     c = m.cache[cache]
-    c.objsize = objsize
     c.slabp_cache = NONE
     c.order = get_order(objsize) if objsize > KMALLOC_MAX_CACHE_BYTES else calculate_order(objsize)
     c.min_order = get_order(objsize)
@@ -80,10 +82,6 @@ def slub_define_cache(m: Machine, objsize: int) -> int:
     c.cpu_partial_max = (2 * cpu_partial_objects(objsize) + c.num - 1) // c.num
     c.cpu_slab = NONE
     c.cpu_partial_head = NONE
-    c.partial_head = NONE
-    c.partial_tail = NONE
-    c.empty_head = NONE
-    c.tagged_head = NONE
     return cache
 
 
@@ -104,38 +102,16 @@ def pfmemalloc_match(m: Machine, s: int, gfp: int) -> bool:
 
 def add_partial(m: Machine, c: Cache, s: int, at_tail: int) -> None:
     """Put a slab on the node's partial list."""
-    slab = m.slab[s]
-    slab.list = LIST_PARTIAL
-    slab.prev = NONE
-    slab.next = NONE
-    if c.partial_head == NONE:
-        c.partial_head = s
-        c.partial_tail = s
-    elif at_tail:
-        slab.prev = c.partial_tail
-        m.slab[c.partial_tail].next = s
-        c.partial_tail = s
+    if at_tail:
+        list_add_tail_partial(m, c, s)
     else:
-        slab.next = c.partial_head
-        m.slab[c.partial_head].prev = s
-        c.partial_head = s
+        list_add(m, c, s, LIST_PARTIAL)
     c.nr_partial += 1
 
 
 def remove_partial(m: Machine, c: Cache, s: int) -> None:
     """Take a slab off the node's partial list."""
-    slab = m.slab[s]
-    if slab.prev == NONE:
-        c.partial_head = slab.next
-    else:
-        m.slab[slab.prev].next = slab.next
-    if slab.next == NONE:
-        c.partial_tail = slab.prev
-    else:
-        m.slab[slab.next].prev = slab.prev
-    slab.prev = NONE
-    slab.next = NONE
-    slab.list = LIST_FULL
+    list_del(m, c, s)
     c.nr_partial -= 1
 
 

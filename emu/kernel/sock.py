@@ -23,7 +23,7 @@ from emu.kernel.machine import (
 )
 from emu.kernel.page_alloc import zone_watermark_ok
 from emu.kernel.policy import CHECK_TAG
-from emu.kernel.skbuff import UDP4_CSUM_BAD, UDP6_CSUM_BAD, kfree_skb, kfree_skb_reason
+from emu.kernel.skbuff import UDP4_CSUM_BAD, UDP6_CSUM_BAD, chain_truesize, kfree_skb, kfree_skb_reason
 from emu.kernel.tcp_mem import sk_stream_mem_reclaim, sk_stream_rfree, sk_stream_set_owner_r
 
 SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND, SS_TIME_WAIT = range(6)
@@ -211,17 +211,14 @@ def sk_clear_tcp(m: Machine, i: int) -> None:
 
 def sk_alloc_unhashed(m: Machine, ends: Ends) -> int:
     """A new socket with these addresses that no lookup finds, or -1 when every row holds memory."""
+    if m.sk_free == NONE and m.sks_made == MAX_SOCKETS and not sk_evict(m):
+        return NONE
     i = m.sk_free
-    if i == NONE and m.sks_made < MAX_SOCKETS:
-        i = m.sks_made
-        m.sks_made += 1
-    elif i == NONE:
-        if not sk_evict(m):
-            return NONE
-        i = m.sk_free
+    if i != NONE:
         m.sk_free = m.sk[i].hash_next
     else:
-        m.sk_free = m.sk[i].hash_next
+        i = m.sks_made
+        m.sks_made += 1
     sk = m.sk[i]
     sk.family = ends.family
     sk.protocol = ends.protocol
@@ -418,21 +415,10 @@ def sk_leak_ref(m: Machine, i: int) -> None:
     lru_unlink(m, i)
 
 
-def kfree_chain(m: Machine, b: int) -> None:
-    """Free a packet's skbs: one, or one per segment of an aggregated frame."""
-    while b != NONE:
-        following = m.skb[b].next
-        kfree_skb(m, b)
-        b = following
-
-
-def chain_truesize(m: Machine, b: int, segments: int) -> int:
-    """What a packet is charged when a socket is asked for room: a whole datagram, or a frame's first skb."""
-    truesize = m.skb[b].truesize
-    while segments == 1 and m.skb[b].next != NONE:
-        b = m.skb[b].next
-        truesize += m.skb[b].truesize
-    return truesize
+def sk_has_room(m: Machine, i: int, b: int, segments: int) -> bool:
+    """Whether a packet fits into a receive buffer (sock_queue_rcv_skb): a whole datagram, or a frame's first skb."""
+    truesize = chain_truesize(m, b) if segments == 1 else m.skb[b].truesize
+    return m.sk[i].rmem_alloc + truesize < m.sk[i].rcvbuf
 
 
 def sk_accept(m: Machine, i: int, b: int, frame: int) -> None:

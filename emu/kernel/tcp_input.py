@@ -21,7 +21,7 @@ from emu.kernel.drop_reason import (
 from emu.kernel.fate import consume, deliver, drop
 from emu.kernel.machine import NONE, Machine, Packet
 from emu.kernel.reply import MAX_TCP_HEADER, reply
-from emu.kernel.skbuff import kfree_skb
+from emu.kernel.skbuff import chain_truesize, kfree_skb
 from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_charge, sk_done, sk_purge_ofo
 from emu.kernel.tcp_minisocks import tcp_closing
 from emu.kernel.tcp_output import tcp_ack_snd_check, tcp_send_ack
@@ -42,15 +42,6 @@ from emu.kernel.tcp_seq import (
     tcp_take,
 )
 from emu.wire.headers import CSUM_BAD
-
-
-def segment_truesize(m: Machine, b: int) -> int:
-    """What a packet's skbs charge together."""
-    truesize = 0
-    while b != NONE:
-        truesize += m.skb[b].truesize
-        b = m.skb[b].next
-    return truesize
 
 
 def tcp_queue_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
@@ -98,7 +89,7 @@ def tcp_data_queue(m: Machine, p: Packet, b: int, i: int) -> None:
         tcp_send_ack(m, i)
         return
     tcp_label(m, p, b)
-    if not tcp_rmem_schedule(m, i, segment_truesize(m, b), m.skb[b].pfmemalloc):
+    if not tcp_rmem_schedule(m, i, chain_truesize(m, b), m.skb[b].pfmemalloc):
         drop(m, p, b, PROTO_MEM, AT_TCP_DATA_QUEUE)
         lru_place(m, i)
     elif after(p.tcp_seq, sk.rcv_nxt):

@@ -29,8 +29,8 @@ from emu.kernel.icmpv6 import ICMPV6_DEST_UNREACH, icmpv6_send
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
 from emu.kernel.netdevice import in_reserve, rule_of_check
 from emu.kernel.policy import RULE_FILTER, RULE_UDP
-from emu.kernel.skbuff import REST_CSUM_BAD, UDP4_CSUM_BAD, UDP6_CSUM_BAD, skb_clone_chain
-from emu.kernel.sock import chain_truesize, kfree_chain, sk_accept, sk_filter_refuses, sk_leak_ref
+from emu.kernel.skbuff import REST_CSUM_BAD, UDP4_CSUM_BAD, UDP6_CSUM_BAD, kfree_chain, skb_clone_chain
+from emu.kernel.sock import sk_accept, sk_filter_refuses, sk_has_room, sk_leak_ref
 from emu.wire.headers import CSUM_BAD
 
 
@@ -56,11 +56,10 @@ def udp_queue_rcv_skb(m: Machine, p: Packet, b: int, i: int) -> int:
 
     Refused when rmem_alloc + truesize >= rcvbuf (sock_queue_rcv_skb); in mainline by the filter before.
     """
-    sk = m.sk[i]
     if sk_filter_refuses(m, i, b):
         count_error(m, p)
         return PFMEMALLOC
-    if sk.rmem_alloc + chain_truesize(m, b, p.segments) >= sk.rcvbuf:
+    if not sk_has_room(m, i, b, p.segments):
         count_error(m, p)
         m.mib.UdpRcvbufErrors += 1
         return SOCKET_RCVBUFF
@@ -160,7 +159,7 @@ def udp_rcv(m: Machine, p: Packet, b: int) -> None:
         udp_no_port(m, p, b)
         return
     p.memalloc = m.sk[i].block_io
-    if p.pkt_type == PACKET_HOST and in_reserve(m, m.policy.check_udp, p, b) and not m.sk[i].memalloc:
+    if in_reserve(m, m.policy.check_udp, p, b) and not m.sk[i].memalloc:
         drop_noncritical(m, p, b, i)
         return
     reason = udp_queue_rcv_skb(m, p, b, i)

@@ -78,7 +78,7 @@ def free_ring(m: Machine, d: int) -> None:
 
 
 def leave_poll_list(m: Machine, d: int) -> None:
-    """Take a device off the poll list (netif_poll_disable)."""
+    """Take a device off the poll list (netif_poll_disable); the softirq ends with the last one."""
     dev = m.dev[d]
     kept = 0
     for at in range(m.poll_len):
@@ -87,6 +87,8 @@ def leave_poll_list(m: Machine, d: int) -> None:
             m.poll_list[(m.poll_head + kept) % POLL_LIST] = other
             kept += 1
     m.poll_len = kept
+    if kept == 0:
+        m.softirq_active = 0
     dev.poll_scheduled = 0
     dev.polling = 0
 

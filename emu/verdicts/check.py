@@ -165,7 +165,6 @@ QUIET = {
     "ordinary_reader": READER_IMMEDIATE,
     "memalloc_reader": READER_IMMEDIATE,
 }
-_UNSAID = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
 
 
 class Prediction(NamedTuple):
@@ -193,7 +192,7 @@ class QuietHost:
             policy=POLICIES[POLICY].rules,
             devices=[{"mtu": 1500, "weight": 64, "ring_size": 16}],
             sock_rules=[
-                _UNSAID | {"protocol": protocol, "local_port": port} | said
+                {"protocol": protocol, "local_port": port} | said
                 for protocol in (IPPROTO_TCP, IPPROTO_UDP)
                 for port, said in ((PORT_MEMALLOC, {"memalloc": 1}), (PORT_CLOSED, {"closed": 1}))
             ],

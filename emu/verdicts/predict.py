@@ -72,7 +72,6 @@ BURST_NS = 100_000  # receptions closer than this are one burst
 LOCAL_ETHERTYPE = b"\x88\xb5"
 COLUMNS = ("t_guest_mono", "class", "seq", "len", "pfmemalloc", "alloc_lag_ms", "alloc_fn", "free_DMA", "free_DMA32")
 SAMPLE_COLUMNS = ("mono_ns", "dma_free", "dma32_free", "UdpIn")
-_UNSAID = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
 
 
 class Premises(NamedTuple):
@@ -460,10 +459,10 @@ def machine_of_run(engine: Engine, traced: Run, premises: Premises) -> Any:
             {"mtu": 1500, "weight": WEIGHT, "ring_size": RING, "napi": 1, "driver": DRIVERS.index(geometry.driver)}
         ],
         sock_rules=[
-            _UNSAID | {"protocol": IPPROTO_TCP, "remote_port": NBD_PORT, "memalloc": 1},
-            _UNSAID | {"protocol": IPPROTO_TCP, "local_port": BULK_PORT, "reader": bulk},
-            _UNSAID | {"protocol": IPPROTO_UDP, "local_port": UDP_PORT, "reader": READER_NEVER},
-            _UNSAID | {"protocol": IPPROTO_UDP, "local_port": CLOSED_PORT, "closed": 1},
+            {"protocol": IPPROTO_TCP, "remote_port": NBD_PORT, "memalloc": 1},
+            {"protocol": IPPROTO_TCP, "local_port": BULK_PORT, "reader": bulk},
+            {"protocol": IPPROTO_UDP, "local_port": UDP_PORT, "reader": READER_NEVER},
+            {"protocol": IPPROTO_UDP, "local_port": CLOSED_PORT, "closed": 1},
         ],
         zones=zones,
     )

@@ -112,16 +112,23 @@ def dissect_udp(p: Headers, octets: Octets, at: int, captured: int, addresses: i
     p.l4_csum = l4_checksum(p, octets, at, captured, stored, pseudo, checksums)
 
 
-def dissect_icmp(p: Headers, octets: Octets, at: int, captured: int, checksums: int) -> None:
-    """ICMP: its type, and for a port unreachable the UDP port that it quotes."""
-    p.kind = KIND_ICMP
+def read_icmp(p: Headers, octets: Octets, at: int, captured: int) -> bool:
+    """What ICMP and ICMPv6 have alike, the type and the length; False if the header is not captured whole."""
     if p.l4_length < icmp.HEADER_LEN:
         p.header_error = TOO_SHORT
     if captured < icmp.HEADER_LEN:
         p.l4_csum = CSUM_UNKNOWN
-        return
+        return False
     p.icmp_type = octets[at + icmp.TYPE] & 0xFF
     p.payload_length = p.l4_length - icmp.HEADER_LEN
+    return True
+
+
+def dissect_icmp(p: Headers, octets: Octets, at: int, captured: int, checksums: int) -> None:
+    """ICMP: its type, and for a port unreachable the UDP port that it quotes."""
+    p.kind = KIND_ICMP
+    if not read_icmp(p, octets, at, captured):
+        return
     p.l4_csum = l4_checksum(p, octets, at, captured, 0, NO_PSEUDO_HEADER, checksums)
     if p.icmp_type != icmp.DEST_UNREACHABLE or octets[at + icmp.CODE] != icmp.PORT_UNREACHABLE:
         return
@@ -136,13 +143,8 @@ def dissect_icmp(p: Headers, octets: Octets, at: int, captured: int, checksums: 
 def dissect_icmpv6(p: Headers, octets: Octets, at: int, captured: int, addresses: int, checksums: int) -> None:
     """ICMPv6: its type, and for a port unreachable the UDP port that it quotes."""
     p.kind = KIND_ICMPV6
-    if p.l4_length < icmpv6.HEADER_LEN:
-        p.header_error = TOO_SHORT
-    if captured < icmpv6.HEADER_LEN:
-        p.l4_csum = CSUM_UNKNOWN
+    if not read_icmp(p, octets, at, captured):
         return
-    p.icmp_type = octets[at + icmpv6.TYPE] & 0xFF
-    p.payload_length = p.l4_length - icmpv6.HEADER_LEN
     stored = be16(octets, at + icmpv6.CHECKSUM)
     pseudo = addresses + ipv6.PROTO_ICMPV6 + p.l4_length
     p.l4_csum = l4_checksum(p, octets, at, captured, stored, pseudo, checksums)

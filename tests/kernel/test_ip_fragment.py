@@ -31,7 +31,7 @@ from emu.engine.loop import run, run_recorded
 from emu.kernel.drop_reason import DELIVERED, DROPPED, POINTS, REASONS
 from emu.kernel.invariants import SENTENCES, check_structures
 from emu.kernel.ip_fragment import FRAG_QUEUE_BYTES, IPQ_BYTES, frag_timer_ns
-from emu.kernel.machine import EVENTS, MAX_FRAG_QUEUES, PACKET_BROADCAST
+from emu.kernel.machine import DRIVER_E1000E, EVENTS, MAX_FRAG_QUEUES, MM_6X, PACKET_BROADCAST
 from emu.kernel.sock import READER_NEVER
 from emu.wire.checksum import ones_sum
 from emu.wire.headers import CSUM_BAD, CSUM_GOOD, CSUM_UNKNOWN, KIND_IP_FRAGMENT, KIND_UDP, TOO_SHORT
@@ -307,6 +307,35 @@ def test_a_tap_on_the_first_fragment_makes_reassembly_copy_it() -> None:
     played = play(setup, paced(cut(datagram(2000), [1480]), MS), until_ns=SECOND_NS)
     assert points(played) == ["ip_defrag", "sock_queue_rcv_skb"]
     assert played.m.tap[0].tp_packets == 2
+
+
+def test_the_copy_of_a_shared_head_has_an_object_of_the_size_of_its_data() -> None:
+    """The e1000e's 1522 bytes with headroom and shared info of 6.x, 1920, fit into an object of 2048."""
+    geometry = {"mm": MM_6X, "sk_buff_bytes": 232, "l1_bytes": 64, "netdev_max_backlog": 1000, "netdev_budget": 300}
+    config = plenty(**geometry) | {"ordinary_reader": READER_NEVER, "udp_rcvbuf": 1 << 20}
+    tap = packet_sock(reader=READER_NEVER, rcvbuf=1 << 20)
+    setup = Setup("mainline", config=config, nics=(Nic(driver=DRIVER_E1000E),), taps=(tap,))
+    m = booted(setup)
+    used = play(setup, paced(cut(datagram(2000), [1480]), MS), machine=m, until_ns=SECOND_NS)
+    assert points(used) == ["ip_defrag", "sock_queue_rcv_skb"]
+    copy = m.slab[m.skb[m.sk[used.rows[1].sk].queue_head].data_slab]
+    assert m.cache[copy.cache].objsize == 2048
+
+
+@pytest.mark.parametrize(("tagged", "reason"), [(0, "NOMEM"), (1, "")])
+def test_the_copy_of_a_tagged_head_may_come_from_the_reserve(tagged: int, reason: str) -> None:
+    """Mainline, at the floor: the first fragment's tag decides, not that of the fragment that completes."""
+    tap = packet_sock(reader=READER_NEVER, rcvbuf=1 << 20)
+    rules = (rule(17, local_port=OPEN, memalloc=1),)
+    setup = Setup("mainline", config=plenty(memalloc_socket=1), nics=(Nic(ring=64),), taps=(tap,), rules=rules)
+    m = booted(setup)
+    first, last = paced(cut(datagram(2000), [1480]), MS)
+    play(setup, [first], machine=m, until_ns=first["time_ns"] + MS // 2)
+    head = m.frag_queue[0].fragments
+    m.skb[head].pfmemalloc = tagged
+    leave_free(m, 4)
+    played = play(setup, [last], machine=m, until_ns=SECOND_NS)
+    assert played.reasons() == [reason]
 
 
 def test_sockets_of_fragmented_flows_follow_the_rules() -> None:

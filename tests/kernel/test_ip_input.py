@@ -194,10 +194,40 @@ def test_a_long_echo_reply_leaves_in_fragments(monkeypatch: pytest.MonkeyPatch) 
         sizes.append(size)
         return True
 
-    monkeypatch.setattr("emu.kernel.icmp.reply", reply)
+    monkeypatch.setattr("emu.kernel.reply.reply", reply)
     pieces = [fragment(at, min(1480, 4008 - at), at < 2960, ip_protocol=1, icmp_type=8) for at in (0, 1480, 2960)]
     play(QUIET, paced(pieces, MS), until_ns=SECOND_NS)
     assert [size - 31 - 20 for size in sizes] == [1480, 1480, 1048]
+
+
+@pytest.mark.parametrize(
+    ("mtu", "version", "octets", "pieces"),
+    [
+        (1500, 6, 1460, [1460]),
+        (1500, 6, 1461, [1448, 13]),
+        (1500, 6, 2900, [1448, 1448, 4]),
+        (1500, 4, 1480, [1480]),
+        (1500, 4, 1481, [1480, 1]),
+        (4078, 4, 4058, [4058]),  # 4058 is no multiple of 8, and need not be where nothing follows
+        (4078, 4, 8115, [4056, 4056, 3]),
+        (4078, 4, 8114, [4056, 4058]),
+    ],
+)
+def test_an_echo_reply_is_cut_only_where_it_exceeds_the_mtu(
+    monkeypatch: pytest.MonkeyPatch, mtu: int, version: int, octets: int, pieces: list[int]
+) -> None:
+    """ip_append_data and ip6_append_data: what is left goes whole if it fits; a cut lies at a multiple of 8."""
+    sizes: list[int] = []
+
+    def reply(_m: Any, size: int) -> bool:
+        sizes.append(size)
+        return True
+
+    monkeypatch.setattr("emu.kernel.reply.reply", reply)
+    setup = Setup(config=plenty(), nics=(Nic(ring=64, mtu=mtu),))
+    asked = icmp(8, octets - 8) | {"length": 1000, "caplen": 1000}
+    play(setup, paced([asked if version == 4 else in_ipv6(asked) | {"icmp_type": 128}], MS), until_ns=SECOND_NS)
+    assert [size - 31 - (20 if version == 4 else 40) for size in sizes] == pieces
 
 
 @pytest.mark.parametrize("packet", [icmp(3, pkt_type=PACKET_BROADCAST), icmp(40)], ids=["broadcast", "unknown type"])

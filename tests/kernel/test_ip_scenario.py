@@ -61,6 +61,7 @@ def test_the_keys_reach_the_machine() -> None:
     ("settings", "key"),
     [
         ({"ip.local_addrs": ["10.0.0.300"]}, "ip.local_addrs.0"),
+        ({"ip.local_addrs": ["10.0.0.2", "fe80::1%eth0"]}, "ip.local_addrs.1"),  # frames have no zone
         ({"ip.ip6frag_low_thresh_bytes": 300_000}, "ip.ip6frag_low_thresh_bytes"),
         ({"tap.0.device": "eth7"}, "tap.0.device"),
         ({"socket.0.match": "udp", "socket.0.members": 2}, "socket.0.members"),

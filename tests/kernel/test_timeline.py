@@ -56,6 +56,14 @@ def test_reason_DEV_READY() -> None:  # noqa: N802
     assert m.skbs_used == 0
 
 
+def test_the_softirq_ends_when_the_last_device_that_polls_goes_down() -> None:
+    """A frame much later, on another device, finds a fresh softirq: that is no time squeeze."""
+    later = udp(time_ns=200_000_000) | {"dev": 1}
+    setup = planned((1000, PLAN_DOWN, 0, 0), nics=(Nic(), Nic()))
+    m = play(setup, [*([arp(time_ns=0)] * 10), later], until_ns=SECOND_NS).m
+    assert (m.total.delivered, m.mib.softnet_time_squeeze, m.softirq_active) == (11, 0, 0)
+
+
 @pytest.mark.parametrize("driver", [0, DRIVER_E1000_PS, DRIVER_8139CP, DRIVER_TG3])
 def test_going_down_frees_the_ring_and_gives_the_reserve_back(driver: int) -> None:
     """No buffer, no page, no promise is left; up again restores all three."""
