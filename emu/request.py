@@ -1,7 +1,6 @@
 """What a user asked for, on the command line or from Python, becomes a task, and the task is played."""
 
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
@@ -41,14 +40,13 @@ from emu.traffic.beside import (
     parse_beside,
 )
 from emu.traffic.flood.kinds import recipe_text
+from emu.traffic.flood.values import RATE, UNITS
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
 from emu.traffic.rewrite.rules import added
 from emu.traffic.rewrite.source import report_of, rewritten
 from emu.traffic.rewrite.spec import Rewrite, parse_rewrite
 from emu.verdicts.expect import Expectation, parse_expectation
 
-RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
-UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 RATE_LIMIT = 1_000_000_000
 NUMERATOR_LIMIT = 1_000_000_000_000  # pacing counts in 64 bits
 COMPRESSED_RATIO = 4  # how much larger a compressed capture is taken to be, for the choice of an engine

@@ -250,7 +250,8 @@ def progress_bar(asked: bool | None, kind: str) -> Iterator[Callable[[int], None
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
     console.print(flood_line(facts), markup=False, highlight=False, soft_wrap=True)
-    sizes = f"{facts['smallest_bytes']} to {facts['largest_bytes']} bytes, {facts['mean_bytes']:g} on average"
+    least, most = facts["smallest_bytes"], facts["largest_bytes"]
+    sizes = f"{most} bytes" if least == most else f"{least} to {most} bytes, {facts['mean_bytes']:g} on average"
     console.print(f"frames of {sizes}; seed {facts['seed']}; {facts['engine']} engine", markup=False, highlight=False)
     if facts["written"] is None:
         console.print("nothing was written (-w FILE writes it)", markup=False, highlight=False)

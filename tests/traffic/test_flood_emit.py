@@ -29,6 +29,7 @@ from emu.capture.merge import merged
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.kernel.machine import DIR_INBOUND, Packet
+from emu.traffic.crafted import START_NS
 from emu.traffic.flood import emit
 from emu.traffic.flood.plan import (
     GAPS_POISSON,
@@ -43,7 +44,7 @@ from emu.traffic.flood.plan import (
     Train,
     Variable,
 )
-from emu.traffic.flood.reader import LAST_START_NS, START_NS, FloodReader
+from emu.traffic.flood.reader import LAST_START_NS, FloodReader
 from emu.wire.headers import LINKTYPE_ETHERNET
 
 PLAIN = PlainEngine()

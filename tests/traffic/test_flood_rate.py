@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
+from emu.traffic.crafted import START_NS
 from emu.traffic.flood.plan import GAPS_POISSON, RATE_BPS, RATE_PPS, Plan, Rate, Sizes
 from emu.traffic.flood.profile import RAMP_STEPS, advance, cost_of, mean_rate, profile_of, rate_text, with_pauses
-from emu.traffic.flood.reader import START_NS, FloodReader
+from emu.traffic.flood.reader import FloodReader
 
 PLAIN = PlainEngine()
 NS = 10**9

@@ -17,9 +17,9 @@ from emu.kernel.machine import DIR_INBOUND
 from emu.play import replay
 from emu.scenario_file import load_scenario
 from emu.task import Task
-from emu.traffic.crafted import crafted_of
+from emu.traffic.crafted import START_NS, crafted_of
 from emu.traffic.expression import parse_flows
-from emu.traffic.iscsi.options import START_NS, IscsiAcks, check, recipe_of
+from emu.traffic.iscsi.options import IscsiAcks, check, recipe_of
 from emu.traffic.iscsi.session import SessionReader
 from emu.verdicts.summary import summarise
 

@@ -18,7 +18,7 @@ from emu.scenario import Part, about
 from emu.tables import ANY_COUNT, convert_tables, dotted
 from emu.traffic.flood import values
 from emu.traffic.flood.plan import Sizes
-from emu.traffic.flood.values import SHORTEST_FRAME, IpAddress, Network, PortRange
+from emu.traffic.flood.values import SHORTEST_FRAME, UNITS, IpAddress, Network, PortRange
 from emu.traffic.iscsi.options import IscsiAcks
 from emu.traffic.iscsi.options import check as check_session
 
@@ -373,8 +373,9 @@ def _typed(value: Any, described: Any) -> Any:
     if isinstance(value, str):
         if any(isinstance(kind, inspect.BoolType) for kind in kinds):
             return {"true": True, "yes": True, "false": False, "no": False}.get(value, value)
-        if any(isinstance(kind, inspect.IntType) for kind in kinds) and re.fullmatch(r"-?[0-9]{1,20}", value):
-            return int(value)
+        number = re.fullmatch(r"(-?[0-9]{1,20})([kMG]?)", value)
+        if number and any(isinstance(kind, inspect.IntType) for kind in kinds):
+            return int(number[1]) * UNITS[number[2]]
     elif type(value) in (int, float) and any(isinstance(kind, inspect.StrType) for kind in kinds):
         return str(value)
     return value

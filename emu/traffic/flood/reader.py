@@ -8,6 +8,7 @@ from emu.capture.reader import WINDOW
 from emu.engine.plain import Engine
 from emu.errors import CaptureError, UsageError
 from emu.kernel.machine import NONE
+from emu.traffic.crafted import START_NS
 from emu.traffic.flood.emit import FLOOD_DONE, FULL_WINDOW, emit
 from emu.traffic.flood.plan import RATE_BPS, Plan
 from emu.traffic.flood.profile import SECOND_NS, mean_rate, profile_of, rate_text
@@ -15,7 +16,6 @@ from emu.traffic.flood.tables import largest_frame, tables_of
 from emu.traffic.pace import FRAMING_BYTES
 from emu.wire.headers import LINKTYPE_ETHERNET
 
-START_NS = 1_123_804_800 * SECOND_NS  # 2005-08-12, the day of the patch
 LAST_START_NS = 1 << 61  # a flood that starts later would outlast the clock
 
 

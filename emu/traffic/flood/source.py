@@ -10,8 +10,9 @@ import msgspec
 from emu.capture.frames import FrameSource
 from emu.engine.plain import Engine
 from emu.kernel.machine import NONE
+from emu.traffic.crafted import START_NS
 from emu.traffic.flood.kinds import Flood
-from emu.traffic.iscsi.options import START_NS, IscsiAcks, check
+from emu.traffic.iscsi.options import IscsiAcks, check
 from emu.traffic.iscsi.session import SessionReader
 
 

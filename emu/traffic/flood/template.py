@@ -241,4 +241,4 @@ def _captured_frames(path: str) -> Iterator[bytes]:
             if reader.damage is not None:
                 raise reader.damage
     except CaptureError as error:
-        raise UsageError(f"template {error}") from None
+        raise UsageError(f"template: {error}") from None

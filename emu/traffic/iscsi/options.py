@@ -12,7 +12,6 @@ from emu.scenario import Part, about, time_ns_of
 from emu.tables import ANY_COUNT, convert_tables, dotted, shown
 from emu.traffic.crafted import Crafted, CraftedSocket
 
-START_NS = 1_123_804_800 * 10**9  # 2005-08-12T00:00:00Z, the day of the patch
 KIND = "iscsi-acks"
 
 INITIATOR = {4: "10.0.0.2", 6: "fd00::2"}

@@ -7,8 +7,9 @@ from emu.capture.pcap import Interface
 from emu.engine.plain import Engine
 from emu.errors import CaptureError
 from emu.kernel.machine import NONE
+from emu.traffic.crafted import START_NS
 from emu.traffic.iscsi.conversation import CLOSED, NO_ROOM, begin_session, craft_frames
-from emu.traffic.iscsi.options import START_NS, TIMESTAMP_BYTES, IscsiAcks, check, crafted_of_session
+from emu.traffic.iscsi.options import TIMESTAMP_BYTES, IscsiAcks, check, crafted_of_session
 from emu.traffic.iscsi.segments import DIGEST_BYTES, STEP_BYTES
 from emu.traffic.iscsi.state import Session
 from emu.wire.headers import LINKTYPE_ETHERNET
