@@ -9,10 +9,10 @@ its capture into one of its own, so memory is bounded by the windows.
 """
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from emu.capture.frames import FrameSource
+from emu.capture.made import MadeFrames
 from emu.capture.pcap import Interface
 from emu.capture.reader import WINDOW, open_capture
 from emu.engine.plain import Engine
@@ -156,7 +156,7 @@ class Waiting:
         self.known = len(found)
 
 
-class MergedReader:
+class MergedReader(MadeFrames):
     """Reads two captures as one, in the order of their times; a FrameSource.
 
     Damage in one capture ends that one: the frames before it are played and the other goes on; `damage` says at the end
@@ -184,12 +184,8 @@ class MergedReader:
             self._sides[1].give_up()
         for side in self._sides:
             side.meet(self.interfaces)
-        self._engine = engine
         self._merge = engine.function(merge_rows)
-        self._buffer = bytearray(max(window_bytes, 1))
-        self._at = 0  # end of the bytes that have been handed out
-        self._cramped = False  # the last read ended for want of room
-        self.octets: Any = engine.view(self._buffer)
+        super().__init__(engine, window_bytes)
 
     @property
     def _readers(self) -> tuple[FrameSource, ...]:
@@ -214,11 +210,6 @@ class MergedReader:
     def skipped_blocks(self) -> int:
         """How many blocks were passed over because they carry no frame."""
         return sum(reader.skipped_blocks for reader in self._readers)
-
-    @property
-    def position(self) -> int:
-        """The window offset behind all that has been read: what to discard up to when nothing is kept."""
-        return self._at
 
     @property
     def bytes_read(self) -> int:
@@ -284,21 +275,6 @@ class MergedReader:
         self.frames += count
         return count
 
-    def discard(self, offset: int) -> int:
-        """Give up the bytes before window offset `offset`; kept rows' offsets shrink by what is returned.
-
-        What is kept moves only when that pays, as in `Window.discard`.
-        """
-        offset = min(offset, self._at)
-        kept = self._at - offset
-        roomy = 2 * self._at <= len(self._buffer)
-        if offset <= 0 or (kept and (roomy or not (self._cramped or offset >= kept))):
-            return 0
-        view = memoryview(self._buffer)
-        view[:kept] = view[offset : self._at]
-        self._at = kept
-        return offset
-
     def number_of(self, source: FrameSource, iface: int) -> int:
         """Which of all interfaces is the `iface`th of a source that is merged here; -1: no such source."""
         for side in self._sides:
@@ -314,22 +290,6 @@ class MergedReader:
         """Close both."""
         for reader in self._readers:
             reader.close()
-
-    def __enter__(self) -> "MergedReader":
-        """Nothing to do: both are open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close both."""
-        self.close()
-
-    def _grow(self) -> None:
-        bigger = bytearray(2 * len(self._buffer))
-        bigger[: self._at] = self._buffer[: self._at]
-        self._buffer = bigger
-        self.octets = self._engine.view(bigger)
 
 
 def _each_once(words: Sequence[str]) -> str:

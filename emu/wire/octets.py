@@ -54,6 +54,20 @@ def put_le32(out: bytearray, at: int, value: int) -> None:
     out[at + 3] = value >> 24 & 0xFF
 
 
+def put_be16(out: bytearray, at: int, value: int) -> None:
+    """Store 16 bits, big-endian."""
+    out[at] = value >> 8 & 0xFF
+    out[at + 1] = value & 0xFF
+
+
+def put_be32(out: bytearray, at: int, value: int) -> None:
+    """Store 32 bits, big-endian."""
+    out[at] = value >> 24 & 0xFF
+    out[at + 1] = value >> 16 & 0xFF
+    out[at + 2] = value >> 8 & 0xFF
+    out[at + 3] = value & 0xFF
+
+
 def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
     """Copy bytes from one buffer into another."""
     out[at : at + length] = octets[start : start + length]

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from emu.capture.made import MadeFrames
 from emu.capture.pcap import MAX_CAPLEN, Interface
 from emu.capture.reader import WINDOW
 from emu.engine.plain import Engine
@@ -33,7 +34,7 @@ class FloodReport(NamedTuple):
     achieved_bps: Fraction  # with what each frame takes on the wire besides its bytes
 
 
-class FloodReader:
+class FloodReader(MadeFrames):
     """Reads a flood: a FrameSource.  Memory is the window, however long the flood."""
 
     format = "crafted"
@@ -63,21 +64,12 @@ class FloodReader:
         self.interfaces = [Interface(interface, LINKTYPE_ETHERNET, MAX_CAPLEN, 0, 9, 0, 0, device)]
         self.section_comments = [plan.comment] if plan.comment else []
         self.plan = plan
-        self._engine = engine
         self._tables = tables_of(plan, engine, start_ns)
         self._profile = profile_of(plan, engine, largest_frame(plan))
         self._start_ns = START_NS
         self.start_ns = start_ns
         self._emit = engine.function(emit)
-        self._buffer = bytearray(max(window_bytes, largest_frame(plan)))
-        self._at = 0  # end of the bytes that have been handed out
-        self._cramped = False  # the last read ended for want of room
-        self.octets: Any = engine.view(self._buffer)
-
-    @property
-    def position(self) -> int:
-        """The window offset behind all that has been read: what to discard up to when nothing is kept."""
-        return self._at
+        super().__init__(engine, max(window_bytes, largest_frame(plan)))
 
     @property
     def endless(self) -> bool:
@@ -115,21 +107,6 @@ class FloodReader:
         self.frames += count
         return count
 
-    def discard(self, offset: int) -> int:
-        """Give up the bytes before window offset `offset`; kept rows' offsets shrink by what is returned.
-
-        What is kept moves only when that pays, as in `Window.discard`.
-        """
-        offset = min(offset, self._at)
-        kept = self._at - offset
-        roomy = 2 * self._at <= len(self._buffer)
-        if offset <= 0 or (kept and (roomy or not (self._cramped or offset >= kept))):
-            return 0
-        view = memoryview(self._buffer)
-        view[:kept] = view[offset : self._at]
-        self._at = kept
-        return offset
-
     def report(self) -> FloodReport:
         """What has been made so far, and at what rate; the gap behind the last frame does not count."""
         flood, by_bits = self._tables.flood, self.plan.rate.unit == RATE_BPS
@@ -148,13 +125,3 @@ class FloodReader:
             achieved_pps=(self.frames - 1) * per_second,
             achieved_bps=sent_bits * per_second,
         )
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _grow(self) -> None:
-        """Everything that has been handed out is kept: more room."""
-        bigger = bytearray(2 * len(self._buffer))
-        bigger[: self._at] = self._buffer[: self._at]
-        self._buffer = bigger
-        self.octets = self._engine.view(bigger)

@@ -7,26 +7,12 @@ when it reassembles one from several segments, and then misses the PDU behind it
 
 from emu.traffic.iscsi.state import COMMAND, DATA_OUT, MASK, NOP_OUT, T_NOP_IN, T_R2T, T_RESPONSE, Session
 from emu.wire.checksum import ones_sum
-from emu.wire.octets import Octets, copy_octets, le32, put_le32
+from emu.wire.octets import Octets, copy_octets, le32, put_be16, put_be32, put_le32
 
 PSH = 0x08
 DIGEST_BYTES = 4
 STEP_BYTES = 4  # between two places of the pool where data may begin
 BLOCK_SHIFT = 9
-
-
-def put_be16(out: bytearray, at: int, value: int) -> None:
-    """Store 16 bits, big-endian."""
-    out[at] = value >> 8 & 0xFF
-    out[at + 1] = value & 0xFF
-
-
-def put_be32(out: bytearray, at: int, value: int) -> None:
-    """Store 32 bits, big-endian."""
-    out[at] = value >> 24 & 0xFF
-    out[at + 1] = value >> 16 & 0xFF
-    out[at + 2] = value >> 8 & 0xFF
-    out[at + 3] = value & 0xFF
 
 
 def crc32c(s: Session, octets: Octets, at: int, end: int) -> int:

@@ -1,8 +1,8 @@
 """A crafted iSCSI conversation as a source of frames."""
 
-from types import TracebackType
 from typing import Any
 
+from emu.capture.made import MadeFrames
 from emu.capture.pcap import Interface
 from emu.engine.plain import Engine
 from emu.errors import CaptureError
@@ -21,7 +21,7 @@ ETHERNET_BYTES = 14
 MOST_TEXT_HEAD_BYTES = 140  # headers of a frame at most: Ethernet, IPv6, TCP with options
 
 
-class SessionReader:
+class SessionReader(MadeFrames):
     """Reads the frames of a session that is crafted as it is read; a FrameSource.
 
     The memory is bounded whatever the number of writes.  Same options, same frames, on either engine.
@@ -58,7 +58,6 @@ class SessionReader:
         self.interfaces = [Interface("eth0", LINKTYPE_ETHERNET, 0, 0, 9, 0, device=device)]
         self.section_comments = [crafted_of_session(options, terms).comment()]
         self._count = options.count
-        self._engine = engine
         chosen = choose(options)
         moulds, shapes = build_templates(options, terms, chosen)
         both = options.direction == "both"
@@ -73,10 +72,7 @@ class SessionReader:
             self._session.crc[at] = crc
         begin_session(self._session)
         self._craft = engine.function(craft_frames)
-        self._buffer = bytearray(max(window_bytes, 2 * int(self._session.longest)))
-        self._at = 0  # end of the bytes that have been handed out
-        self._cramped = False  # the last read ended for want of room
-        self.octets: Any = engine.view(self._buffer)
+        super().__init__(engine, max(window_bytes, 2 * int(self._session.longest)))
 
     def _fill(self, options: IscsiAcks, chosen: dict[str, int], start_ns: int) -> None:
         """What both ends agree on, and what they begin with."""
@@ -126,11 +122,6 @@ class SessionReader:
         }
         self._engine.fill(self._session, agreed | begun)
 
-    @property
-    def position(self) -> int:
-        """The window offset behind all that has been read."""
-        return self._at
-
     def read(self, rows: Any, first: int, limit: int) -> int:
         """Craft up to `limit` further frames into `rows[first:first + limit]`; returns how many, 0 at the end."""
         if self._count is not None:
@@ -157,36 +148,3 @@ class SessionReader:
         self.frames += count
         self.ended = self.ended or self.frames == self._count
         return int(count)
-
-    def discard(self, offset: int) -> int:
-        """Give up the bytes before window offset `offset`; kept rows' offsets shrink by what is returned.
-
-        What is kept moves only when that pays, as in `Window.discard`.
-        """
-        offset = min(offset, self._at)
-        kept = self._at - offset
-        roomy = 2 * self._at <= len(self._buffer)
-        if offset <= 0 or (kept and (roomy or not (self._cramped or offset >= kept))):
-            return 0
-        view = memoryview(self._buffer)
-        view[:kept] = view[offset : self._at]
-        self._at = kept
-        return offset
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def __enter__(self) -> "SessionReader":
-        """Nothing to do."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to do."""
-
-    def _grow(self) -> None:
-        bigger = bytearray(2 * len(self._buffer))
-        bigger[: self._at] = self._buffer[: self._at]
-        self._buffer = bigger
-        self.octets = self._engine.view(bigger)

@@ -4,13 +4,13 @@ A right one is left as it is.  What cannot be seen whole (fragments, frames that
 Functions here run plain and compiled.
 """
 
-from emu.traffic.rewrite.patch import UDP_ZERO, put_be16
+from emu.traffic.rewrite.patch import UDP_ZERO
 from emu.traffic.rewrite.rules import Rules
 from emu.wire import ethernet, icmp, icmpv6, igmp, ipv4, ipv6, tcp, udp
 from emu.wire.checksum import addresses_sum, ones_sum
 from emu.wire.dissect import ip6_total_length, ip_total_length
 from emu.wire.extensions import COMPLETE, skip_extensions
-from emu.wire.octets import be16, be32, is_zero
+from emu.wire.octets import be16, be32, is_zero, put_be16
 
 NO_PSEUDO_HEADER = 0
 

@@ -9,10 +9,10 @@ round does (the machine takes a jump of more than 1 GiB for that), as long as a 
 """
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from emu.capture.frames import FrameSource
+from emu.capture.made import MadeFrames
 from emu.capture.pcap import Interface
 from emu.capture.reader import WINDOW
 from emu.engine.plain import Engine
@@ -26,7 +26,7 @@ from emu.traffic.rewrite.said import rewritten_comments
 BATCH = 1024  # frames of the round's source that wait to be copied
 
 
-class LoopedReader:
+class LoopedReader(MadeFrames):
     """Reads a source `rewriter.rewrite.loop` times, rewriting its frames; a FrameSource."""
 
     def __init__(
@@ -45,7 +45,6 @@ class LoopedReader:
         self._source = source
         self._again = again
         self._rewriter = rewriter
-        self._engine = engine
         self._copy = engine.function(copy_rows)
         self._rows = engine.rows(Packet, BATCH)
         self._waiting = (0, 0)  # the rows that are read and not yet copied
@@ -53,10 +52,7 @@ class LoopedReader:
         self._before = 0  # bytes of the rounds before this one
         self._skipped = 0
         self._comments: list[str] = []
-        self._buffer = bytearray(max(window_bytes, 1))
-        self._at = 0
-        self._cramped = False
-        self.octets: Any = engine.view(self._buffer)
+        super().__init__(engine, window_bytes)
         self._meet()
 
     @property
@@ -68,11 +64,6 @@ class LoopedReader:
     def interfaces(self) -> list[Interface]:
         """The interfaces met so far; they are the same in every round."""
         return truncated_interfaces(self._interfaces, self._rewriter.rewrite.truncate)
-
-    @property
-    def position(self) -> int:
-        """The window offset behind all that has been read: what to discard up to when nothing is kept."""
-        return self._at
 
     @property
     def format(self) -> str:
@@ -133,34 +124,9 @@ class LoopedReader:
         self.frames += count
         return count
 
-    def discard(self, offset: int) -> int:
-        """Give up the bytes before window offset `offset`; kept rows' offsets shrink by what is returned.
-
-        What is kept moves only when that pays, as in `Window.discard`.
-        """
-        offset = min(offset, self._at)
-        kept = self._at - offset
-        roomy = 2 * self._at <= len(self._buffer)
-        if offset <= 0 or (kept and (roomy or not (self._cramped or offset >= kept))):
-            return 0
-        view = memoryview(self._buffer)
-        view[:kept] = view[offset : self._at]
-        self._at = kept
-        return offset
-
     def close(self) -> None:
         """Close the source of the present round."""
         self._source.close()
-
-    def __enter__(self) -> "LoopedReader":
-        """Nothing to do: it is open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the source."""
-        self.close()
 
     def _fill(self) -> None:
         """Read further frames of this round, or begin the next one; without frames there is no next one."""
@@ -194,9 +160,3 @@ class LoopedReader:
             self._interfaces = list(self._source.interfaces)
         if len(self._source.section_comments) > len(self._comments):
             self._comments = rewritten_comments(self._source.section_comments, self._rewriter.rewrite)
-
-    def _grow(self) -> None:
-        bigger = bytearray(2 * len(self._buffer))
-        bigger[: self._at] = self._buffer[: self._at]
-        self._buffer = bigger
-        self.octets = self._engine.view(bigger)

@@ -9,22 +9,10 @@ from typing import Any
 
 from emu.traffic.rewrite.rules import Rules
 from emu.wire.checksum import addresses_sum, ones_sum
-from emu.wire.octets import Octets, be16, be32, be64_signed
+from emu.wire.octets import Octets, be16, be32, be64_signed, put_be16, put_be32
 
 UDP_ZERO = 0xFFFF  # the zero that a UDP checksum is written as, for 0 says that there is none (RFC 768)
 FROM_REMOTE, TO_REMOTE = 1, 2  # which of a packet's ends a loop moves: bits
-
-
-def put_be16(octets: bytearray, at: int, value: int) -> None:
-    """Store 16 bits, big-endian."""
-    octets[at] = value >> 8 & 0xFF
-    octets[at + 1] = value & 0xFF
-
-
-def put_be32(octets: bytearray, at: int, value: int) -> None:
-    """Store 32 bits, big-endian."""
-    put_be16(octets, at, value >> 16 & 0xFFFF)
-    put_be16(octets, at + 2, value & 0xFFFF)
 
 
 def move_checksum(octets: bytearray, at: int, delta: int, zero: int) -> None:

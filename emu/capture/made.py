@@ -1,0 +1,62 @@
+"""The window of frames that are made rather than read: merged, crafted, or played over again."""
+
+from types import TracebackType
+from typing import Any, TypeVar
+
+from emu.engine.plain import Engine
+
+M = TypeVar("M", bound="MadeFrames")
+
+
+class MadeFrames:
+    """What such sources of frames have in common: bytes up to `_at` are handed out, behind them the next are made.
+
+    Whoever makes frames says in `_cramped` whether there was no room for the next one; with none made, it must `_grow`.
+    """
+
+    def __init__(self, engine: Engine, window_bytes: int) -> None:
+        """Start with an empty window."""
+        self._engine = engine
+        self._buffer = bytearray(max(window_bytes, 1))
+        self._at = 0
+        self._cramped = False
+        self.octets: Any = engine.view(self._buffer)
+
+    @property
+    def position(self) -> int:
+        """The window offset behind all that has been handed out: what to discard up to when nothing is kept."""
+        return self._at
+
+    def discard(self, offset: int) -> int:
+        """Give up the bytes before window offset `offset`; kept rows' offsets shrink by what is returned.
+
+        What is kept moves only when that pays, as in `Window.discard`.
+        """
+        offset = min(offset, self._at)
+        kept = self._at - offset
+        roomy = 2 * self._at <= len(self._buffer)
+        if offset <= 0 or (kept and (roomy or not (self._cramped or offset >= kept))):
+            return 0
+        view = memoryview(self._buffer)
+        view[:kept] = view[offset : self._at]
+        self._at = kept
+        return offset
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self: M) -> M:
+        """Nothing to do: it is ready."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _grow(self) -> None:
+        bigger = bytearray(2 * len(self._buffer))
+        bigger[: self._at] = self._buffer[: self._at]
+        self._buffer = bigger
+        self.octets = self._engine.view(bigger)
