@@ -25,7 +25,6 @@ from emu.traffic.rewrite.patch import (
     move_address6,
     move_checksum,
     move_l4_checksum,
-    put_be32,
 )
 from emu.traffic.rewrite.rules import Rules
 from emu.wire import arp, ethernet, icmp, icmpv6, ipv4, ipv6, sll, sll2, tcp, udp
@@ -34,7 +33,7 @@ from emu.wire.dissect import ip6_total_length, ip_total_length
 from emu.wire.extensions import COMPLETE, skip_extensions
 from emu.wire.headers import LINKTYPE_ETHERNET, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2
 from emu.wire.link import network_header
-from emu.wire.octets import Octets, be16, be32, be64_signed
+from emu.wire.octets import Octets, be16, be32, be64_signed, put_be32
 
 FRAGMENT = -1  # in place of the addresses' sum: of a pseudo header whose length this packet does not tell
 
