@@ -58,6 +58,7 @@ class FloodReader(MadeFrames):
 
         Errors: UsageError for a plan beyond what emit can do, or a rate that cannot be kept exactly.
         """
+        super().__init__(engine, max(window_bytes, largest_frame(plan)))
         self.frames = 0
         self.bytes_read = 0
         self.ended = False
@@ -69,7 +70,6 @@ class FloodReader(MadeFrames):
         self._start_ns = START_NS
         self.start_ns = start_ns
         self._emit = engine.function(emit)
-        super().__init__(engine, max(window_bytes, largest_frame(plan)))
 
     @property
     def endless(self) -> bool:

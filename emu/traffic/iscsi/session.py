@@ -9,7 +9,7 @@ from emu.errors import CaptureError
 from emu.kernel.machine import NONE
 from emu.traffic.crafted import START_NS
 from emu.traffic.iscsi.conversation import CLOSED, NO_ROOM, begin_session, craft_frames
-from emu.traffic.iscsi.options import TIMESTAMP_BYTES, IscsiAcks, check, crafted_of_session
+from emu.traffic.iscsi.options import TIMESTAMP_BYTES, IscsiAcks, Terms, check, crafted_of_session
 from emu.traffic.iscsi.segments import DIGEST_BYTES, STEP_BYTES
 from emu.traffic.iscsi.state import Session
 from emu.wire.headers import LINKTYPE_ETHERNET
@@ -19,6 +19,11 @@ POOL_STEPS = 4096
 OTHERS = 8  # a ping, a logout and a login may wait beside the writes
 ETHERNET_BYTES = 14
 MOST_TEXT_HEAD_BYTES = 140  # headers of a frame at most: Ethernet, IPv6, TCP with options
+
+
+def longest_bytes(terms: Terms) -> int:
+    """How long a frame of the session may get."""
+    return terms.mss - TIMESTAMP_BYTES + MOST_TEXT_HEAD_BYTES
 
 
 class SessionReader(MadeFrames):
@@ -48,6 +53,7 @@ class SessionReader(MadeFrames):
         Errors: UsageError for options that cannot be.
         """
         terms = check(options)
+        super().__init__(engine, max(window_bytes, 2 * longest_bytes(terms)))
         # Scapy takes a while to load: whoever only replays captures does without.
         from emu.traffic.iscsi.templates import build_templates, choose, crc32c_table, octets_of_seed
 
@@ -72,7 +78,6 @@ class SessionReader(MadeFrames):
             self._session.crc[at] = crc
         begin_session(self._session)
         self._craft = engine.function(craft_frames)
-        super().__init__(engine, max(window_bytes, 2 * int(self._session.longest)))
 
     def _fill(self, options: IscsiAcks, chosen: dict[str, int], start_ns: int) -> None:
         """What both ends agree on, and what they begin with."""
@@ -103,7 +108,7 @@ class SessionReader(MadeFrames):
             "ip_at": ETHERNET_BYTES,
             "tcp_at": ETHERNET_BYTES + (20 if terms.family == 4 else 40),
             "ipv6": terms.family == 6,
-            "longest": segment + MOST_TEXT_HEAD_BYTES,
+            "longest": longest_bytes(terms),
         }
         begun = {
             "h_seq": chosen["host_seq"],
