@@ -12,16 +12,18 @@ from rich.console import Console
 from rich.text import Text
 
 from emu.api.inputs import scapy_packets, write_packets
-from emu.api.options import FilePath, text_of
+from emu.api.options import FilePath, rewriting_of, text_of
 from emu.api.result import Interrupted, Shown, frame_of
 from emu.api.temporary import folder_of
 from emu.cli.flood import FloodCommand, craft_told, progress_bar
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.kernel.machine import DIR_OUTBOUND, Packet
+from emu.request import rewrite_of
 from emu.traffic.beside import USUAL_FRAMES, ended_after, is_endless
 from emu.traffic.flood.kinds import check_kind, flood_of, meaning_of, recipe_text
 from emu.traffic.flood.source import open_flood
+from emu.traffic.rewrite.spec import NOTHING, Rewrite
 from emu.verdicts.address import ipv4_text, ipv6_text
 from emu.verdicts.schema import row_values
 from emu.verdicts.screen import plain_table
@@ -94,15 +96,20 @@ class Flood(Shown):
         assert self._report is not None
         return self._report
 
-    def write(self, path: FilePath, *, engine: str = "auto", progress: bool = False) -> dict[str, Any]:
+    def write(
+        self, path: FilePath, *, engine: str = "auto", progress: bool = False, **rewriting: Any
+    ) -> dict[str, Any]:
         """Write a pcapng, or a pcap if the name ends so; returns the `report`.
 
-        Errors: UsageError when it cannot be written; Interrupted on Ctrl-C: the file is closed and says so.
+        `rewriting` are the options of that panel in `emu flood KIND --help`: map_ip, shift_time, loop ...
+        Errors: UsageError when it cannot be written; Interrupted on Ctrl-C: the file is closed and says so; TypeError
+        for an unknown keyword.
         """
         name = text_of("path", path)
         if name == "-":
             raise UsageError("write('-'): standard output is the command line's; name a file")
-        self._craft(name, engine, progress)
+        rewrite = rewrite_of(rewriting_of("write", rewriting, ("engine", "progress")))
+        self._craft(name, engine, progress, rewrite)
         return self.report
 
     def frames(self, limit: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -129,8 +136,8 @@ class Flood(Shown):
         """One line."""
         return f"<Flood {self.recipe!r}>"
 
-    def _craft(self, path: str | None, engine: str, progress: bool) -> None:
-        command = FloodCommand(write=path, engine=engine)
+    def _craft(self, path: str | None, engine: str, progress: bool, rewrite: Rewrite = NOTHING) -> None:
+        command = FloodCommand(write=path, engine=engine, rewrite=rewrite)
         bar = progress_bar(True, self.kind) if progress else nullcontext()
         self._report = craft_told(self._asked, command, bar, logging.getLogger("emu").info)
         if self._report["incomplete"]:

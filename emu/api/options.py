@@ -7,7 +7,7 @@ each may be given as, for type checkers; a test holds their names against that t
 import difflib
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from numbers import Integral, Real
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias, TypedDict, TypeVar, get_args, get_type_hints
 
 from emu.cli.options import PlayCommand
+from emu.cli.rewrite_options import RewriteOptions
 from emu.errors import UsageError
 from emu.toml_text import toml_value
 
@@ -105,16 +106,34 @@ def command_of(verb: str, kind: type[Command], options: Mapping[str, Any]) -> Co
     if isinstance(scenario, Mapping):
         del given["scenario"]
         given["settings"] = [*_settings("scenario", scenario), *_settings("settings", given.get("settings", ()))]
+    values = _values(verb, given, hints, known, [*known, "device"])
+    for name in STDOUT_REFUSED:
+        if values.get(name) == "-":
+            raise UsageError(f"{name} '-': standard output is the command line's; name a file")
+    return kind(**values)
+
+
+def rewriting_of(verb: str, options: Mapping[str, Any], besides: Sequence[str] = ()) -> RewriteOptions:
+    """The options of rewriting; `besides` names the keywords that the function has of its own.
+
+    Errors: as `command_of`.
+    """
+    hints = get_type_hints(RewriteOptions, include_extras=True)
+    given = {name: value for name, value in options.items() if value is not None}
+    return RewriteOptions(**_values(verb, given, hints, list(hints), [*besides, *hints]))
+
+
+def _values(
+    verb: str, given: Mapping[str, Any], hints: Mapping[str, Any], known: Sequence[str], keywords: Sequence[str]
+) -> dict[str, Any]:
     values = {}
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, "device"], 1, 0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted([*known, 'device']))}"
+            near = difflib.get_close_matches(name, keywords, 1, 0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(keywords))}"
             raise TypeError(f"{verb}() got an unexpected keyword argument '{name}'{hint}")
         values[name] = BY_NAME[name](name, value) if name in BY_NAME else _by_type(name, value, hints[name])
-        if name in STDOUT_REFUSED and values[name] == "-":
-            raise UsageError(f"{name} '-': standard output is the command line's; name a file")
-    return kind(**values)
+    return values
 
 
 def described(function: Callable[..., Any], kind: type[PlayCommand], meanings: Mapping[str, str]) -> None:

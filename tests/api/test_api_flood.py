@@ -274,3 +274,17 @@ def test_the_list_of_kinds_is_the_commands() -> None:
         assert kind in listed
         assert emu.flood(kind).kind == kind
     assert tool("capinfos")
+
+
+def test_a_flood_is_rewritten_as_it_is_written(tmp_path: Path) -> None:
+    """The keywords are the command's options; an unknown one is told with the nearest."""
+    mine, theirs = tmp_path / "mine.pcapng", tmp_path / "theirs.pcapng"
+    crafted = emu.flood("udp", count=30)
+    crafted.write(mine, map_ip={"10.0.0.0/24": "192.0.2.0/24"}, loop=2, truncate=60)
+    maps = ("--map-ip", "10.0.0.0/24=192.0.2.0/24", "--loop", "2", "--truncate", "60")
+    printed("flood", "udp", "--count", "30", *maps, "-w", theirs)
+    assert mine.read_bytes() == theirs.read_bytes()
+    assert len(frames_in(mine)) == 60
+    assert {Ether(octets)[IP].dst for octets in frames_in(mine)} == {"192.0.2.2"}
+    with pytest.raises(TypeError, match=r"keyword argument 'map_up'; did you mean 'map_ip'"):
+        crafted.write(mine, map_up={"10.0.0.1": "10.0.0.9"})
