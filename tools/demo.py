@@ -24,9 +24,21 @@ STEPS = (
             *("-w", str(OUT / "mainline.pcapng"), "--log", str(OUT / "mainline.parquet")),
         ),
     ),
+    (
+        "Crafted: a session's iSCSI acknowledgements",
+        ("flood", "iscsi-acks", "--writes", "4000", "--queue-depth", "8", "-w", str(OUT / "acks.pcapng")),
+    ),
+    (
+        "... under a flood made on the fly, unread sockets bounded",
+        (
+            *("replay", str(OUT / "acks.pcapng"), "--flood", "udp:pps=100k,size=1400,ports=16"),
+            *("--set", "readers.udp_rcvbuf=5000", "--expect", "memalloc.dropped == 0", "-w", str(OUT / "flood.pcapng")),
+        ),
+    ),
 )
 
 WRITTEN = [OUT / f"{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet")]
+WRITTEN += [OUT / "acks.pcapng", OUT / "flood.pcapng"]
 NEXT = f"""
 Written: {", ".join(map(str, WRITTEN))}
 
@@ -34,6 +46,7 @@ Next:
   wireshark {OUT}/mainline.pcapng        filter: frame.comment contains "reason=PFMEMALLOC"
   .venv/bin/emu explain PFMEMALLOC      what the reason means, and where the kernel decides it
   .venv/bin/emu policies                the kernels' rules, side by side
+  .venv/bin/emu flood --list            what can be crafted
   .venv/bin/emu replay YOUR.pcapng -w verdicts.pcapng
 """
 
