@@ -119,6 +119,7 @@ def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> 
     """Craft one flood; the exit code."""
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
+    check_choice("--engine", command.engine, ENGINES)
     flood = flood_of(kind, settings, option_name)
     if is_endless(flood):
         say_on_stderr(f"neither --count nor --for: {USUAL_FRAMES} frames")

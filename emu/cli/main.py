@@ -85,6 +85,14 @@ def flood(context: typer.Context) -> None:
     _leave(run_command_line, context.args)
 
 
+@app.command(epilog="Example:  emu warmup")
+def warmup(json: Json = False) -> None:
+    """Compile all of the compiled engine now, once for this version and CPU, instead of when it is first used."""
+    from emu.cli.warmup import warmup as run_warmup
+
+    _leave(run_warmup, json)
+
+
 scenarios = typer.Typer(
     help="Check scenario files, show them complete, or print what they may say.",
     no_args_is_help=True,

@@ -1,5 +1,6 @@
 """Which engine plays: small captures run plain and answer at once, large ones are worth compiling."""
 
+import functools
 from typing import TYPE_CHECKING
 
 from emu.engine.plain import FLOOD, Engine, PlainEngine
@@ -39,13 +40,20 @@ def choose_engine(asked: str, capture_bytes: int | None) -> tuple[Engine, str]:
     return compiled, "compiling the engine, once for this version and CPU: about a minute"
 
 
+@functools.cache
+def _one_for_all() -> "CompiledEngine":
+    """The compiled engine of this process: it has no state but what it has compiled, which every run can use."""
+    from emu.engine.compiled import CompiledEngine
+
+    return CompiledEngine()
+
+
 def _compiled(asked: str) -> "CompiledEngine | str":
     """The compiled engine, or why there is none; a UsageError where it was asked for."""
     try:
-        from emu.engine.compiled import CompiledEngine
+        return _one_for_all()
     except ImportError as error:
         missing = f"the compiled engine needs numba ({error}): pip install 'emu[fast]'"
         if asked == "compiled":
             raise UsageError(missing) from None
         return f"plain engine: {missing}"
-    return CompiledEngine()

@@ -1,0 +1,91 @@
+"""`emu warmup`: compile now what the compiled engine would compile when it is first used."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from emu.cli.flood import FloodCommand, craft_told, progress_bar
+from emu.cli.options import ReplayCommand
+from emu.cli.replay import print_json
+from emu.engine.choose import choose_engine
+from emu.errors import Exit, UsageError
+from emu.request import UNSEEN, inputs_of, outputs_of
+from emu.runs import run_once
+from emu.traffic.flood.kinds import parse_flood
+from emu.verdicts.log import import_polars
+
+CRAFTED = {
+    "session.pcapng": "iscsi-acks:writes=20,write_size=16KiB,direction=both,digests=both",
+    "mix.pcapng": "mixed-imix:count=200,poisson,burst=1ms/1ms",
+    "old.pcap": "fragments:count=60",
+}
+
+
+def warmup(as_json: bool) -> int:
+    """Use every part of the engine once, on crafted traffic that nobody sees; the exit code."""
+    started = time.perf_counter()
+    engine, _ = choose_engine("compiled", None)
+    with tempfile.TemporaryDirectory(prefix="emu-warmup-") as folder:
+        for what in uses(Path(folder)):
+            if not as_json:
+                print(f"emu: {what}", file=sys.stderr)
+    seconds = time.perf_counter() - started
+    kept = str(getattr(engine, "cache", ""))
+    if as_json:
+        print_json({"emu_warmup": 1, "seconds": round(seconds, 3), "cache": kept})
+    else:
+        print(f"all is compiled, in {seconds:.0f} s; kept in {kept}")
+    return Exit.DONE
+
+
+def uses(folder: Path) -> Iterator[str]:
+    """Run them one after the other; what each is, before it begins."""
+    for name, text in CRAFTED.items():
+        yield f"crafting {text.partition(':')[0]}"
+        command = FloodCommand(write=str(folder / name), engine="compiled")
+        craft_told(parse_flood(text, "warmup"), command, progress_bar(False, name), quiet)
+    session, mix, old = (str(folder / name) for name in CRAFTED)
+    events = str(folder / "events.jsonl")
+    log = str(folder / "log.parquet") if logs_can_be_written() else None
+    yield "replaying"
+    replay(
+        ReplayCommand(
+            capture=[session], write=str(folder / "out.pcapng"), log=log, record_events=events, engine="compiled"
+        )
+    )
+    yield "replaying a recording"
+    replay(ReplayCommand(capture=[session], events=events, engine="compiled"))
+    yield "merging, rewriting and looping"
+    replay(
+        ReplayCommand(
+            capture=[session, mix, old],
+            flood=["udp:pps=1k"],
+            map_ip=["10.0.0.0/24=192.0.2.0/24"],
+            fix_checksums=True,
+            loop=2,
+            filter="ip",
+            policy="mainline",
+            settings=["machine.geometry=6.x-e1000e"],
+            engine="compiled",
+        )
+    )
+
+
+def replay(command: ReplayCommand) -> None:
+    """A replay that shows nothing."""
+    run_once(command, inputs_of(command), outputs_of(command), lambda _task: UNSEEN, quiet)
+
+
+def quiet(_sentence: str) -> None:
+    """What is said of these runs concerns nobody."""
+
+
+def logs_can_be_written() -> bool:
+    """Whether polars is there."""
+    try:
+        import_polars("warmup")
+    except UsageError:
+        return False
+    return True
