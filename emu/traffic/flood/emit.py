@@ -32,7 +32,7 @@ MAX_SEQ_FLOWS = 65_536  # flows whose sequence numbers are kept
 BATCH_DONE, FLOOD_DONE, FULL_WINDOW = range(3)
 
 # Streams of drawn numbers; profile has number 1, variables those from STREAM_VARIABLES on.
-STREAM_TRAIN, _, STREAM_SIZES, STREAM_SIZE, STREAM_FLOW = range(5)
+STREAM_TRAIN, _, STREAM_SIZES, STREAM_SIZE = range(4)
 STREAM_VARIABLES = 16
 
 
@@ -133,12 +133,10 @@ class Flood:
     variables_len: int
     sizes_len: int
     flows: int
-    flows_in_turn: int
     seq_len: int  # flows whose sequence numbers are kept; 0: no variable has any
     train_key: int
     sizes_key: int
     size_key: int
-    flow_key: int
     frames_end: int  # 0: no such end
     start_ns: int
 
@@ -150,11 +148,7 @@ class Flood:
     sums: Annotated[list[int], MAX_SUMS]
     seqs: Annotated[list[int], MAX_SEQ_FLOWS]  # what each flow has carried, modulo 2**32
 
-    frames: int
-    frame_octets: int
-    last_size: int
-    first_ns: int
-    last_ns: int
+    frames: int  # made so far
 
 
 def emit(
@@ -188,7 +182,7 @@ def emit(
             return count, at, FULL_WINDOW
         put_frame(s, image, out, at, size)
         time_ns = s.start_ns + with_pauses(p, p.time_ns)
-        account(s, time_ns, size)
+        s.frames += 1
         put_row(s, rows[first + count], time_ns, at, size)
         advance(p, cost_of(p, size))
         s.template += 1
@@ -218,16 +212,6 @@ def put_row(s: Flood, row: Any, time_ns: int, at: int, size: int) -> None:
     row.fcs_caplen = 0
 
 
-def account(s: Flood, time_ns: int, size: int) -> None:
-    """Count the frame for the report."""
-    if s.frames == 0:
-        s.first_ns = time_ns
-    s.last_ns = time_ns
-    s.frames += 1
-    s.frame_octets += size
-    s.last_size = size
-
-
 # --- what a train draws
 
 
@@ -240,11 +224,7 @@ def begin_train(s: Flood) -> None:
         train = chosen_train(s, draw_below(draw(s.train_key, number), s.trains[s.trains_len - 1].until))
     s.template = s.trains[train].first_template
     s.template_end = s.trains[train].end_template
-    if s.flows > 1:
-        if s.flows_in_turn:
-            s.flow = number % s.flows
-        else:
-            s.flow = draw_below(draw(s.flow_key, number), s.flows)
+    s.flow = number % s.flows
     if s.sizes_len > 0:
         s.frame_size = drawn_size(s, number)
     for at in range(s.variables_len):

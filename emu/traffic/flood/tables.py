@@ -66,12 +66,10 @@ def tables_of(plan: Plan, engine: Engine, start_ns: int) -> Tables:
         "variables_len": len(plan.variables),
         "sizes_len": len(plan.sizes),
         "flows": plan.flows,
-        "flows_in_turn": plan.flows_in_turn,
         "seq_len": plan.flows if has_seq else 0,
         "train_key": stream_key(plan.seed, emit.STREAM_TRAIN),
         "sizes_key": stream_key(plan.seed, emit.STREAM_SIZES),
         "size_key": stream_key(plan.seed, emit.STREAM_SIZE),
-        "flow_key": stream_key(plan.seed, emit.STREAM_FLOW),
         "frames_end": plan.frames,
         "start_ns": start_ns,
     }
@@ -206,6 +204,7 @@ def check_plan(plan: Plan) -> None:
     """Refuse with a UsageError what a user can ask for and emit cannot do."""
     templates = [template for train in plan.trains for template in train.templates]
     assert plan.trains and all(train.templates and train.weight > 0 for train in plan.trains), "a train of nothing"
+    assert plan.flows > 0, plan.flows
     fields: list[Change | Length] = []
     for template in templates:
         fields += [*template.changes, *template.lengths]
