@@ -7,15 +7,13 @@ only, because one's complement has two zeros and they are sent differently.
 
 from typing import Annotated, Any
 
+from emu.capture.made import put_row
 from emu.kernel.machine import DIR_INBOUND
 from emu.kernel.record import record
 from emu.traffic.draw import draw, draw_below
-from emu.traffic.flood.plan import VARY_COUNT, VARY_FLOW, VARY_RANDOM, VARY_SEQ
+from emu.traffic.flood.plan import SHORTEST_FRAME, VARY_COUNT, VARY_FLOW, VARY_RANDOM, VARY_SEQ
 from emu.traffic.flood.profile import Profile, advance, cost_of, with_pauses
-from emu.wire.headers import LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, be16, copy_octets
-
-LEAST_FRAME = 60
 
 # What a plan may have; `tables` refuses more.
 MAX_TRAINS = 4096
@@ -183,7 +181,7 @@ def emit(
         put_frame(s, image, out, at, size)
         time_ns = s.start_ns + with_pauses(p, p.time_ns)
         s.frames += 1
-        put_row(s, rows[first + count], time_ns, at, size)
+        put_row(rows[first + count], s.frames, time_ns, at, size, DIR_INBOUND)
         advance(p, cost_of(p, size))
         s.template += 1
         at += size
@@ -194,22 +192,6 @@ def emit(
 def is_over(s: Flood, p: Profile) -> bool:
     """Whether no further train begins."""
     return (s.frames_end > 0 and s.frames >= s.frames_end) or p.time_ns >= p.end_ns
-
-
-def put_row(s: Flood, row: Any, time_ns: int, at: int, size: int) -> None:
-    """What a capture would say of the frame."""
-    row.frame = s.frames
-    row.packet_id = s.frames
-    row.own_id = 0
-    row.iface = 0
-    row.file_time_ns = time_ns
-    row.offset = at
-    row.caplen = size
-    row.length = size
-    row.direction = DIR_INBOUND
-    row.linktype = LINKTYPE_ETHERNET
-    row.fcs_bytes = 0
-    row.fcs_caplen = 0
 
 
 # --- what a train draws
@@ -276,7 +258,7 @@ def drawn_size(s: Flood, number: int) -> int:
 def size_on_wire(s: Flood) -> int:
     """Bytes of the next frame, with padding."""
     template = s.templates[s.template]
-    return max(s.frame_size if template.smallest > 0 else template.length, LEAST_FRAME)
+    return max(s.frame_size if template.smallest > 0 else template.length, SHORTEST_FRAME)
 
 
 def put_frame(s: Flood, image: Octets, out: bytearray, at: int, size: int) -> None:

@@ -7,6 +7,8 @@ from the frame's start.
 
 from typing import NamedTuple
 
+SHORTEST_FRAME = 60  # an Ethernet frame without FCS
+
 # How a variable gets its number k, 0 <= k < span; its value is first + step * k.
 VARY_COUNT = 0  # k counts up from one train to the next, and around
 VARY_RANDOM = 1  # k is drawn anew for each train

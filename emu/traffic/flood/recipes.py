@@ -128,7 +128,7 @@ def _echo(craft: Craft) -> Packet:
 def _arp(craft: Craft) -> list[Train]:
     asks = craft.options.op
     craft.vary_source((ARP,), "psrc")
-    if asks == "gratuitous":  # both are the sender's (RFC 5227 section 3), one variable
+    if asks == "gratuitous":  # both are the sender's (RFC 5227 section 2.3), one variable
         craft.varied += [vary._replace(field="pdst") for vary in craft.varied]
     ether = craft.ether("" if asks == "reply" else BROADCAST_MAC, 0x0806)
     packet = ARP(

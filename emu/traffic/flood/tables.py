@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.traffic.draw import BITS, MAX_SPAN, stream_key
+from emu.traffic.expression import signed64
 from emu.traffic.flood import emit
 from emu.traffic.flood.plan import (
+    SHORTEST_FRAME,
     VARY_COUNT,
     VARY_FLOW,
     VARY_RANDOM,
@@ -34,7 +36,7 @@ class Tables(NamedTuple):
 def largest_frame(plan: Plan) -> int:
     """Bytes of the largest frame that a plan can give."""
     fixed = [len(t.octets) for train in plan.trains for t in train.templates if not t.smallest]
-    return max([*fixed, *(entry.most for entry in plan.sizes), emit.LEAST_FRAME])
+    return max([*fixed, *(entry.most for entry in plan.sizes), SHORTEST_FRAME])
 
 
 def tables_of(plan: Plan, engine: Engine, start_ns: int) -> Tables:
@@ -87,7 +89,7 @@ class _Builder:
         self.templates = self.changes = self.lengths = self.checksums = self.shares = 0
 
     def add_variable(self, at: int, variable: Variable, key: int) -> None:
-        fields = {name: signed(value) for name, value in variable._asdict().items()}
+        fields = {name: signed64(value) for name, value in variable._asdict().items()}
         self.engine.fill(self.flood.variables[at], fields | {"key": key})
 
     def add_shares(self, checksums: Iterable[int]) -> dict[str, int]:
@@ -189,12 +191,6 @@ def payload_sums(octets: bytes | bytearray, payload: int) -> tuple[bytearray, in
     if len(octets) - payload & 1:
         total = emit.fold(total + (octets[-1] << 8))
     return prefixes, total
-
-
-def signed(value: int) -> int:
-    """The low 64 bits as both engines hold them."""
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
 
 
 # --- checks

@@ -11,6 +11,7 @@ from emu.errors import UsageError
 from emu.scenario import Part, about, time_ns_of
 from emu.tables import ANY_COUNT, convert_tables, dotted, shown
 from emu.traffic.crafted import Crafted, CraftedSocket
+from emu.wire import ethernet, ipv4, ipv6
 
 KIND = "iscsi-acks"
 
@@ -104,6 +105,11 @@ class Terms(NamedTuple):
     rtt_ns: int
     pps: Fraction  # 0: no limit
     nop_ns: int  # 0: never
+
+    @property
+    def tcp_at(self) -> int:
+        """Where the TCP header begins in each frame."""
+        return ethernet.HEADER_LEN + (ipv4.HEADER_LEN if self.family == 4 else ipv6.HEADER_LEN)
 
 
 def refuse(key: str, value: object, expected: str) -> UsageError:
