@@ -52,12 +52,11 @@ def craft_told(
     def anew() -> FrameSource:
         return open_flood(flood, chosen)
 
-    interruption = Interruption()
+    inputs = [flood.options.template] if getattr(flood.options, "template", None) else []
     with ExitStack() as opened:
         source = opened.enter_context(closing(rewritten(anew(), rewrite, chosen, anew)))
         writer = None
         if write is not None:
-            inputs = [flood.options.template] if getattr(flood.options, "template", None) else []
             output = opened.enter_context(OutputFile(write, inputs))
             writer = CaptureWriter(
                 output,
@@ -66,11 +65,7 @@ def craft_told(
                 comments=source.section_comments,
                 interfaces=source.interfaces,
             )
-        with interruption, progress as advance:
-            totals = _pump(source, chosen, writer, interruption, advance)
-        incomplete = f"interrupted after frame {totals.frames}" if interruption.happened else None
-        if writer is not None:
-            writer.close(incomplete)
+        totals, incomplete = _craft(source, chosen, writer, progress)
     chosen.finished(FLOOD)
     return flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
         "kind": flood.kind,
@@ -79,6 +74,22 @@ def craft_told(
         "incomplete": incomplete,
         "engine": chosen.name,
     }
+
+
+def _craft(
+    source: FrameSource,
+    engine: Engine,
+    writer: CaptureWriter | None,
+    progress: AbstractContextManager[Callable[[int], None] | None],
+) -> tuple[Totals, str | None]:
+    """Make the frames and write them; what they add up to, and why they end early."""
+    interruption = Interruption()
+    with interruption, progress as advance:
+        totals = _pump(source, engine, writer, interruption, advance)
+    incomplete = f"interrupted after frame {totals.frames}" if interruption.happened else None
+    if writer is not None:
+        writer.close(incomplete)
+    return totals, incomplete
 
 
 def _pump(

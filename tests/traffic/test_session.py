@@ -157,7 +157,7 @@ def asked(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(asked())
 def test_any_session_keeps_the_rules(options: dict[str, Any]) -> None:
     """TCP without a gap, a repetition or a full window; iSCSI's numbers, tags, lengths and digests as they must be."""

@@ -130,5 +130,4 @@ class Plan(NamedTuple):
     frames: int = 0
     duration_ns: int = 0
     seed: int = 1
-    recipe: str = ""  # as `--flood` takes it
     comment: str = ""  # of the section header: traffic.crafted
