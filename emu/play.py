@@ -32,7 +32,7 @@ from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.beside import Playing
 from emu.traffic.crafted import crafted_of
 from emu.traffic.events import EventReader, EventWriter
-from emu.traffic.host import Host, host_beside
+from emu.traffic.host import HOST_FRAMES, Host, host_beside
 from emu.traffic.inlets import Inlet, device_table
 from emu.traffic.tally import Tally, tally_rows, totals_of
 from emu.verdicts.expect import refuse_impossible
@@ -40,7 +40,6 @@ from emu.verdicts.log import LogWriter
 from emu.verdicts.summary import netdev_names, summarise
 from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
-HOST_FRAMES = 1024  # how many frames decide which end is the host
 EVENT_LOG = 1 << 16
 MAX_WAITING = 1 << 18  # frames kept behind one that waits in the ring: some 120 MB of rows when compiled
 

@@ -29,6 +29,7 @@ from emu.scenario import Scenario
 from emu.scenario_file import load_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.beside import (
+    USUAL_FRAME_BYTES,
     USUAL_FRAMES,
     Beside,
     Company,
@@ -51,7 +52,6 @@ RATE_LIMIT = 1_000_000_000
 NUMERATOR_LIMIT = 1_000_000_000_000  # pacing counts in 64 bits
 COMPRESSED_RATIO = 4  # how much larger a compressed capture is taken to be, for the choice of an engine
 
-FLOOD_FRAME_BYTES = 400  # of a crafted frame, for that choice: what counts is how many there are
 ENDLESS_FRAMES = 4_000  # so many are taken for a flood that ends with the captures: worth a warm cache, no compiling
 
 Advance = Callable[[FrameSource, Any], None]  # told of the source and the machine after each batch
@@ -293,7 +293,7 @@ def expected_bytes(
     inputs: Sequence[Input], source: Source | None, floods: Sequence[Beside], interruption: Interruption
 ) -> int | None:
     """About how many bytes will be played; None: more than a window of a pipe."""
-    made = sum(min(expected_frames(each.flood), ENDLESS_FRAMES) * FLOOD_FRAME_BYTES for each in floods)
+    made = sum(min(expected_frames(each.flood), ENDLESS_FRAMES) * USUAL_FRAME_BYTES for each in floods)
     if source is None:
         return sum(file_bytes(given.path) for given in inputs) + made
     size = capture_bytes(source, interruption)

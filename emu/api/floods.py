@@ -15,7 +15,8 @@ from emu.api.inputs import scapy_packets, write_packets
 from emu.api.options import FilePath, rewriting_of, text_of
 from emu.api.result import Interrupted, Shown, frame_of
 from emu.api.temporary import folder_of
-from emu.cli.flood import FloodCommand, craft_told, progress_bar
+from emu.cli.flood import progress_bar
+from emu.crafting import craft_told
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.kernel.machine import DIR_OUTBOUND, Packet
@@ -137,9 +138,9 @@ class Flood(Shown):
         return f"<Flood {self.recipe!r}>"
 
     def _craft(self, path: str | None, engine: str, progress: bool, rewrite: Rewrite = NOTHING) -> None:
-        command = FloodCommand(write=path, engine=engine, rewrite=rewrite)
         bar = progress_bar(True, self.kind) if progress else nullcontext()
-        self._report = craft_told(self._asked, command, bar, logging.getLogger("emu").info)
+        say = logging.getLogger("emu").info
+        self._report = craft_told(self._asked, bar, say, write=path, engine=engine, rewrite=rewrite)
         if self._report["incomplete"]:
             raise Interrupted(self)
 

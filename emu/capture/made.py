@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from emu.engine.plain import Engine
+from emu.wire.headers import LINKTYPE_ETHERNET
 
 M = TypeVar("M", bound="MadeFrames")
 
@@ -60,3 +61,19 @@ class MadeFrames:
         bigger[: self._at] = self._buffer[: self._at]
         self._buffer = bigger
         self.octets = self._engine.view(bigger)
+
+
+def put_row(row: Any, frame: int, time_ns: int, at: int, size: int, direction: int) -> None:
+    """What a capture would say of an Ethernet frame that was made, `size` bytes at window offset `at`."""
+    row.frame = frame
+    row.packet_id = frame
+    row.own_id = 0
+    row.iface = 0
+    row.file_time_ns = time_ns
+    row.offset = at
+    row.caplen = size
+    row.length = size
+    row.direction = direction
+    row.linktype = LINKTYPE_ETHERNET
+    row.fcs_bytes = 0
+    row.fcs_caplen = 0

@@ -3,36 +3,26 @@
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 from rich.console import Console
 
-from emu.capture.frames import FrameSource
-from emu.capture.output import STDOUT, OutputFile
-from emu.capture.write import PCAP, CaptureWriter, format_of
+from emu.capture.output import STDOUT
+from emu.capture.write import PCAP, format_of
 from emu.cli.options import Json
 from emu.cli.replay import print_json, screen
 from emu.cli.rewrite_options import RewriteOptions
-from emu.engine.choose import ENGINES, choose_flood_engine
-from emu.engine.plain import FLOOD, Engine
+from emu.crafting import craft_told
 from emu.errors import Exit, UsageError
-from emu.interrupt import Interruption
-from emu.kernel.machine import Packet
-from emu.request import check_choice, rewrite_of, say_on_stderr
+from emu.request import rewrite_of, say_on_stderr
 from emu.tables import Key, keys_of
-from emu.traffic.beside import USUAL_FRAMES, asked_rate, ended_after, expected_frames, is_endless
-from emu.traffic.flood.kinds import KINDS, Flood, check_kind, flood_of, meaning_of, recipe_text
-from emu.traffic.flood.source import open_flood
-from emu.traffic.rewrite.source import rewritten
+from emu.traffic.flood.kinds import KINDS, check_kind, flood_of, meaning_of
 from emu.traffic.rewrite.spec import NOTHING, Rewrite
-from emu.traffic.tally import Tally, Totals, tally_rows, totals_of
 from emu.verdicts.screen import flood_line, plain_table
-from emu.verdicts.summary import flood_facts
 
-BATCH = 2048  # frames at a time: their rows stay in a core's cache
 EXAMPLES = {
     "udp": "emu flood udp --to 10.0.0.2 --ports 9000-9015 --size 64..1500 --pps 200k --for 10s -w flood.pcapng",
     "tcp-bulk": "emu flood tcp-bulk --ports 8 --mbps 400 --for 2s -w music.pcapng",
@@ -121,9 +111,8 @@ def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> 
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
     check_choice("--engine", command.engine, ENGINES)
     flood = flood_of(kind, settings, option_name)
-    if is_endless(flood):
-        say_on_stderr(f"neither --count nor --for: {USUAL_FRAMES} frames")
-    facts = craft_told(flood, command, progress_bar(command.progress, kind), say_on_stderr)
+    bar = progress_bar(command.progress, kind)
+    facts = craft_told(flood, bar, say_on_stderr, write=command.write, engine=command.engine, rewrite=command.rewrite)
     if command.json:
         print_json({"emu_flood": 1} | facts)
     else:
@@ -133,101 +122,6 @@ def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> 
         say_on_stderr(f"{facts['incomplete']}; the output is closed" + (" and says so" if says_so else ""))
         return Exit.INTERRUPTED
     return Exit.DONE
-
-
-def craft_told(
-    flood: Flood,
-    command: FloodCommand,
-    progress: AbstractContextManager[Callable[[int], None] | None],
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Make a flood as `craft` does, with an end if it has none and with the engine for it; what `--json` prints."""
-    check_choice("--engine", command.engine, ENGINES)
-    file_format = None if command.write is None else format_of(command.write)
-    if is_endless(flood):
-        flood = ended_after(flood, USUAL_FRAMES)
-    engine, said = choose_flood_engine(command.engine, expected_frames(flood))
-    if said:
-        say(said)
-    crafting = Crafting(flood, command.rewrite, engine, command.write, file_format)
-    totals, incomplete = craft(crafting, Interruption(), progress)
-    engine.finished(FLOOD)
-    return flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
-        "kind": flood.kind,
-        "seed": flood.options.seed,
-        "written": command.write,
-        "incomplete": incomplete,
-        "engine": engine.name,
-    }
-
-
-class Crafting(NamedTuple):
-    """What is crafted, by which engine, and where it goes (`path` None: nowhere)."""
-
-    flood: Flood
-    rewrite: Rewrite
-    engine: Engine
-    path: str | None
-    file_format: str | None
-
-    def frames(self) -> FrameSource:
-        """The flood's frames from the first on, rewritten as asked."""
-        return rewritten(self.anew(), self.rewrite, self.engine, self.anew)
-
-    def anew(self) -> FrameSource:
-        """The flood's frames from the first on."""
-        return open_flood(self.flood, self.engine)
-
-
-def craft(
-    crafting: Crafting,
-    interruption: Interruption,
-    progress: AbstractContextManager[Callable[[int], None] | None],
-) -> tuple[Totals, str | None]:
-    """Make a flood's frames and write them; what they add up to, and why they end early.
-
-    Errors: UsageError when the output cannot be written or the flood's options cannot be; ClosedPipe.
-    """
-    flood, engine, path = crafting.flood, crafting.engine, crafting.path
-    with ExitStack() as opened:
-        source = opened.enter_context(closing(crafting.frames()))
-        writer = None
-        if path is not None:
-            inputs = [flood.options.template] if getattr(flood.options, "template", None) else []
-            output = opened.enter_context(OutputFile(path, inputs))
-            assert crafting.file_format is not None
-            writer = CaptureWriter(
-                output,
-                engine,
-                file_format=crafting.file_format,
-                comments=source.section_comments,
-                interfaces=source.interfaces,
-            )
-        with interruption, progress as advance:
-            totals = _pump(source, engine, writer, interruption, advance)
-        incomplete = f"interrupted after frame {totals.frames}" if interruption.happened else None
-        if writer is not None:
-            writer.close(incomplete)
-    return totals, incomplete
-
-
-def _pump(
-    source: FrameSource,
-    engine: Engine,
-    writer: CaptureWriter | None,
-    interruption: Interruption,
-    advance: Callable[[int], None] | None,
-) -> Totals:
-    rows, tallies = engine.rows(Packet, BATCH), engine.rows(Tally, max(1, len(source.interfaces)))
-    tally = engine.function(tally_rows)
-    while not interruption.happened and (count := source.read(rows, 0, BATCH)):
-        tally(rows, 0, count, tallies)
-        if writer is not None:
-            writer.write(rows, 0, count, source)
-        source.discard(source.position)
-        if advance is not None:
-            advance(source.frames)
-    return totals_of(tallies[0])
 
 
 @contextmanager

@@ -50,6 +50,7 @@ SOURCES = (
     "emu.capture.blocks",
     "emu.capture.annotate",
     "emu.capture.write",
+    "emu.capture.made",
     "emu.capture.merge",
     "emu.traffic.pace",
     "emu.traffic.tally",

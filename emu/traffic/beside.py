@@ -18,7 +18,7 @@ from emu.traffic.expression import Address, parse_address
 from emu.traffic.flood.kinds import Flood, Timed, flood_of, naming_within, recipe_text, split_flood
 from emu.traffic.flood.source import Ends, open_flood
 from emu.traffic.flood.values import parse_duration_ns, parse_mbps, parse_pps
-from emu.traffic.host import NO_ADDRESS, Host, ends_met, hosts_by_device, mac_text
+from emu.traffic.host import NO_ADDRESS, Host, ends_met, hosts_by_device, mac_number, mac_text
 from emu.traffic.inlets import device_table
 from emu.verdicts.address import ipv4_text, ipv6_text
 
@@ -190,7 +190,7 @@ def _aim(rows: Any, which: Sequence[int], octets: Any, host: Host | None, scenar
         host = Host(0, False, "crafted traffic is for it")
     met = ends_met(rows, which, octets, host)
     ends = Ends()
-    usual_mac = int(ends.host_mac.replace(":", ""), 16)
+    usual_mac = mac_number(ends.host_mac)
     own = [parse_address(text) for text in scenario.ip.local_addrs]
     host4, host6 = (
         next((address for address in own if address.family == family), address)

@@ -19,6 +19,7 @@ from emu.wire.headers import CHECKSUMS_TRUST, KIND_ARP, KIND_MALFORMED, KIND_OTH
 from emu.wire.octets import Octets
 
 ISCSI_PORT = 3260
+HOST_FRAMES = 1024  # how many frames decide which end is the host
 MAC = re.compile(r"^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$", re.IGNORECASE)
 NO_ADDRESS = Address(0, 0, 0)
 
@@ -37,6 +38,11 @@ class Host(NamedTuple):
 def mac_text(mac: int) -> str:
     """A MAC address as people write it."""
     return ":".join(f"{mac >> shift & 0xFF:02x}" for shift in range(40, -8, -8))
+
+
+def mac_number(text: str) -> int:
+    """The MAC address that is written so, with colons or dashes."""
+    return int(re.sub("[:-]", "", text), 16)
 
 
 def choose_host(
@@ -171,7 +177,7 @@ def _most(votes: Counter[T]) -> T | None:
 
 def _asked_host(with_mac: list[Packet], bare: list[Packet], octets: Octets, asked: str) -> Host:
     if MAC.match(asked):
-        return Host(int(re.sub("[:-]", "", asked), 16), False, "--host")
+        return Host(mac_number(asked), False, "--host")
     try:
         address = parse_address(asked)
     except ValueError:
@@ -229,7 +235,7 @@ def _by_crafting(frames: list[Packet], octets: Octets, macs: Iterable[str]) -> H
     """The host that a crafted file names, where its frames are met."""
     met = {mac for p in frames for mac in _macs(p, octets)}
     for text in macs:
-        mac = int(re.sub("[:-]", "", text), 16) if MAC.match(text) else 0
+        mac = mac_number(text) if MAC.match(text) else 0
         if mac in met:
             return Host(mac, False, "the crafted file says so")
     return None

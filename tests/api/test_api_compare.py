@@ -52,7 +52,7 @@ def test_a_comparison_is_a_mapping() -> None:
 
 def test_a_comparison_as_polars() -> None:
     """A row per policy; drops by policy and reason."""
-    comparison = emu.compare(MIXED, policies=TWO)
+    comparison = emu.compare(MIXED, policies=TWO, limit=2000)
     rows = comparison.to_polars()
     assert rows["policy"].to_list() == list(TWO)
     assert rows["dropped"].to_list() == [result.dropped for result in comparison.values()]

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,16 @@ def test_outputs_are_those_of_the_command(tmp_path: Path) -> None:
         result.verdicts()
 
 
+@cache
+def verdicts_of_mixed() -> polars.DataFrame:
+    return emu.replay(MIXED, limit=2000).verdicts()
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".csv", ".jsonl"])
 def test_every_format_of_a_log_gives_the_same_frame(suffix: str, tmp_path: Path) -> None:
     """Types included; drops alone where the log has no others."""
     result = emu.replay(MIXED, limit=2000, log=tmp_path / f"log{suffix}", log_rows="drops")
-    everything = emu.replay(MIXED, limit=2000).verdicts()
+    everything = verdicts_of_mixed()
     drops = everything.filter(polars.col("verdict").is_in(["dropped", "event"]))
     assert 0 < drops.height < everything.height
     assert_frame_equal(result.verdicts(), drops, categorical_as_str=True)
@@ -257,7 +263,7 @@ def test_without_polars_a_replay_is_whole(monkeypatch: pytest.MonkeyPatch) -> No
             call()
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     ports=st.lists(st.sampled_from([3260, 80, 9000]), min_size=1, max_size=20),
     quiet=st.booleans(),

@@ -267,8 +267,8 @@ def test_one_frame_has_no_rate() -> None:
     assert totals_of(Tally()).milli_pps == 0
 
 
-def test_the_list_and_a_replay_do_without_scapy() -> None:
-    """Scapy takes a second to import: only who crafts waits for it."""
+def test_the_list_and_the_help_do_without_scapy() -> None:
+    """Scapy takes a second to import: only who crafts waits for it; a replay: test_cli_options."""
     code = (
         "import sys; from emu.cli.main import main\n"
         "sys.argv = ['emu', *sys.argv[1:]]\n"
@@ -279,7 +279,6 @@ def test_the_list_and_a_replay_do_without_scapy() -> None:
     for arguments, imported in (
         (["flood", "--list"], False),
         (["flood", "udp", "--help"], False),
-        (["replay", str(kit.PCAPS / "nop.pcap"), "--engine", "plain"], False),
         (["flood", "udp", "--count", "1"], True),
     ):
         done = subprocess.run([EMU[0], "-c", code, *arguments], capture_output=True, cwd=kit.ROOT, timeout=PATIENCE_S)

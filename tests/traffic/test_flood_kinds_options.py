@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.errors import UsageError
@@ -204,24 +204,25 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@settings(max_examples=40)
 @given(st.fixed_dictionaries({}, optional=SETTINGS))
-def test_recipe_reads_back_as_the_same_flood(settings: dict[str, Any]) -> None:
-    flood = asked("udp", **settings)
+def test_recipe_reads_back_as_the_same_flood(chosen: dict[str, Any]) -> None:
+    flood = asked("udp", **chosen)
     assert parse_flood(recipe_text(flood), "recipe") == flood
-    assert set(flood.given) == set(settings)
-    for key, value in settings.items():
+    assert set(flood.given) == set(chosen)
+    for key, value in chosen.items():
         assert option(flood, key) == value
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_told(rest: str) -> None:
     try:
-        kind, settings = split_flood(f"udp:{rest}", "--flood")
+        kind, words = split_flood(f"udp:{rest}", "--flood")
     except UsageError as error:
         assert "\n" not in str(error)
     else:
         assert kind == "udp"
-        assert all(settings)
+        assert all(words)
 
 
 @given(st.sampled_from(ISSUE), st.data())

@@ -232,7 +232,7 @@ LOOPING = {
 CORPUS = [(linktype, octets) for linktype in DISSECTED_LINKTYPES for octets in frames_of(linktype).values()]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(
     which=st.sampled_from(CORPUS),
     damage=st.lists(st.tuples(st.integers(0, 110), st.integers(0, 255)), max_size=4),

@@ -17,15 +17,36 @@ from emu.traffic.iscsi.session import SessionReader
 
 CHECKED = ("-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE")
 WARNING = 0x600000
-# The notes of any connection that is closed are Wireshark's own; every other expert note counts.
-WRONG = (
-    f"_ws.malformed || _ws.expert.severity >= {WARNING} || tcp.checksum.status == 0 || ip.checksum.status == 0"
-    " || (tcp.analysis.flags && !tcp.flags.fin) || tcp.analysis.retransmission || tcp.analysis.out_of_order"
-    " || tcp.analysis.lost_segment || tcp.analysis.window_full || (_ws.expert && !tcp.flags.fin && !tcp.flags.syn)"
+ANALYSIS = ("retransmission", "out_of_order", "lost_segment", "window_full")
+SEEN = (
+    "_ws.malformed",
+    "_ws.expert.severity",
+    "ip.checksum.status",
+    "tcp.checksum.status",
+    "tcp.analysis.flags",
+    "tcp.flags.fin",
+    "tcp.flags.syn",
+    *(f"tcp.analysis.{name}" for name in ANALYSIS),
 )
+PDUS = ("iscsi.opcode", "iscsi.response_frame", "iscsi.request_frame")
+
+
+def is_wrong(row: dict[str, str]) -> bool:
+    """The notes of any connection that is opened or closed are Wireshark's own; every other expert note counts."""
+    noted = [int(word) for word in row["_ws.expert.severity"].split(",") if word]
+    ends, begins = row["tcp.flags.fin"] != "0", row["tcp.flags.syn"] != "0"
+    return bool(
+        row["_ws.malformed"]
+        or any(severity >= WARNING for severity in noted)
+        or "0" in (row["ip.checksum.status"], row["tcp.checksum.status"])
+        or (row["tcp.analysis.flags"] and not ends)
+        or any(row[f"tcp.analysis.{name}"] for name in ANALYSIS)
+        or (noted and not ends and not begins)
+    )
+
 
 JUDGED: dict[str, dict[str, Any]] = {
-    "512 bytes, depth 64": {"writes": 200, "write_size": 512, "queue_depth": 64},
+    "512 bytes, depth 64": {"writes": 130, "write_size": 512, "queue_depth": 64},
     "4 KiB, depth 8": {"writes": 100},
     "4 KiB, depth 1, over IPv6": {"writes": 60, "queue_depth": 1, "target": "fd00::9"},
     "64 KiB, depth 8": {"writes": 16, "write_size": "64KiB"},
@@ -47,16 +68,29 @@ JUDGED: dict[str, dict[str, Any]] = {
 }
 
 
-def tshark_lines(capture: Path, display_filter: str, *fields: str) -> list[list[str]]:
-    """Fields of the frames that a display filter shows; read twice, for a command's response comes later."""
-    asked = [argument for name in ("frame.number", *fields) for argument in ("-e", name)]
-    text = run("tshark", "-2", "-r", capture, *CHECKED, "-Y", display_filter, "-T", "fields", *asked)
-    return [line.split("\t") for line in text.splitlines()]
+def tshark_rows(capture: Path, *fields: str) -> list[dict[str, str]]:
+    """Fields of all frames; read twice, for a command's response comes later."""
+    asked = [argument for name in fields for argument in ("-e", name)]
+    text = run("tshark", "-2", "-r", capture, *CHECKED, "-T", "fields", *asked)
+    return [dict(zip(fields, line.split("\t"), strict=True)) for line in text.splitlines()]
 
 
-def values(lines: list[list[str]], column: int) -> list[str]:
+def values(rows: list[dict[str, str]], field: str) -> list[str]:
     """All values of a field; a frame may hold several PDUs."""
-    return [value for line in lines for value in line[column].split(",") if value]
+    return [value for row in rows for value in row[field].split(",") if value]
+
+
+def test_what_is_wrong_is_seen(tmp_path: Path) -> None:
+    """A lost segment, a repeated one, and bytes that their checksum does not cover; the rest is right."""
+    frames = crafted(direction="both", writes=9)
+    assert not any(map(is_wrong, tshark_rows(pcap_of(frames, tmp_path / "right.pcap"), *SEEN)))
+    inward = [at for at, frame in enumerate(frames) if frame.direction == DIR_INBOUND and len(frame.octets) > 100][2:5]
+    lost, again, changed = inward
+    frames[changed] = frames[changed]._replace(octets=frames[changed].octets[:-1] + b"\xa5")
+    frames.insert(again, frames[again])
+    del frames[lost]
+    rows = tshark_rows(pcap_of(frames, tmp_path / "wrong.pcap"), *SEEN)
+    assert 3 <= sum(map(is_wrong, rows)) < len(rows)
 
 
 @pytest.mark.parametrize("options", list(JUDGED.values()), ids=list(JUDGED))
@@ -64,12 +98,12 @@ def test_tshark_finds_nothing_wrong_and_every_write_answered(options: dict[str, 
     """No malformed frame, bad checksum or TCP analysis flag; each command has its response, as many as were asked."""
     frames = crafted(direction="both", **options)
     capture = pcap_of(frames, tmp_path / "session.pcap")
-    assert tshark_lines(capture, WRONG) == []
+    rows = tshark_rows(capture, *SEEN, *PDUS)
+    assert [row for row in rows if is_wrong(row)] == []
     writes = options["writes"]
-    lines = tshark_lines(capture, "iscsi", "iscsi.opcode", "iscsi.response_frame", "iscsi.request_frame")
-    opcodes = values(lines, 1)
-    assert len(values([line for line in lines if "0x01" in line[1]], 2)) == writes
-    assert len(values([line for line in lines if "0x21" in line[1]], 3)) == writes
+    opcodes = values(rows, "iscsi.opcode")
+    assert len(values([row for row in rows if "0x01" in row["iscsi.opcode"]], "iscsi.response_frame")) == writes
+    assert len(values([row for row in rows if "0x21" in row["iscsi.opcode"]], "iscsi.request_frame")) == writes
     found = walk(frames, options.get("queue_depth", 8))
     by_opcode = {"SCSICommand": "0x01", "SCSIResponse": "0x21", "R2T": "0x31", "DataOut": "0x05", "NOPIn": "0x20"}
     for name, opcode in by_opcode.items():
@@ -84,13 +118,15 @@ def test_tshark_finds_nothing_wrong_and_every_write_answered(options: dict[str, 
 
 def test_tshark_reads_what_the_initiator_receives(tmp_path: Path) -> None:
     """Seen in one direction: no malformed frame, no bad checksum, no gap, and all PDUs of the target."""
-    frames = crafted(writes=500, write_size="16KiB", digests="header")
-    capture = pcap_of(frames, tmp_path / "acks.pcap")
-    wrong = "_ws.malformed || tcp.checksum.status == 0 || ip.checksum.status == 0"
-    assert tshark_lines(capture, f"{wrong} || tcp.analysis.retransmission || tcp.analysis.lost_segment") == []
-    opcodes = values(tshark_lines(capture, "iscsi", "iscsi.opcode"), 1)
-    assert [opcodes.count(opcode) for opcode in ("0x23", "0x31", "0x21", "0x26")] == [2, 500, 500, 1]
-    assert run("tshark", "-r", capture, *CHECKED, "-Y", "tcp.checksum.status == 1").count("\n") == len(frames)
+    frames = crafted(writes=200, write_size="16KiB", digests="header")
+    rows = tshark_rows(pcap_of(frames, tmp_path / "acks.pcap"), *SEEN, *PDUS)
+    assert len(rows) == len(frames)
+    for row in rows:
+        wrong = ("_ws.malformed", "tcp.analysis.retransmission", "tcp.analysis.lost_segment")
+        assert not any(row[field] for field in wrong), row
+        assert (row["ip.checksum.status"], row["tcp.checksum.status"]) == ("1", "1")
+    opcodes = values(rows, "iscsi.opcode")
+    assert [opcodes.count(opcode) for opcode in ("0x23", "0x31", "0x21", "0x26")] == [2, 200, 200, 1]
 
 
 sizes = st.integers(1, 24).map(lambda blocks: 512 * blocks)
@@ -121,7 +157,7 @@ def asked(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(asked())
 def test_any_session_keeps_the_rules(options: dict[str, Any]) -> None:
     """TCP without a gap, a repetition or a full window; iSCSI's numbers, tags, lengths and digests as they must be."""

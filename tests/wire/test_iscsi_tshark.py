@@ -201,11 +201,11 @@ def crafted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, list[A
 
 
 def test_tshark_finds_no_fault_in_any_pdu(crafted: tuple[int, list[Any], Path]) -> None:
-    _, sent, path = crafted
+    """That it finds all of them is for the next test."""
+    path = crafted[2]
     checks = ("-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE")
     faults = "_ws.malformed || _ws.expert || tcp.analysis.flags || ip.checksum.status == 0 || tcp.checksum.status == 0"
     assert run("tshark", "-r", path, *checks, "-Y", faults) == ""
-    assert len(tsharks(path)) == len(sent)
 
 
 def test_tshark_reads_every_field_of_every_pdu_as_it_was_set(crafted: tuple[int, list[Any], Path]) -> None:

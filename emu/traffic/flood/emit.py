@@ -7,15 +7,13 @@ only, because one's complement has two zeros and they are sent differently.
 
 from typing import Annotated, Any
 
+from emu.capture.made import put_row
 from emu.kernel.machine import DIR_INBOUND
 from emu.kernel.record import record
 from emu.traffic.draw import draw, draw_below
-from emu.traffic.flood.plan import VARY_COUNT, VARY_FLOW, VARY_RANDOM, VARY_SEQ
+from emu.traffic.flood.plan import SHORTEST_FRAME, VARY_COUNT, VARY_FLOW, VARY_RANDOM, VARY_SEQ
 from emu.traffic.flood.profile import Profile, advance, cost_of, with_pauses
-from emu.wire.headers import LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, be16, copy_octets
-
-LEAST_FRAME = 60
 
 # What a plan may have; `tables` refuses more.
 MAX_TRAINS = 4096
@@ -32,7 +30,7 @@ MAX_SEQ_FLOWS = 65_536  # flows whose sequence numbers are kept
 BATCH_DONE, FLOOD_DONE, FULL_WINDOW = range(3)
 
 # Streams of drawn numbers; profile has number 1, variables those from STREAM_VARIABLES on.
-STREAM_TRAIN, _, STREAM_SIZES, STREAM_SIZE, STREAM_FLOW = range(5)
+STREAM_TRAIN, _, STREAM_SIZES, STREAM_SIZE = range(4)
 STREAM_VARIABLES = 16
 
 
@@ -133,12 +131,10 @@ class Flood:
     variables_len: int
     sizes_len: int
     flows: int
-    flows_in_turn: int
     seq_len: int  # flows whose sequence numbers are kept; 0: no variable has any
     train_key: int
     sizes_key: int
     size_key: int
-    flow_key: int
     frames_end: int  # 0: no such end
     start_ns: int
 
@@ -150,11 +146,7 @@ class Flood:
     sums: Annotated[list[int], MAX_SUMS]
     seqs: Annotated[list[int], MAX_SEQ_FLOWS]  # what each flow has carried, modulo 2**32
 
-    frames: int
-    frame_octets: int
-    last_size: int
-    first_ns: int
-    last_ns: int
+    frames: int  # made so far
 
 
 def emit(
@@ -188,8 +180,8 @@ def emit(
             return count, at, FULL_WINDOW
         put_frame(s, image, out, at, size)
         time_ns = s.start_ns + with_pauses(p, p.time_ns)
-        account(s, time_ns, size)
-        put_row(s, rows[first + count], time_ns, at, size)
+        s.frames += 1
+        put_row(rows[first + count], s.frames, time_ns, at, size, DIR_INBOUND)
         advance(p, cost_of(p, size))
         s.template += 1
         at += size
@@ -200,32 +192,6 @@ def emit(
 def is_over(s: Flood, p: Profile) -> bool:
     """Whether no further train begins."""
     return (s.frames_end > 0 and s.frames >= s.frames_end) or p.time_ns >= p.end_ns
-
-
-def put_row(s: Flood, row: Any, time_ns: int, at: int, size: int) -> None:
-    """What a capture would say of the frame."""
-    row.frame = s.frames
-    row.packet_id = s.frames
-    row.own_id = 0
-    row.iface = 0
-    row.file_time_ns = time_ns
-    row.offset = at
-    row.caplen = size
-    row.length = size
-    row.direction = DIR_INBOUND
-    row.linktype = LINKTYPE_ETHERNET
-    row.fcs_bytes = 0
-    row.fcs_caplen = 0
-
-
-def account(s: Flood, time_ns: int, size: int) -> None:
-    """Count the frame for the report."""
-    if s.frames == 0:
-        s.first_ns = time_ns
-    s.last_ns = time_ns
-    s.frames += 1
-    s.frame_octets += size
-    s.last_size = size
 
 
 # --- what a train draws
@@ -240,11 +206,7 @@ def begin_train(s: Flood) -> None:
         train = chosen_train(s, draw_below(draw(s.train_key, number), s.trains[s.trains_len - 1].until))
     s.template = s.trains[train].first_template
     s.template_end = s.trains[train].end_template
-    if s.flows > 1:
-        if s.flows_in_turn:
-            s.flow = number % s.flows
-        else:
-            s.flow = draw_below(draw(s.flow_key, number), s.flows)
+    s.flow = number % s.flows
     if s.sizes_len > 0:
         s.frame_size = drawn_size(s, number)
     for at in range(s.variables_len):
@@ -296,7 +258,7 @@ def drawn_size(s: Flood, number: int) -> int:
 def size_on_wire(s: Flood) -> int:
     """Bytes of the next frame, with padding."""
     template = s.templates[s.template]
-    return max(s.frame_size if template.smallest > 0 else template.length, LEAST_FRAME)
+    return max(s.frame_size if template.smallest > 0 else template.length, SHORTEST_FRAME)
 
 
 def put_frame(s: Flood, image: Octets, out: bytearray, at: int, size: int) -> None:

@@ -17,8 +17,8 @@ from emu.errors import UsageError
 from emu.scenario import Part, about
 from emu.tables import ANY_COUNT, convert_tables, dotted
 from emu.traffic.flood import values
-from emu.traffic.flood.plan import Sizes
-from emu.traffic.flood.values import SHORTEST_FRAME, UNITS, IpAddress, Network, PortRange
+from emu.traffic.flood.plan import SHORTEST_FRAME, Sizes
+from emu.traffic.flood.values import UNITS, IpAddress, Network, PortRange
 from emu.traffic.iscsi.options import IscsiAcks
 from emu.traffic.iscsi.options import check as check_session
 

@@ -14,8 +14,7 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6Ext
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet
 
-from emu.traffic.flood.plan import Change, Checksum, Length, Template
-from emu.traffic.flood.values import SHORTEST_FRAME
+from emu.traffic.flood.plan import SHORTEST_FRAME, Change, Checksum, Length, Template
 from emu.traffic.host import MAC, mac_text
 from emu.wire.checksum import ones_sum
 

@@ -7,13 +7,13 @@ from the frame's start.
 
 from typing import NamedTuple
 
+SHORTEST_FRAME = 60  # an Ethernet frame without FCS
+
 # How a variable gets its number k, 0 <= k < span; its value is first + step * k.
 VARY_COUNT = 0  # k counts up from one train to the next, and around
 VARY_RANDOM = 1  # k is drawn anew for each train
 VARY_FLOW = 2  # k = flow // divisor % span: the flows are the product of such variables
 VARY_SEQ = 3  # value = first + the payload bytes that this flow has carried so far (TCP sequence numbers), mod 2**32
-
-NO_CHECKSUM = -1
 
 RATE_PPS = 0  # frames per second
 RATE_BPS = 1  # bits per second, each frame with traffic.pace FRAMING_BYTES
@@ -119,18 +119,15 @@ class Rate(NamedTuple):
 class Plan(NamedTuple):
     """All that a flood needs: `frames` or `duration_ns`, 0: without end.  A train once begun is completed.
 
-    Flows are numbered round robin if `flows_in_turn`, else drawn.  `sizes` holds for templates whose size varies; it is
-    empty where none does.
+    Flows take turns.  `sizes` holds for templates whose size varies; it is empty where none does.
     """
 
     trains: tuple[Train, ...]
     variables: tuple[Variable, ...]
     sizes: tuple[Sizes, ...] = ()
     flows: int = 1
-    flows_in_turn: bool = True
     rate: Rate = Rate()
     frames: int = 0
     duration_ns: int = 0
     seed: int = 1
-    recipe: str = ""  # as `--flood` takes it
     comment: str = ""  # of the section header: traffic.crafted

@@ -180,12 +180,6 @@ def sending_end_ns(plan: Plan) -> int:
     return sending_until(plan.rate, plan.duration_ns or HORIZON_NS)
 
 
-def mean_rate(rate: Rate) -> Fraction:
-    """What is asked over time, per second in the rate's unit, pauses included; of a ramp, its final rate."""
-    value = Fraction(rate.ramp_over, rate.ramp_under) if rate.ramp_ns else Fraction(rate.over, rate.under)
-    return value * Fraction(rate.on_ns, rate.on_ns + rate.off_ns) if rate.off_ns else value
-
-
 def rate_text(rate: Rate) -> str:
     """A rate in words, e.g. `200000 frames per second in bursts of 10 ms, 90 ms apart`."""
     words = number_text(Fraction(rate.over, rate.under))

@@ -128,7 +128,7 @@ def _echo(craft: Craft) -> Packet:
 def _arp(craft: Craft) -> list[Train]:
     asks = craft.options.op
     craft.vary_source((ARP,), "psrc")
-    if asks == "gratuitous":  # both are the sender's (RFC 5227 section 3), one variable
+    if asks == "gratuitous":  # both are the sender's (RFC 5227 section 2.3), one variable
         craft.varied += [vary._replace(field="pdst") for vary in craft.varied]
     ether = craft.ether("" if asks == "reply" else BROADCAST_MAC, 0x0806)
     packet = ARP(
@@ -239,7 +239,6 @@ def plan_of(flood: Flood, ends: Ends | None = None) -> Plan:
     o = flood.options
     craft = Craft(o, ends)
     trains = trains_of_template(flood, craft) if getattr(o, "template", None) else RECIPES[flood.kind](craft)
-    recipe = kinds.recipe_text(flood)
     return Plan(
         trains=tuple(trains),
         variables=tuple(craft.variables),
@@ -249,8 +248,7 @@ def plan_of(flood: Flood, ends: Ends | None = None) -> Plan:
         frames=o.count or 0,
         duration_ns=values.parse_duration_ns(o.duration) if o.duration else 0,
         seed=o.seed,
-        recipe=recipe,
-        comment=crafted_of_flood(flood, craft, recipe, trains).comment(),
+        comment=crafted_of_flood(flood, craft, trains).comment(),
     )
 
 
@@ -275,7 +273,7 @@ def rate_of(options: kinds.Timed) -> Rate:
     )
 
 
-def crafted_of_flood(flood: Flood, craft: Craft, recipe: str, trains: Sequence[Train]) -> Crafted:
+def crafted_of_flood(flood: Flood, craft: Craft, trains: Sequence[Train]) -> Crafted:
     """What the file says of itself: the host, and ports where nothing listens."""
     o = flood.options
     host_mac = craft.ends.host_mac
@@ -294,4 +292,4 @@ def crafted_of_flood(flood: Flood, craft: Craft, recipe: str, trains: Sequence[T
         CraftedSocket(match="tcp", local_port=port, closed=True)
         for port in range(closed.first, closed.first + closed.ports)
     ]
-    return Crafted(recipe=recipe, host_mac=host_mac, host_addresses=addresses, sockets=sockets)
+    return Crafted(recipe=kinds.recipe_text(flood), host_mac=host_mac, host_addresses=addresses, sockets=sockets)

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.traffic.draw import BITS, MAX_SPAN, stream_key
+from emu.traffic.expression import signed64
 from emu.traffic.flood import emit
 from emu.traffic.flood.plan import (
+    SHORTEST_FRAME,
     VARY_COUNT,
     VARY_FLOW,
     VARY_RANDOM,
@@ -34,7 +36,7 @@ class Tables(NamedTuple):
 def largest_frame(plan: Plan) -> int:
     """Bytes of the largest frame that a plan can give."""
     fixed = [len(t.octets) for train in plan.trains for t in train.templates if not t.smallest]
-    return max([*fixed, *(entry.most for entry in plan.sizes), emit.LEAST_FRAME])
+    return max([*fixed, *(entry.most for entry in plan.sizes), SHORTEST_FRAME])
 
 
 def tables_of(plan: Plan, engine: Engine, start_ns: int) -> Tables:
@@ -66,12 +68,10 @@ def tables_of(plan: Plan, engine: Engine, start_ns: int) -> Tables:
         "variables_len": len(plan.variables),
         "sizes_len": len(plan.sizes),
         "flows": plan.flows,
-        "flows_in_turn": plan.flows_in_turn,
         "seq_len": plan.flows if has_seq else 0,
         "train_key": stream_key(plan.seed, emit.STREAM_TRAIN),
         "sizes_key": stream_key(plan.seed, emit.STREAM_SIZES),
         "size_key": stream_key(plan.seed, emit.STREAM_SIZE),
-        "flow_key": stream_key(plan.seed, emit.STREAM_FLOW),
         "frames_end": plan.frames,
         "start_ns": start_ns,
     }
@@ -89,7 +89,7 @@ class _Builder:
         self.templates = self.changes = self.lengths = self.checksums = self.shares = 0
 
     def add_variable(self, at: int, variable: Variable, key: int) -> None:
-        fields = {name: signed(value) for name, value in variable._asdict().items()}
+        fields = {name: signed64(value) for name, value in variable._asdict().items()}
         self.engine.fill(self.flood.variables[at], fields | {"key": key})
 
     def add_shares(self, checksums: Iterable[int]) -> dict[str, int]:
@@ -193,12 +193,6 @@ def payload_sums(octets: bytes | bytearray, payload: int) -> tuple[bytearray, in
     return prefixes, total
 
 
-def signed(value: int) -> int:
-    """The low 64 bits as both engines hold them."""
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
-
-
 # --- checks
 
 
@@ -206,6 +200,7 @@ def check_plan(plan: Plan) -> None:
     """Refuse with a UsageError what a user can ask for and emit cannot do."""
     templates = [template for train in plan.trains for template in train.templates]
     assert plan.trains and all(train.templates and train.weight > 0 for train in plan.trains), "a train of nothing"
+    assert plan.flows > 0, plan.flows
     fields: list[Change | Length] = []
     for template in templates:
         fields += [*template.changes, *template.lengths]

@@ -48,6 +48,7 @@ from emu.traffic.flood.layout import (
     with_payload,
 )
 from emu.traffic.flood.plan import Template, Train
+from emu.traffic.host import mac_number
 from emu.wire.headers import LINKTYPE_ETHERNET
 
 MOST_TEMPLATES = 256
@@ -142,7 +143,7 @@ def _fields(flood: Flood) -> Iterator[Field]:
     o = flood.options
     for key, name in (("to_mac", "dst"), ("from_mac", "src")):
         if key in flood.given:
-            yield Field(ETHERNETS, name, bytes.fromhex(values.parse_mac(option(flood, key)).replace(":", "")))
+            yield Field(ETHERNETS, name, mac_number(option(flood, key)).to_bytes(6))
     for key, name, arp_name in (("to", "dst", "pdst"), ("from", "src", "psrc")):
         if key in flood.given:
             layers, field = ((ARP,), arp_name) if flood.kind == "arp" else ((IP, IPv6), name)

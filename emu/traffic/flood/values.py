@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from emu.scenario import time_ns_of
 from emu.traffic.flood.plan import Sizes
-from emu.traffic.host import MAC, mac_text
+from emu.traffic.host import MAC, mac_number, mac_text
 
 RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([kMG]?)")
 UNITS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 PPS = (Fraction(1, 1000), Fraction(10**10))  # slowest and fastest
 MBPS = (Fraction(1, 10**6), Fraction(10**6))
 MOST_PORTS = 1024
-SHORTEST_FRAME = 60  # an Ethernet frame without FCS
 IMIX = ((60, 7), (590, 4), (1514, 1))  # IP packets of 40, 576 and 1500 bytes, as frames: the usual "simple IMIX"
 LIST_SEPARATORS = re.compile(r"[+;,]")
 PAYLOADS = ("text", "zeros", "random")
@@ -175,7 +174,7 @@ def parse_mac(text: str) -> str:
     """
     if not MAC.match(text):
         raise ValueError("expected a MAC address such as 02:00:00:00:00:02")
-    return mac_text(int(re.sub("[:-]", "", text), 16))
+    return mac_text(mac_number(text))
 
 
 def parse_payload(text: str) -> str:

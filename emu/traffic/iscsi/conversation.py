@@ -18,13 +18,13 @@ The memory is that of `Session`, whatever the number of writes: all sequence num
 
 from typing import Any
 
-from emu.kernel.machine import DIR_INBOUND, DIR_OUTBOUND, Packet
+from emu.capture.made import put_row
+from emu.kernel.machine import DIR_INBOUND, DIR_OUTBOUND
 from emu.traffic.iscsi.segments import (
     BLOCK_SHIFT,
     STEP_BYTES,
     patch_answer,
     patch_request,
-    put_answer_bytes,
     put_headers,
     put_numbers,
     put_request_bytes,
@@ -56,8 +56,7 @@ from emu.traffic.iscsi.state import (
     Session,
 )
 from emu.traffic.pace import FRAMING_BYTES
-from emu.wire.headers import LINKTYPE_ETHERNET
-from emu.wire.octets import Octets
+from emu.wire.octets import Octets, copy_octets
 
 HOST_NS = 5_000
 TARGET_NS = 5_000
@@ -354,7 +353,7 @@ def target_sends(s: Session, moulds: bytearray, octets: bytearray, at: int, carr
     size = shape.head_bytes + payload
     put_headers(s, moulds, kind, octets, at, payload, payload > 0, s.t_id)
     if payload:
-        put_answer_bytes(s, moulds, kind, octets, at + shape.head_bytes, payload)
+        copy_octets(octets, at + shape.head_bytes, moulds, shape.pdu_at, payload)  # no answer is longer than a segment
     stamp = stamp_of(s, s.t_stamp0, s.clock_ns)
     put_numbers(s, kind, octets, at, size, s.t_seq, s.t_next, stamp, s.t_recent)
     s.t_seq = (s.t_seq + payload + (1 if kind in (T_SYN_ACK, T_FIN) else 0)) & MASK
@@ -410,7 +409,7 @@ def stat_sn_used(s: Session) -> None:
 
 
 def begin_full_feature_phase(s: Session, ready_ns: int) -> None:
-    """Logged in: writes may be sent, digests are on, pings begin (RFC 7143 4.2.6)."""
+    """Logged in: writes may be sent, digests are on, pings begin (RFC 7143 4.2.5)."""
     s.logged_in = 1
     s.itt = (s.itt + 1) & TAGS
     s.slot_ns = ready_ns
@@ -421,22 +420,6 @@ def begin_full_feature_phase(s: Session, ready_ns: int) -> None:
 
 
 # --- both, in the order of time --------------------------------------------------------------------------------------
-
-
-def fill_row(row: Packet, s: Session, frame: int, at: int, size: int, direction: int) -> None:
-    """A frame's row, as `FrameSource.read` sets it."""
-    row.frame = frame
-    row.packet_id = frame
-    row.own_id = 0
-    row.iface = 0
-    row.file_time_ns = s.clock_ns
-    row.offset = at
-    row.caplen = size
-    row.length = size
-    row.direction = direction
-    row.linktype = LINKTYPE_ETHERNET
-    row.fcs_bytes = 0
-    row.fcs_caplen = 0
 
 
 def craft_frames(
@@ -471,7 +454,7 @@ def craft_frames(
         elif from_target <= from_host:
             s.clock_ns = from_target
             size = target_sends(s, moulds, octets, at, target_carries)
-            fill_row(rows[first + count], s, frame + count, at, size, DIR_INBOUND)
+            put_row(rows[first + count], frame + count, s.clock_ns, at, size, DIR_INBOUND)
             at += size
             count += 1
             from_target, target_carries = target_next(s)
@@ -480,7 +463,7 @@ def craft_frames(
             s.clock_ns = from_host
             size = host_sends(s, moulds, pool, octets, at, host_carries)
             if s.both:
-                fill_row(rows[first + count], s, frame + count, at, size, DIR_OUTBOUND)
+                put_row(rows[first + count], frame + count, s.clock_ns, at, size, DIR_OUTBOUND)
                 at += size
                 count += 1
             from_host, host_carries = host_next(s)

@@ -11,6 +11,8 @@ from emu.errors import UsageError
 from emu.scenario import Part, about, time_ns_of
 from emu.tables import ANY_COUNT, convert_tables, dotted, shown
 from emu.traffic.crafted import Crafted, CraftedSocket
+from emu.traffic.flood.values import RATE, UNITS
+from emu.wire import ethernet, ipv4, ipv6
 
 KIND = "iscsi-acks"
 
@@ -28,7 +30,6 @@ LEAST_MSS = 536  # RFC 9293 3.7.1; the login's text fits in one segment then
 MOST_MSS = 16_070  # of the largest MTU that emu's drivers take
 
 SIZE_UNITS = {"": 1, "B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20}
-RATE_UNITS = {"": 1, "k": 1000, "M": 10**6, "G": 10**9}
 MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", re.IGNORECASE)
 LONGEST_WAIT_NS = 3600 * 10**9
 
@@ -104,6 +105,11 @@ class Terms(NamedTuple):
     rtt_ns: int
     pps: Fraction  # 0: no limit
     nop_ns: int  # 0: never
+
+    @property
+    def tcp_at(self) -> int:
+        """Where the TCP header begins in each frame."""
+        return ethernet.HEADER_LEN + (ipv4.HEADER_LEN if self.family == 4 else ipv6.HEADER_LEN)
 
 
 def refuse(key: str, value: object, expected: str) -> UsageError:
@@ -198,8 +204,8 @@ def _time(options: IscsiAcks, key: str, least_ns: int) -> int:
 def _rate(options: IscsiAcks) -> Fraction:
     if options.pps is None:
         return Fraction(0)
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)([kMG]?)", str(options.pps))
-    rate = Fraction(found[1]) * RATE_UNITS[found[2]] if found else Fraction(0)
+    found = RATE.fullmatch(str(options.pps))
+    rate = Fraction(found[1]) * UNITS[found[2]] if found else Fraction(0)
     if not 0 < rate <= 10**9:
         raise refuse("pps", options.pps, "writes per second above 0, such as 500 or 2k")
     return rate

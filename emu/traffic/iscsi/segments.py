@@ -150,8 +150,3 @@ def patch_answer(s: Session, moulds: bytearray, kind: int, tag: int) -> None:
     else:
         put_be32(moulds, at + 16, s.itt)
     put_header_digest(s, moulds, at, shape.pdu_bytes)
-
-
-def put_answer_bytes(s: Session, moulds: Octets, kind: int, octets: bytearray, at: int, payload: int) -> None:
-    """A PDU of the target; none is longer than a segment."""
-    copy_octets(octets, at, moulds, s.shapes[kind].pdu_at, payload)

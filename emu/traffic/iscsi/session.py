@@ -12,18 +12,18 @@ from emu.traffic.iscsi.conversation import CLOSED, NO_ROOM, begin_session, craft
 from emu.traffic.iscsi.options import TIMESTAMP_BYTES, IscsiAcks, Terms, check, crafted_of_session
 from emu.traffic.iscsi.segments import DIGEST_BYTES, STEP_BYTES
 from emu.traffic.iscsi.state import Session
+from emu.wire import ethernet
 from emu.wire.headers import LINKTYPE_ETHERNET
 
 WINDOW_BYTES = 1 << 20
 POOL_STEPS = 4096
 OTHERS = 8  # a ping, a logout and a login may wait beside the writes
-ETHERNET_BYTES = 14
-MOST_TEXT_HEAD_BYTES = 140  # headers of a frame at most: Ethernet, IPv6, TCP with options
+MOST_HEAD_BYTES = 140  # headers of a frame at most: Ethernet, IPv6, TCP with options
 
 
 def longest_bytes(terms: Terms) -> int:
     """How long a frame of the session may get."""
-    return terms.mss - TIMESTAMP_BYTES + MOST_TEXT_HEAD_BYTES
+    return terms.mss - TIMESTAMP_BYTES + MOST_HEAD_BYTES
 
 
 class SessionReader(MadeFrames):
@@ -105,8 +105,8 @@ class SessionReader(MadeFrames):
             "nop_ns": terms.nop_ns,
             "seed": chosen["jitter"],
             "pool_steps": POOL_STEPS,
-            "ip_at": ETHERNET_BYTES,
-            "tcp_at": ETHERNET_BYTES + (20 if terms.family == 4 else 40),
+            "ip_at": ethernet.HEADER_LEN,
+            "tcp_at": terms.tcp_at,
             "ipv6": terms.family == 6,
             "longest": longest_bytes(terms),
         }

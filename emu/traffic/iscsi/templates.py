@@ -29,7 +29,10 @@ from emu.traffic.iscsi.state import (
     T_RESPONSE,
     T_SYN_ACK,
 )
+from emu.wire import ipv4, ipv6, tcp
 from emu.wire.checksum import ones_sum
+from emu.wire.ethernet import HEADER_LEN
+from emu.wire.ipv4 import PROTO_TCP
 from emu.wire.iscsi import (
     NO_TAG,
     R2T,
@@ -53,9 +56,6 @@ WINDOW = 40_000  # scaled 5 MB: more than state.FLIGHT segments of any size
 SYN_WINDOW = 64_240
 TTL = 64
 WRITE_10 = 0x2A
-MAC_BYTES = 12
-ETHERNET_BYTES = 14
-TCP_PROTOCOL = 6
 PURE = (ACK, FIN, SYN, T_ACK, T_FIN, T_SYN_ACK)  # frames without a PDU
 TCP_FLAGS = {SYN: "S", T_SYN_ACK: "SA", FIN: "FA", T_FIN: "FA"}
 DIGEST_ROOM = 8  # behind a header: its digest, and that of data
@@ -179,9 +179,9 @@ def headers(options: IscsiAcks, terms: Terms, chosen: Chosen, kind: int) -> byte
     ports = (chosen.from_port, options.port)
     one, two = (0, 1) if from_host else (1, 0)
     if terms.family == 4:
-        network = IP(src=ends[one], dst=ends[two], ttl=TTL, flags="DF", id=0, len=0, chksum=0, proto=TCP_PROTOCOL)
+        network = IP(src=ends[one], dst=ends[two], ttl=TTL, flags="DF", id=0, len=0, chksum=0, proto=PROTO_TCP)
     else:
-        network = IPv6(src=ends[one], dst=ends[two], hlim=TTL, plen=0, nh=TCP_PROTOCOL)
+        network = IPv6(src=ends[one], dst=ends[two], hlim=TTL, plen=0, nh=PROTO_TCP)
     stamps = ("Timestamp", (0, 0))
     first = [("MSS", terms.mss), ("SAckOK", b""), stamps, ("NOP", None), ("WScale", WINDOW_SCALE)]
     opening = kind in (SYN, T_SYN_ACK)
@@ -201,15 +201,14 @@ def headers(options: IscsiAcks, terms: Terms, chosen: Chosen, kind: int) -> byte
 def network_sums(terms: Terms, head: bytes) -> tuple[int, int]:
     """The sums of the IPv4 header, 0 for IPv6, and of the pseudo header without its length."""
     if terms.family == 4:
-        addresses = ones_sum(head, ETHERNET_BYTES + 12, ETHERNET_BYTES + 20)
-        return ones_sum(head, ETHERNET_BYTES, ETHERNET_BYTES + 20), addresses + TCP_PROTOCOL
-    return 0, ones_sum(head, ETHERNET_BYTES + 8, ETHERNET_BYTES + 40) + TCP_PROTOCOL
+        addresses = ones_sum(head, HEADER_LEN + ipv4.SRC, terms.tcp_at)
+        return ones_sum(head, HEADER_LEN, terms.tcp_at), addresses + PROTO_TCP
+    return 0, ones_sum(head, HEADER_LEN + ipv6.SRC, terms.tcp_at) + PROTO_TCP
 
 
 def build_templates(options: IscsiAcks, terms: Terms, chosen: Chosen) -> tuple[bytearray, list[dict[str, int]]]:
     """All templates in one buffer, and the fields of each kind's `Shape`."""
     bodies = pdus(options, terms, chosen)
-    tcp_at = ETHERNET_BYTES + (20 if terms.family == 4 else 40)
     moulds = bytearray()
     shapes = []
     for kind in range(T_ACK + 1):
@@ -224,7 +223,7 @@ def build_templates(options: IscsiAcks, terms: Terms, chosen: Chosen) -> tuple[b
                 "head_bytes": len(head),
                 "ip_sum": ip_sum,
                 "pseudo_sum": pseudo_sum,
-                "stamp_at": tcp_at + 20 + (8 if opening else 4),
+                "stamp_at": terms.tcp_at + tcp.HEADER_LEN + (8 if opening else 4),
                 "pdu_at": len(moulds) + len(head),
                 "pdu_bytes": len(body),
             }

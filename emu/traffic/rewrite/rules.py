@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from emu.engine.plain import Engine
 from emu.kernel.record import record
+from emu.traffic.expression import signed64
 from emu.traffic.rewrite.spec import END_OF_TIMES_NS, Rewrite
 
-HALF = (1 << 64) - 1
 PLACES = (("hi", 64), ("lo", 0))
 
 
@@ -128,12 +128,6 @@ class Rewritten(NamedTuple):
         return said
 
 
-def signed_half(value: int) -> int:
-    """The low 64 bits of a number, two's complement."""
-    value &= HALF
-    return value - (1 << 64) if value >> 63 else value
-
-
 def rules_of(rewrite: Rewrite, engine: Engine) -> Any:
     """The rules of the first round."""
     rules = engine.new(Rules)
@@ -164,7 +158,7 @@ def tables_of(rewrite: Rewrite, engine: Engine) -> tuple[Any, Any, Any]:
         bits = 32 if one.family == 4 else 128
         mask = (1 << bits) - (1 << one.host)
         halves = {"mask": mask, "old": one.old, "new": one.new}
-        columns = {f"{name}_{half}": signed_half(v >> s) for name, v in halves.items() for half, s in PLACES}
+        columns = {f"{name}_{half}": signed64(v >> s) for name, v in halves.items() for half, s in PLACES}
         nets.append({"family": one.family} | columns)
     ports = [{"protocol": p.protocol, "first": p.first, "last": p.last, "to": p.to} for p in rewrite.ports]
     return _table(MacRow, macs, engine), _table(NetRow, nets, engine), _table(PortRow, ports, engine)

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from emu.traffic.crafted import PREFIX, Crafted, CraftedSocket, crafted_of
 from emu.traffic.expression import FlowTerm, parse_flows
+from emu.traffic.host import mac_number, mac_text
 from emu.traffic.rewrite.spec import ANY_PROTOCOL, Rewrite
 from emu.wire.ipv4 import PROTO_TCP
 
@@ -34,9 +35,9 @@ def _mapped(said: Crafted, rewrite: Rewrite) -> Crafted:
 
 
 def _mac(text: str, rewrite: Rewrite) -> str:
-    number = int(text.replace(":", ""), 16) if text else 0
+    number = mac_number(text) if text else 0
     new = next((mac.new for mac in rewrite.macs if text and mac.old == number), None)
-    return text if new is None else ":".join(f"{new:012x}"[at : at + 2] for at in range(0, 12, 2))
+    return text if new is None else mac_text(new)
 
 
 def _address(text: str, rewrite: Rewrite) -> str:

@@ -4,17 +4,14 @@ from collections.abc import Callable
 from contextlib import closing
 
 from emu.capture.frames import FrameSource
-from emu.capture.reader import open_capture
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.kernel.machine import NONE, Packet
-from emu.traffic.host import Host, choose_host
+from emu.kernel.machine import Packet
+from emu.traffic.host import HOST_FRAMES, Host, choose_host
 from emu.traffic.rewrite.loop import LoopedReader
 from emu.traffic.rewrite.reader import Rewriter, RewrittenReader
 from emu.traffic.rewrite.rules import Rewritten
 from emu.traffic.rewrite.spec import Rewrite
-
-HOST_FRAMES = 1024  # how many frames decide which end is the host, as in a replay
 
 
 def rewritten(
@@ -52,30 +49,6 @@ def _host_of(source: FrameSource, rewrite: Rewrite, engine: Engine, asked: str |
             return choose_host(rows, range(count), reader.octets, asked)
         except UsageError:  # of several devices only one need have it; the replay says when none has
             return choose_host(rows, range(count), reader.octets, None)
-
-
-def open_rewritten(
-    path: str,
-    rewrite: Rewrite,
-    engine: Engine,
-    device: int = NONE,
-    host: str | None = None,
-) -> FrameSource:
-    """Open a capture, rewritten; parameters as of `open_capture` and `rewritten`.
-
-    Errors: CaptureError as of open_capture; UsageError for a loop over standard input, which is read once: copy it to a
-    file first (emu.reread).
-    """
-
-    def opened() -> FrameSource:
-        return open_capture(path, engine, device=device)
-
-    source = opened()
-    try:
-        return rewritten(source, rewrite, engine, None if path == "-" else opened, host)
-    except BaseException:
-        source.close()
-        raise
 
 
 def report_of(source: FrameSource) -> Rewritten | None:

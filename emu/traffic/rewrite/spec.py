@@ -14,6 +14,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from emu.errors import UsageError
+from emu.traffic.host import mac_number
 
 NS = 1_000_000_000
 END_OF_TIMES_NS = 1 << 62  # no reader gives a later time
@@ -166,7 +167,7 @@ def _mac_map(option: str, text: str) -> MacMap:
     old, _, new = text.partition("=")
     if not (MAC.fullmatch(old) and MAC.fullmatch(new)):
         raise UsageError(f"{option} {text}: expected MAC=MAC, such as 02:00:00:00:00:01=02:00:00:00:00:09")
-    return MacMap(*(int(re.sub("[:-]", "", mac), 16) for mac in (old, new)))
+    return MacMap(*(mac_number(mac) for mac in (old, new)))
 
 
 def _net_maps(texts: Iterable[str]) -> tuple[NetMap, ...]:

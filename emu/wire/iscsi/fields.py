@@ -59,7 +59,7 @@ class DigestsField(FlagsField):
 
 
 class AHSLengthField(XByteField):
-    """TotalAHSLength in words of 4 bytes, counted when not given (RFC 7143 11.2.1.4)."""
+    """TotalAHSLength in words of 4 bytes, counted when not given (RFC 7143 11.2.1.5)."""
 
     def i2m(self, pkt: Any, x: int | None) -> int:
         """Count what the AHS list will be."""
@@ -70,7 +70,7 @@ class AHSLengthField(XByteField):
 
 
 class DataSegmentLengthField(X3BytesField):
-    """DataSegmentLength in bytes without padding, counted when not given (RFC 7143 11.2.1.5)."""
+    """DataSegmentLength in bytes without padding, counted when not given (RFC 7143 11.2.1.6)."""
 
     def addfield(self, pkt: Any, s: bytes, val: int | None) -> bytes:
         """Count what the data segment will be."""

@@ -231,7 +231,7 @@ def pdu_bytes(octets: bytes, digests: int) -> int:
 
 
 class RejectedField(PacketLenField):
-    """The header of a refused PDU: bytes or a PDU; dissected if a PDU starts there (RFC 7143 11.17.3)."""
+    """The header of a refused PDU: bytes or a PDU; dissected if a PDU starts there (RFC 7143 11.17.4)."""
 
     def __init__(self, name: str) -> None:
         """As long as the data segment."""
