@@ -109,7 +109,6 @@ def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> 
     """Craft one flood; the exit code."""
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
-    check_choice("--engine", command.engine, ENGINES)
     flood = flood_of(kind, settings, option_name)
     bar = progress_bar(command.progress, kind)
     facts = craft_told(flood, bar, say_on_stderr, write=command.write, engine=command.engine, rewrite=command.rewrite)

@@ -4,11 +4,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
-from emu.cli.flood import FloodCommand, craft_told, progress_bar
 from emu.cli.options import ReplayCommand
 from emu.cli.replay import print_json
+from emu.crafting import craft_told
 from emu.engine.choose import choose_engine
 from emu.errors import Exit, UsageError
 from emu.request import UNSEEN, inputs_of, outputs_of
@@ -44,8 +45,7 @@ def uses(folder: Path) -> Iterator[str]:
     """Run them one after the other; what each is, before it begins."""
     for name, text in CRAFTED.items():
         yield f"crafting {text.partition(':')[0]}"
-        command = FloodCommand(write=str(folder / name), engine="compiled")
-        craft_told(parse_flood(text, "warmup"), command, progress_bar(False, name), quiet)
+        craft_told(parse_flood(text, "warmup"), nullcontext(), quiet, write=str(folder / name), engine="compiled")
     session, mix, old = (str(folder / name) for name in CRAFTED)
     events = str(folder / "events.jsonl")
     log = str(folder / "log.parquet") if logs_can_be_written() else None
