@@ -181,6 +181,14 @@ def rewrite_of(options: RewriteOptions) -> Rewrite:
     return parse_rewrite(**{field.name: getattr(options, field.name) for field in fields(RewriteOptions)})
 
 
+def refuse_rewriting(options: RewriteOptions) -> None:
+    """Refuse to rewrite where no capture is played.  Errors: UsageError, which names the first option given."""
+    given = next((field.name for field in fields(RewriteOptions) if getattr(options, field.name)), None)
+    if given is not None:
+        option = f"--{given.replace('_', '-')}"
+        raise UsageError(f"{option}: there is no capture to rewrite; a flood is rewritten by emu flood KIND {option}")
+
+
 def play(
     command: PlayCommand,
     task: Task,
@@ -197,6 +205,8 @@ def play(
     interruption = Interruption()
     with ExitStack() as opened:
         rewrite = rewrite_of(command)
+        if not inputs:
+            refuse_rewriting(command)
         if rewrite.loop > 1:
             inputs = opened.enter_context(rereadable(inputs))
         engine, company, readers = open_company(command, rewrite, task, inputs, interruption, opened, say)

@@ -168,7 +168,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if isinstance(kind, inspect.LiteralType):
         return any(type(value) is type(choice) and value == choice for choice in kind.values)
     if isinstance(kind, inspect.StrType):
-        return isinstance(value, str) and (kind.pattern is None or re.search(kind.pattern, value) is not None)
+        long_enough = isinstance(value, str) and len(value) >= (kind.min_length or 0)
+        return long_enough and (kind.pattern is None or re.search(kind.pattern, value) is not None)
     if isinstance(kind, inspect.IntType):
         return type(value) is int and _within(value, kind)
     return isinstance(kind, inspect.DictType) and isinstance(value, dict)

@@ -18,7 +18,7 @@ from emu.cli.replay import print_json, screen
 from emu.cli.rewrite_options import RewriteOptions
 from emu.engine.choose import ENGINES, choose_flood_engine
 from emu.engine.plain import FLOOD, Engine
-from emu.errors import Exit, UsageError
+from emu.errors import Exit, InterruptedEarlyError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.machine import Packet
 from emu.request import check_choice, rewrite_of, say_on_stderr
@@ -26,7 +26,8 @@ from emu.tables import Key, keys_of
 from emu.traffic.beside import USUAL_FRAMES, asked_rate, ended_after, expected_frames, is_endless
 from emu.traffic.flood.kinds import KINDS, Flood, check_kind, flood_of, meaning_of, recipe_text
 from emu.traffic.flood.source import open_flood
-from emu.traffic.rewrite.source import rewritten
+from emu.traffic.rewrite.rules import Rewritten
+from emu.traffic.rewrite.source import report_of, rewritten
 from emu.traffic.rewrite.spec import NOTHING, Rewrite
 from emu.traffic.tally import Tally, Totals, tally_rows, totals_of
 from emu.verdicts.screen import flood_line, plain_table
@@ -120,8 +121,6 @@ def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> 
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
     flood = flood_of(kind, settings, option_name)
-    if is_endless(flood):
-        say_on_stderr(f"neither --count nor --for: {USUAL_FRAMES} frames")
     facts = craft_told(flood, command, progress_bar(command.progress, kind), say_on_stderr)
     if command.json:
         print_json({"emu_flood": 1} | facts)
@@ -144,17 +143,19 @@ def craft_told(
     check_choice("--engine", command.engine, ENGINES)
     file_format = None if command.write is None else format_of(command.write)
     if is_endless(flood):
+        say(f"neither --count nor --for: {USUAL_FRAMES} frames")
         flood = ended_after(flood, USUAL_FRAMES)
     engine, said = choose_flood_engine(command.engine, expected_frames(flood))
     if said:
         say(said)
     crafting = Crafting(flood, command.rewrite, engine, command.write, file_format)
-    totals, incomplete = craft(crafting, Interruption(), progress)
+    totals, report, incomplete = craft(crafting, Interruption(), progress)
     engine.finished(FLOOD)
     return flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
         "kind": flood.kind,
         "seed": flood.options.seed,
         "written": command.write,
+        "rewritten": report._asdict() if report else None,
         "incomplete": incomplete,
         "engine": engine.name,
     }
@@ -182,8 +183,8 @@ def craft(
     crafting: Crafting,
     interruption: Interruption,
     progress: AbstractContextManager[Callable[[int], None] | None],
-) -> tuple[Totals, str | None]:
-    """Make a flood's frames and write them; what they add up to, and why they end early.
+) -> tuple[Totals, Rewritten | None, str | None]:
+    """Make a flood's frames and write them; what they add up to, what rewriting did, and why they end early.
 
     Errors: UsageError when the output cannot be written or the flood's options cannot be; ClosedPipe.
     """
@@ -207,7 +208,7 @@ def craft(
         incomplete = f"interrupted after frame {totals.frames}" if interruption.happened else None
         if writer is not None:
             writer.close(incomplete)
-    return totals, incomplete
+    return totals, report_of(source), incomplete
 
 
 def _pump(
@@ -253,6 +254,9 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     least, most = facts["smallest_bytes"], facts["largest_bytes"]
     sizes = f"{most} bytes" if least == most else f"{least} to {most} bytes, {facts['mean_bytes']:g} on average"
     console.print(f"frames of {sizes}; seed {facts['seed']}; {facts['engine']} engine", markup=False, highlight=False)
+    if facts["rewritten"]:
+        for sentence in Rewritten(**facts["rewritten"]).sentences("frames"):
+            console.print(sentence, markup=False, highlight=False)
     if facts["written"] is None:
         console.print("nothing was written (-w FILE writes it)", markup=False, highlight=False)
     elif facts["written"].lower().endswith(".pcap"):
@@ -320,7 +324,11 @@ def _add(kind: str) -> None:
         rewrite = rewrite_of(RewriteOptions(**{parameter.name: given.pop(parameter.name) for parameter in rewriting}))
         command = FloodCommand(**{name: given.pop(name) for name in COMMON}, rewrite=rewrite)
         settings = {name.removesuffix("_"): value for name, value in given.items() if value is not None}
-        raise typer.Exit(run_flood(kind, settings, command))
+        try:
+            code = run_flood(kind, settings, command)
+        except KeyboardInterrupt:
+            raise InterruptedEarlyError("interrupted") from None
+        raise typer.Exit(code)
 
     call.__doc__ = inspect.cleandoc(KINDS[kind].__doc__ or "")
     every = [*parameters, *rewriting, *common]
