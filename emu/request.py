@@ -237,7 +237,9 @@ def open_company(
     devices = [device.name for device in task.scenario.device]
     floods = besides_of(task.scenario)
     first = opened.enter_context(closing(open_source(inputs[0].path))) if len(inputs) == 1 else None
-    size = expected_bytes(inputs, first, floods, interruption) if command.engine == "auto" else None
+    # A flood is aimed by the first frames: whoever waits for them here can be stopped, and plays what has come.
+    waits = command.engine == "auto" or (floods and first is not None)
+    size = expected_bytes(inputs, first, floods, interruption) if waits else None
     if interruption.happened and any(given.path == "-" for given in inputs):
         end_stdin(interruption)
     engine, said = choose_engine(command.engine, None if size is None else size * rewrite.loop)
