@@ -1,6 +1,17 @@
-"""`python -m emu`."""
+"""The program `emu`, and `python -m emu`: importing the command line takes a moment, in which Ctrl-C is a Ctrl-C too."""
 
-from emu.cli.main import run
+import sys
+
+
+def run() -> None:
+    """Run the command line."""
+    try:
+        from emu.cli.main import run as run_command_line
+    except KeyboardInterrupt:
+        print("emu: interrupted", file=sys.stderr)
+        sys.exit(130)
+    run_command_line()
+
 
 if __name__ == "__main__":
     run()

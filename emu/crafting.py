@@ -17,8 +17,8 @@ from emu.kernel.machine import Packet
 from emu.request import check_choice
 from emu.traffic.beside import USUAL_FRAMES, asked_rate, ended_after, expected_frames, is_endless
 from emu.traffic.flood.kinds import Flood, recipe_text
-from emu.traffic.flood.source import open_flood
-from emu.traffic.rewrite.source import rewritten
+from emu.traffic.flood.source import opener_of
+from emu.traffic.rewrite.source import report_of, rewritten
 from emu.traffic.rewrite.spec import NOTHING, Rewrite
 from emu.traffic.tally import Tally, Totals, tally_rows, totals_of
 from emu.verdicts.summary import flood_facts
@@ -49,9 +49,7 @@ def craft_told(
     if said:
         say(said)
 
-    def anew() -> FrameSource:
-        return open_flood(flood, chosen)
-
+    anew = opener_of(flood, chosen)
     inputs = [flood.options.template] if getattr(flood.options, "template", None) else []
     with ExitStack() as opened:
         source = opened.enter_context(closing(rewritten(anew(), rewrite, chosen, anew)))
@@ -66,11 +64,13 @@ def craft_told(
                 interfaces=source.interfaces,
             )
         totals, incomplete = _craft(source, chosen, writer, progress)
+        report = report_of(source)
     chosen.finished(FLOOD)
     return flood_facts(recipe_text(flood), asked_rate(flood), totals) | {
         "kind": flood.kind,
         "seed": flood.options.seed,
         "written": write,
+        "rewritten": report._asdict() if report else None,
         "incomplete": incomplete,
         "engine": chosen.name,
     }

@@ -30,6 +30,12 @@ class CaptureError(EmuError):
     exit_code = Exit.CAPTURE
 
 
+class InterruptedEarlyError(EmuError):
+    """Ctrl-C before there was anything to close; typer would turn a KeyboardInterrupt into an exit without a word."""
+
+    exit_code = Exit.INTERRUPTED
+
+
 class NothingToPlayError(EmuError):
     """A capture without a frame to play."""
 

@@ -181,6 +181,14 @@ def rewrite_of(options: RewriteOptions) -> Rewrite:
     return parse_rewrite(**{field.name: getattr(options, field.name) for field in fields(RewriteOptions)})
 
 
+def refuse_rewriting(options: RewriteOptions) -> None:
+    """Refuse to rewrite where no capture is played.  Errors: UsageError, which names the first option given."""
+    given = next((field.name for field in fields(RewriteOptions) if getattr(options, field.name)), None)
+    if given is not None:
+        option = f"--{given.replace('_', '-')}"
+        raise UsageError(f"{option}: there is no capture to rewrite; a flood is rewritten by emu flood KIND {option}")
+
+
 def play(
     command: PlayCommand,
     task: Task,
@@ -197,6 +205,8 @@ def play(
     interruption = Interruption()
     with ExitStack() as opened:
         rewrite = rewrite_of(command)
+        if not inputs:
+            refuse_rewriting(command)
         if rewrite.loop > 1:
             inputs = opened.enter_context(rereadable(inputs))
         engine, company, readers = open_company(command, rewrite, task, inputs, interruption, opened, say)
@@ -227,7 +237,9 @@ def open_company(
     devices = [device.name for device in task.scenario.device]
     floods = besides_of(task.scenario)
     first = opened.enter_context(closing(open_source(inputs[0].path))) if len(inputs) == 1 else None
-    size = expected_bytes(inputs, first, floods, interruption) if command.engine == "auto" else None
+    # A flood is aimed by the first frames: whoever waits for them here can be stopped, and plays what has come.
+    waits = command.engine == "auto" or (floods and first is not None)
+    size = expected_bytes(inputs, first, floods, interruption) if waits else None
     if interruption.happened and any(given.path == "-" for given in inputs):
         end_stdin(interruption)
     engine, said = choose_engine(command.engine, None if size is None else size * rewrite.loop)

@@ -128,7 +128,9 @@ def _value(value: Any, described: Any, path: Path, found: list[tuple[Path, str]]
         if isinstance(kind, inspect.DictType) and isinstance(value, dict):
             return _mapping(value, kind, path, found)
     if not any(_fits(value, kind) for kind in kinds):
-        found.append((path, f"expected {expected(described)}, found {shown(value)}"))
+        beyond = type(value) is int and value > ANY_COUNT  # a bound that goes without saying, until it is met
+        wanted = f"an integer of at most {ANY_COUNT}" if beyond else expected(described)
+        found.append((path, f"expected {wanted}, found {shown(value)}"))
     return value
 
 
@@ -168,7 +170,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if isinstance(kind, inspect.LiteralType):
         return any(type(value) is type(choice) and value == choice for choice in kind.values)
     if isinstance(kind, inspect.StrType):
-        return isinstance(value, str) and (kind.pattern is None or re.search(kind.pattern, value) is not None)
+        long_enough = isinstance(value, str) and len(value) >= (kind.min_length or 0)
+        return long_enough and (kind.pattern is None or re.search(kind.pattern, value) is not None)
     if isinstance(kind, inspect.IntType):
         return type(value) is int and _within(value, kind)
     return isinstance(kind, inspect.DictType) and isinstance(value, dict)

@@ -67,6 +67,8 @@ class Flood(Shown):
 
     def __init__(self, kind: str, options: Mapping[str, Any]) -> None:
         """As `flood` says."""
+        if not isinstance(kind, str):
+            raise TypeError(f"kind={kind!r}: expected a text, such as 'udp'")
         check_kind(kind, "flood()")
         settings: dict[str, str | int | bool] = {}
         for name, value in options.items():

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from emu.errors import NothingToPlayError, UsageError
 from emu.task import Input
 
+END_OF_PCAP_S = 1 << 32
+
 
 class Given(NamedTuple):
     """What is to be played: captures, and floods as `--flood` takes them."""
@@ -98,7 +100,8 @@ def scapy_packets(given: Any) -> list[Any]:
 def write_packets(path: str, packets: Sequence[Any]) -> None:
     """Write Scapy packets as a nanosecond pcap; each arrives at its own `time`.
 
-    Errors: UsageError when they are of several link layers, or of one that captures do not have.
+    Errors: UsageError when they are of several link layers, or of one that captures do not have, or when a time is none
+    that a capture can hold.
     """
     from scapy.config import conf
     from scapy.utils import PcapWriter
@@ -114,5 +117,13 @@ def write_packets(path: str, packets: Sequence[Any]) -> None:
         names = ", ".join(kind.__name__ for kind in kinds)
         raise UsageError(f"packets: they begin with different layers ({names}); give each kind as a capture of its own")
     with PcapWriter(path, nano=True, linktype=numbers[kinds[0]]) as writer:
-        for packet in packets:
+        for number, packet in enumerate(packets, 1):
+            try:
+                seconds = int(packet.time)
+            except (TypeError, ValueError, OverflowError):
+                seconds = -1
+            if not 0 <= seconds < END_OF_PCAP_S:
+                raise UsageError(
+                    f"packets: packet {number} has the time {packet.time}; expected seconds from 1970 to 2106"
+                )
             writer.write(packet)

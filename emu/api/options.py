@@ -183,8 +183,15 @@ def _whole(name: str, value: Any, least: int | None) -> int:
     return int(value)
 
 
+RATES = ("pps", "mbps", "speed")
+RATE_DIGITS, RATE_DECIMALS = 9, 6
+
+
 def text_of(name: str, value: Any) -> str:
-    """A text, a path or a number as the command line has it.  Errors: TypeError for anything else."""
+    """A text, a path or a number as the command line has it; of a rate that is a float, the first nine digits.
+
+    Errors: TypeError for anything else.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):
@@ -194,7 +201,10 @@ def text_of(name: str, value: Any) -> str:
         raise TypeError(f"{name}={value!r}: expected a text, a path or a number")
     if isinstance(value, Integral):
         return str(int(value))
-    return format((value if isinstance(value, Decimal) else Decimal(repr(float(value)))).normalize(), "f")
+    number = value if isinstance(value, Decimal) else Decimal(repr(float(value)))
+    if name in RATES and not isinstance(value, Decimal) and len(number.as_tuple().digits) > RATE_DIGITS:  # 1000 / 3
+        number = round(Decimal(f"{number:.{RATE_DIGITS}g}"), RATE_DECIMALS)
+    return format(number.normalize(), "f")
 
 
 def _texts(name: str, value: Any) -> list[str]:

@@ -59,6 +59,8 @@ class OutputFile:
         return stream
 
     def _refuse(self, inputs: Sequence[str | os.PathLike[str]]) -> None:
+        if not self.name:
+            raise UsageError("'': expected the name of a file to write")
         if self.name != STDOUT:
             if self.path.is_dir():
                 raise UsageError(f"{self.name}: is a directory; name a file in it")

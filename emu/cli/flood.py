@@ -16,10 +16,11 @@ from emu.cli.options import Json
 from emu.cli.replay import print_json, screen
 from emu.cli.rewrite_options import RewriteOptions
 from emu.crafting import craft_told
-from emu.errors import Exit, UsageError
+from emu.errors import Exit, InterruptedEarlyError, UsageError
 from emu.request import rewrite_of, say_on_stderr
 from emu.tables import Key, keys_of
 from emu.traffic.flood.kinds import KINDS, check_kind, flood_of, meaning_of
+from emu.traffic.rewrite.rules import Rewritten
 from emu.traffic.rewrite.spec import NOTHING, Rewrite
 from emu.verdicts.screen import flood_line, plain_table
 
@@ -147,6 +148,9 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
     least, most = facts["smallest_bytes"], facts["largest_bytes"]
     sizes = f"{most} bytes" if least == most else f"{least} to {most} bytes, {facts['mean_bytes']:g} on average"
     console.print(f"frames of {sizes}; seed {facts['seed']}; {facts['engine']} engine", markup=False, highlight=False)
+    if facts["rewritten"]:
+        for sentence in Rewritten(**facts["rewritten"]).sentences("frames"):
+            console.print(sentence, markup=False, highlight=False)
     if facts["written"] is None:
         console.print("nothing was written (-w FILE writes it)", markup=False, highlight=False)
     elif facts["written"].lower().endswith(".pcap"):
@@ -214,7 +218,11 @@ def _add(kind: str) -> None:
         rewrite = rewrite_of(RewriteOptions(**{parameter.name: given.pop(parameter.name) for parameter in rewriting}))
         command = FloodCommand(**{name: given.pop(name) for name in COMMON}, rewrite=rewrite)
         settings = {name.removesuffix("_"): value for name, value in given.items() if value is not None}
-        raise typer.Exit(run_flood(kind, settings, command))
+        try:
+            code = run_flood(kind, settings, command)
+        except KeyboardInterrupt:
+            raise InterruptedEarlyError("interrupted") from None
+        raise typer.Exit(code)
 
     call.__doc__ = inspect.cleandoc(KINDS[kind].__doc__ or "")
     every = [*parameters, *rewriting, *common]

@@ -11,7 +11,7 @@ import typer
 
 from emu import __version__
 from emu.cli.options import CompareCommand, Json, ReplayCommand, verb
-from emu.errors import EmuError, Exit
+from emu.errors import EmuError, Exit, InterruptedEarlyError
 
 HELP = """\
 Replay a capture through an emulated kernel receive path that is short of memory: which packets survive, and why.
@@ -80,9 +80,13 @@ app.command(
 )
 def flood(context: typer.Context) -> None:
     """Craft traffic: floods and sessions of many kinds (emu flood --list), as a capture."""
-    from emu.cli.flood import run_command_line
 
-    _leave(run_command_line, context.args)
+    def run(words: list[str]) -> int:
+        from emu.cli.flood import run_command_line
+
+        return run_command_line(words)
+
+    _leave(run, context.args)
 
 
 @app.command(epilog="Example:  emu warmup")
@@ -196,15 +200,11 @@ def check(
     _leave(run_check, directory, json)
 
 
-class _Interrupted(EmuError):  # noqa: N818 - typer would turn a KeyboardInterrupt into an exit without a word
-    exit_code = Exit.INTERRUPTED
-
-
 def _leave(verb: Callable[..., int], *arguments: Any) -> None:
     try:
         code = verb(*arguments)
     except KeyboardInterrupt:
-        raise _Interrupted("interrupted") from None
+        raise InterruptedEarlyError("interrupted") from None
     raise typer.Exit(code)
 
 

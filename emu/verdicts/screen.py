@@ -67,7 +67,9 @@ def _fates(summary: dict[str, Any]) -> Table:
 
 def flood_line(flood: dict[str, Any]) -> str:
     """A flood in one line: what it was to be, what it was."""
-    achieved = "no rate" if flood["frames"] < 2 else f"{flood['achieved_pps']:g} pps, {flood['achieved_mbps']:g} Mbit/s"
+    achieved = (
+        "no rate" if not flood["duration_ns"] else f"{flood['achieved_pps']:g} pps, {flood['achieved_mbps']:g} Mbit/s"
+    )
     recipe = flood["recipe"] if flood["recipe"].isprintable() else shown(flood["recipe"])
     return (
         f"{recipe}: {figure(flood['frames'])} frames, {figure(flood['bytes'])} bytes in "

@@ -290,3 +290,16 @@ def test_a_flood_is_rewritten_as_it_is_written(tmp_path: Path) -> None:
     assert {Ether(octets)[IP].dst for octets in frames_in(mine)} == {"192.0.2.2"}
     with pytest.raises(TypeError, match=r"keyword argument 'map_up'; did you mean 'map_ip'"):
         crafted.write(mine, map_up={"10.0.0.1": "10.0.0.9"})
+
+
+@pytest.mark.parametrize(("kind", "error"), [(None, TypeError), (3, TypeError), ("a\nb", emu.UsageError)])
+def test_what_is_no_kind_is_told_in_one_line(kind: Any, error: type[Exception]) -> None:
+    """A text of several lines too."""
+    with pytest.raises(error, match="kind") as told:
+        emu.flood(kind)
+    assert "\n" not in str(told.value)
+
+
+def test_a_float_is_a_rate_whatever_its_digits() -> None:
+    """A third has no end; the rate is taken to a billionth."""
+    assert emu.flood("udp", pps=1000 / 3, count=10).report["achieved_pps"] == 333.333

@@ -203,6 +203,15 @@ def test_what_cannot_be_played(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.parametrize("time", [-5, float("nan"), 1e30, 2**32])
+def test_a_packet_at_an_impossible_time_is_told(time: float) -> None:
+    """Which packet it is, in one line."""
+    packet = Ether() / IP() / UDP()
+    packet.time = time
+    with pytest.raises(emu.UsageError, match=r"packets: packet 1 has the time .*; expected seconds"):
+        emu.replay([packet], engine="plain")
+
+
 def test_captures_of_devices() -> None:
     """A mapping from device to capture, in any form; beside it no other capture."""
     result = emu.replay(device={"eth0": NOP, "eth1": Path(LOGIN).read_bytes()})

@@ -86,12 +86,16 @@ def test_an_interruption_before_the_first_frame(tmp_path: Path, octets: bytes) -
         assert b"interrupted after frame 0" in path.read_bytes()
 
 
-def test_an_interrupted_run_prints_json(tmp_path: Path) -> None:
-    """With --json the summary of what was played is complete and says why it ends."""
-    with slow_pipe(Path(NOP).read_bytes(), "--json", cwd=tmp_path) as process:
+@pytest.mark.parametrize(
+    ("words", "frames"),
+    [((), 41), (("--flood", "arp:count=5"), 46), (("--flood", "arp:count=5", "--engine", "plain"), 46)],
+)
+def test_an_interrupted_run_prints_json(words: tuple[str, ...], frames: int, tmp_path: Path) -> None:
+    """With --json the summary of what was played is complete and says why it ends; a flood beside it plays too."""
+    with slow_pipe(Path(NOP).read_bytes(), *words, "--json", cwd=tmp_path) as process:
         code, out, _ = stop(process, signal.SIGINT)
     assert code == 130
-    assert '"incomplete": "interrupted after frame 41"' in out
+    assert f'"incomplete": "interrupted after frame {frames}"' in out
 
 
 def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ def test_an_output_that_fails_in_the_middle_stays_as_partial(tmp_path: Path) -> 
         (["udp", "extra"], "unexpected extra argument"),
         (["--list", "udp", "--count", "3"], "--list: stands alone"),
         (["udp", "--size", "30"], "--size 30: udp over IPv4 needs 42 bytes"),
+        (["udp", "--size", ""], "--size: expected a text, found ''"),
         (["udp", "--size", "9000"], "(kind jumbo: to 9014)"),
         (["udp", "--pps", "0"], "--pps 0: expected a rate above 0"),
         (["udp", "--pps", "1k", "--mbps", "5"], "--mbps 5: given beside pps; they exclude each other"),
@@ -237,6 +238,7 @@ def test_an_output_that_fails_in_the_middle_stays_as_partial(tmp_path: Path) -> 
         (["udp", "--count", "3", "-w", "a.pcap.gz"], "a.pcap.gz: emu does not compress; write a .pcapng"),
         (["udp", "--count", "3", "-w", "no/where.pcapng"], "no/where.pcapng: No such file or directory"),
         (["udp", "--count", "3", "-w", "."], ".: is a directory; name a file in it"),
+        (["udp", "--count", "3", "-w", ""], "'': expected the name of a file to write"),
         (["udp", "--count", "3", "-w", "-", "--json"], "-w - and --json both want standard output"),
         (["udp", "--count", "3", "--template", "none.pcap"], "none.pcap"),
     ],
@@ -265,6 +267,22 @@ def test_one_frame_has_no_rate() -> None:
     assert (found["achieved_pps"], found["achieved_mbps"], found["duration_ns"]) == (0.0, 0.0, 0)
     assert "achieved no rate" in emu_here("flood", "udp", "--count", "1").out
     assert totals_of(Tally()).milli_pps == 0
+
+
+def test_frames_at_one_time_have_no_rate() -> None:
+    """Ten frames a nanosecond: there is no time between the first and the last."""
+    assert (
+        "3 frames, 192 bytes in 0 s; asked 10G pps, achieved no rate"
+        in emu_here("flood", "udp", "--pps", "10G", "--count", "3").out
+    )
+
+
+def test_an_interruption_before_the_first_frame_is_said(tmp_path: Path) -> None:
+    """Here while the user's own file runs, which may take its time."""
+    (tmp_path / "own.py").write_text("raise KeyboardInterrupt\n")
+    arguments = ["flood", "udp", "--count", "1", "--template", "own.py", "-w", "a.pcapng"]
+    assert refused(*arguments, code=130, cwd=tmp_path) == "interrupted"
+    assert not (tmp_path / "a.pcapng").exists()
 
 
 def test_the_list_and_the_help_do_without_scapy() -> None:

@@ -77,6 +77,40 @@ def test_a_flood_is_looped_and_cut(tmp_path: Path) -> None:
     assert times == [Decimal(n) / 1000 for n in range(150)]
 
 
+def test_what_rewriting_did_is_reported() -> None:
+    """On the screen and as JSON; times that could not be shifted are told, not only held."""
+    held = ("flood", "udp", "--count", "3", "--shift-time", "-50000d", "--truncate", "50")
+    assert json.loads(emu_here(*held, "--json").out)["rewritten"] == {
+        "frames": 3,
+        "changed": 0,
+        "checksums_fixed": 0,
+        "checksums_left": 0,
+        "truncated": 3,
+        "unreadable": 0,
+        "times_held": 3,
+        "rounds": 1,
+    }
+    said = emu_here(*held).out.splitlines()
+    assert "frames are rewritten: 0 of 3 frames have other bytes" in said
+    assert "3 frames would have been before 1970 or after 2116, and were put there" in said
+    assert json.loads(emu_here("flood", "udp", "--count", "3", "--json").out)["rewritten"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("--loop", "3"), "--loop"),
+        (("--truncate", "20"), "--truncate"),
+        (("--map-mac", f"{kit.HOST_MAC}={kit.PEER_MAC}"), "--map-mac"),
+    ],
+)
+def test_rewriting_without_a_capture_is_refused(words: tuple[str, ...], option: str) -> None:
+    """What is crafted on the fly is not rewritten, and that is not passed over in silence."""
+    for verb in ("replay", "compare"):
+        line = refused(verb, "--flood", "udp:count=3", *words, "--engine", "plain", code=2, here=True)
+        assert line == f"{option}: there is no capture to rewrite; a flood is rewritten by emu flood KIND {option}"
+
+
 def test_checksums_stay_right(tmp_path: Path) -> None:
     path = tmp_path / "imix.pcap"
     emu_here("flood", "mixed-imix", "--count", "500", "--map-ip", "10.0.0.0/8=172.0.0.0/8", "-w", path)

@@ -78,6 +78,19 @@ def test_python_file_gives_scapy_packets(tmp_path: Path) -> None:
     assert [(frame[IP].src, frame[UDP].dport) for frame in frames] == [("10.0.0.77", port) for port in (5, 6, 5, 6)]
 
 
+def test_python_file_may_read_its_packets_with_scapy_and_print(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rdpcap` gives no list, but one that behaves so; standard output stays the capture's."""
+    path = tmp_path / "own.py"
+    capture = template_file(tmp_path / "own.pcap", [QUERY, DATAGRAM6])
+    path.write_text(f"from scapy.all import rdpcap\ntemplate = rdpcap({str(capture)!r})\nprint(template)\n")
+    assert [frame.octets for frame in craft(f"udp:template={path},count=2")] == [bytes(QUERY), bytes(DATAGRAM6)]
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "own.pcap" in said.err
+
+
 @pytest.mark.parametrize(
     ("options", "frames", "sentence"),
     [
@@ -116,6 +129,7 @@ def test_frame_that_cannot_be_used_is_told(options: str, frames: list[Packet], s
         ("own.pcap", None, ""),
         ("own.py", b"template = (", "SyntaxError: "),
         ("own.py", b"raise ValueError('a\\nb')", "ValueError: a b"),
+        ("own.py", b"raise SystemExit(3)", "SystemExit: 3"),
         ("own.py", b"other = 1", "expected that it sets `template` to a Scapy packet"),
         ("own.py", b"template = [b'bytes']", "frame 1 does not begin with Ether()"),
         ("own.py", b"from scapy.all import IP\ntemplate = IP()", "frame 1 does not begin with Ether()"),

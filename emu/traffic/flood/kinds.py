@@ -420,6 +420,7 @@ def split_flood(text: str, what: str) -> tuple[str, dict[str, str]]:
 def check_kind(kind: str, where: str) -> None:
     """Refuse a word that is no kind of flood; `where` begins the line.  Errors: UsageError."""
     if kind not in KINDS:
+        kind = _on_one_line(kind)
         near = difflib.get_close_matches(kind, KINDS, 1, 0.6)
         hint = f"did you mean '{near[0]}'? Expected" if near else "expected"
         raise UsageError(f"{where}: no kind of flood '{kind}'; {hint} one of {', '.join(KINDS)}")

@@ -3,6 +3,8 @@
 Scapy is imported when one is opened, not before.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -45,13 +47,23 @@ def open_flood(
 
     Errors: UsageError for a template that cannot be read or lacks a header, and a plan that is too large.
     """
+    return opener_of(flood, engine, start_ns=start_ns, device=device, ends=ends)()
+
+
+def opener_of(
+    flood: Flood, engine: Engine, *, start_ns: int = START_NS, device: int = NONE, ends: Ends | None = None
+) -> Callable[[], FrameSource]:
+    """What opens a flood, from its start and as often as it is called; its templates are built once.
+
+    Parameters and errors as of `open_flood`.
+    """
     if isinstance(flood.options, IscsiAcks):
         options = flood.options if ends is None else aimed(flood.options, flood.given, settled(ends))
-        return SessionReader(options, engine, start_ns=start_ns, device=device)
+        return partial(SessionReader, options, engine, start_ns=start_ns, device=device)
     from emu.traffic.flood.reader import FloodReader
     from emu.traffic.flood.recipes import plan_of
 
-    return FloodReader(plan_of(flood, ends), engine, start_ns=start_ns, device=device)
+    return partial(FloodReader, plan_of(flood, ends), engine, start_ns=start_ns, device=device)
 
 
 def aimed(options: IscsiAcks, given: tuple[str, ...], ends: Ends) -> IscsiAcks:

@@ -9,14 +9,16 @@ Limits: Ethernet frames, complete, at most 256, of at most 9014 bytes; headers a
 """
 
 import runpy
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from typing import Any, NamedTuple
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
 from scapy.packet import Packet
+from scapy.plist import PacketList
 
 from emu.capture.compression import open_source
 from emu.capture.reader import CaptureReader
@@ -207,13 +209,15 @@ def _frames(path: str) -> Iterator[bytes]:
 def _scapy_frames(path: str) -> Iterator[bytes]:
     """The frames of a Python file's `template`: a Scapy packet that begins with Ether, or a list of such.
 
-    The file runs with all rights of the user: it is the user's own.
+    The file runs with all rights of the user: it is the user's own.  What it prints goes to stderr: stdout may be the
+    capture's.
     """
     try:
-        found = runpy.run_path(path).get("template")
-        packets = found if isinstance(found, list | tuple) else [] if found is None else [found]
-        frames = [bytes(packet) if isinstance(packet, ETHERNETS) else None for packet in packets]
-    except Exception as error:  # noqa: BLE001 - whatever the user's file raises
+        with redirect_stdout(sys.stderr):
+            found = runpy.run_path(path).get("template")
+            packets = found if isinstance(found, list | tuple | PacketList) else [] if found is None else [found]
+            frames = [bytes(packet) if isinstance(packet, ETHERNETS) else None for packet in packets]
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's file raises
         raise UsageError(f"template {path}: {type(error).__name__}: {' '.join(str(error).split())}") from None
     if not frames:
         raise UsageError(f"template {path}: expected that it sets `template` to a Scapy packet, or a list of them")

@@ -129,6 +129,8 @@ def parse_ports(text: str, first: int) -> PortRange:
         if int(found[2]) < int(found[1]):
             raise ValueError("the range counts down; expected the smaller port first")
         ports = PortRange(int(found[1]), int(found[2]) - int(found[1]) + 1)
+    if ports.ports == 0:
+        raise ValueError("no port at all; expected a range of ports such as 9000-9015, or how many, such as 16")
     last = ports.first + ports.ports - 1
     if not 1 <= ports.first <= last <= 65535:
         raise ValueError(f"ports {ports.first} to {last}; expected ports from 1 to 65535")

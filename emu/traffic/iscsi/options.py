@@ -69,7 +69,10 @@ class IscsiAcks(Part, frozen=True):
         about("TCP's maximum segment size; left out: of an MTU of 1500.", "B"),
     ] = None
     lun: Annotated[int, Meta(ge=0, le=16_383), about("The logical unit.")] = 1
-    digests: Annotated[Literal["none", "header", "data", "both"], about("Which CRC32C digests PDUs carry.")] = "none"
+    digests: Annotated[
+        Literal["none", "header", "data", "both"],
+        about("Which CRC32C digests PDUs carry (Wireshark 4.0 loses its way behind a data digest of a PDU in pieces)."),
+    ] = "none"
     service: Annotated[str | int, about("How long the target takes for a write, give or take a quarter.", "ns")] = (
         "200us"
     )

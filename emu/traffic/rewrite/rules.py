@@ -112,10 +112,10 @@ class Rewritten(NamedTuple):
     times_held: int  # that would have been before 1970 or after 2116, and were put there
     rounds: int  # that were begun, of the source that had most
 
-    def sentences(self) -> list[str]:
-        """What a reader of the results must know; the addresses in them are the new ones."""
+    def sentences(self, what: str = "captures") -> list[str]:
+        """What a reader of the results must know of `what` was rewritten; the addresses in them are the new ones."""
         rounds = f" in {self.rounds} rounds" if self.rounds > 1 else ""
-        said = [f"captures are rewritten: {self.changed} of {self.frames} frames have other bytes{rounds}"]
+        said = [f"{what} are rewritten: {self.changed} of {self.frames} frames have other bytes{rounds}"]
         for count, sentence in (
             (self.checksums_fixed, "frames had a wrong checksum, which was fixed"),
             (self.checksums_left, "frames have a checksum that could not be fixed: they are fragments, or cut off"),
