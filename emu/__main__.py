@@ -1,4 +1,4 @@
-"""The program `emu`, and `python -m emu`: importing the command line takes a moment, in which Ctrl-C is a Ctrl-C too."""
+"""The program `emu`, also `python -m emu`; while the command line is being imported Ctrl-C is a Ctrl-C too."""
 
 import sys
 
