@@ -206,19 +206,26 @@ def begin_train(s: Flood) -> None:
         train = chosen_train(s, draw_below(draw(s.train_key, number), s.trains[s.trains_len - 1].until))
     s.template = s.trains[train].first_template
     s.template_end = s.trains[train].end_template
-    s.flow = number % s.flows
+    s.flow = within(number, s.flows)
     if s.sizes_len > 0:
         s.frame_size = drawn_size(s, number)
     for at in range(s.variables_len):
         variable = s.variables[at]
         k = 0
         if variable.vary == VARY_COUNT:
-            k = number % variable.span
+            k = within(number, variable.span)
         elif variable.vary == VARY_RANDOM:
             k = draw_below(draw(variable.key, number), variable.span)
         elif variable.vary == VARY_FLOW:
-            k = s.flow // variable.divisor % variable.span
+            k = within(s.flow if variable.divisor == 1 else s.flow // variable.divisor, variable.span)
         variable.value = variable.first + variable.step * k
+
+
+def within(number: int, span: int) -> int:
+    """`number` modulo `span`; a division, which takes as long as the rest of a field, only where there is one to do."""
+    if span == 1:
+        return 0
+    return number if number < span else number % span
 
 
 def chosen_train(s: Flood, drawn: int) -> int:
