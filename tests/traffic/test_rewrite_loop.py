@@ -20,6 +20,7 @@ from scapy.layers.l2 import ARP, Ether
 from emu.capture.frames import FrameSource
 from emu.capture.reader import CaptureReader
 from emu.errors import CaptureError, UsageError
+from emu.kernel.machine import Packet
 from emu.play import replay
 from emu.scenario_file import load_scenario
 from emu.task import Task
@@ -88,6 +89,13 @@ def test_interfaces_comments_and_bytes_are_those_of_all_rounds() -> None:
     assert [(given.name, given.snaplen) for given in reader.interfaces] == [("a", 20), ("b", 20)]
     assert reader.section_comments == ["said"]
     assert reader.bytes_read == reader.size == 3 * len(data)
+
+
+def test_only_frames_that_are_handed_out_count_as_rewritten() -> None:
+    reader = looped(capture_of([b"x" * 60] * 9), 2, truncate=20)
+    assert isinstance(reader, LoopedReader)
+    assert reader.read(PLAIN.rows(Packet, 4), 0, 4) == 4
+    assert (reader.report.frames, reader.report.truncated) == (4, 4)
 
 
 def test_damage_ends_the_loop_and_is_told() -> None:

@@ -117,6 +117,7 @@ class LoopedReader(MadeFrames):
                 self.frames + 1,
                 self._rewriter.rounds > 1,
             )
+            self._rewriter.apply(rows, first, count, self.octets)
             self._waiting = (at + count, end)
             self._cramped = count < min(limit, end - at)
             if not count:
@@ -132,7 +133,6 @@ class LoopedReader(MadeFrames):
         """Read further frames of this round, or begin the next one; without frames there is no next one."""
         self._source.discard(self._source.position)
         count = self._source.read(self._rows, 0, BATCH)
-        self._rewriter.apply(self._rows, 0, count, self._source.octets)
         self._waiting = (0, count)
         self._meet()
         if count:
