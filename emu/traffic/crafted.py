@@ -5,12 +5,16 @@ the fly, the traffic says the same.
 """
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from emu.traffic.expression import parse_address
 
 START_NS = 1_123_804_800 * 10**9  # when crafted time starts: 2005-08-12T00:00:00Z, the day of the patch
 PREFIX = "emu crafted "  # what such a comment starts with; JSON follows
+MAC_OR_NONE = "^([0-9a-f]{2}(:[0-9a-f]{2}){5})?$"
 
 
 class CraftedSocket(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -26,9 +30,14 @@ class Crafted(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Crafted traffic in words: `recipe` is what `--flood` would take to make it again."""
 
     recipe: str
-    host_mac: str = ""
+    host_mac: Annotated[str, Meta(pattern=MAC_OR_NONE)] = ""
     host_addresses: list[str] = []
     sockets: list[CraftedSocket] = []
+
+    def __post_init__(self) -> None:
+        """Refuse what is no address: a file may say anything.  Errors: ValueError."""
+        for address in self.host_addresses:
+            parse_address(address)
 
     def comment(self) -> str:
         """The section header's comment."""

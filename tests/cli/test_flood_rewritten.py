@@ -12,7 +12,9 @@ from external_tools import tool
 
 from emu.capture.reader import open_capture
 from emu.engine.plain import PlainEngine
-from emu.traffic.crafted import Crafted, crafted_of
+from emu.traffic.crafted import PREFIX, Crafted, crafted_of
+from emu.traffic.rewrite.said import rewritten_comments
+from emu.traffic.rewrite.spec import parse_rewrite
 
 
 def crafted(path: Path, *arguments: str) -> Crafted:
@@ -118,6 +120,23 @@ def test_checksums_stay_right(tmp_path: Path) -> None:
     assert kit.run("tshark", "-r", path, *prefs, "-Y", "_ws.malformed or ip.checksum.status == Bad") == ""
     assert kit.run("tshark", "-r", path, *prefs, "-Y", "tcp.checksum.status == Bad or udp.checksum.status == Bad") == ""
     assert len(kit.run("tshark", "-r", path, "-Y", "ip.src == 172.0.0.1 and ip.dst == 172.0.0.2").splitlines()) == 500
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"host_mac": "zz"},
+        {"host_mac": 5},
+        {"host_addresses": ["10.0.0.2/8"]},
+        {"host_addresses": ["fe80::1%eth0"]},
+        {"host_mac": "02:00:00:00:00:02", "host_addresses": ["nobody"]},
+    ],
+)
+def test_what_a_hostile_file_says_of_itself_says_nothing(damaged: dict[str, object]) -> None:
+    """With and without rewriting, which reads the same words."""
+    comments = [PREFIX + json.dumps({"recipe": "udp", **damaged})]
+    assert crafted_of(comments) == []
+    assert rewritten_comments(comments, parse_rewrite(map_ip=["10.0.0.0/8=172.0.0.0/8"])) == comments
 
 
 @pytest.mark.parametrize(
