@@ -256,22 +256,28 @@ def open_company(
         reader = merged(readers, engine)
         if not floods:
             return engine, Company(reader), readers
-        # Whoever aims must see the captures' first frames, and a pipe may keep them waiting.
-        with interruption:
-            company: list[Company] = []
-
-            def mix() -> int:
-                company.append(beside(reader, floods, engine, task.scenario, task.host))
-                return 1
-
-            interruption.wait_for(mix)
-        if not company:
-            raise KeyboardInterrupt
-        return engine, company[0], readers
+        return engine, _aimed(reader, floods, engine, task, interruption), readers
     except CaptureError:
         if interruption.happened:  # before there was a capture
             raise KeyboardInterrupt from None
         raise
+
+
+def _aimed(
+    reader: FrameSource, floods: Sequence[Beside], engine: Engine, task: Task, interruption: Interruption
+) -> Company:
+    """Captures with floods beside them: whoever aims must see first frames, for which a pipe may keep them waiting."""
+    company: list[Company] = []
+
+    def mix() -> int:
+        company.append(beside(reader, floods, engine, task.scenario, task.host))
+        return 1
+
+    with interruption:
+        interruption.wait_for(mix)
+    if not company:
+        raise KeyboardInterrupt
+    return company[0]
 
 
 def open_input(given: Input, engine: Engine, devices: Sequence[str], source: Source | None = None) -> FrameSource:

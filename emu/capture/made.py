@@ -3,10 +3,14 @@
 from types import TracebackType
 from typing import Any, TypeVar
 
+from emu.capture.pcap import MAX_CAPLEN, Interface
 from emu.engine.plain import Engine
+from emu.errors import CaptureError
 from emu.wire.headers import LINKTYPE_ETHERNET
 
 M = TypeVar("M", bound="MadeFrames")
+
+NANOSECONDS = 9  # as if_tsresol says it
 
 
 class MadeFrames:
@@ -61,6 +65,26 @@ class MadeFrames:
         bigger[: self._at] = self._buffer[: self._at]
         self._buffer = bigger
         self.octets = self._engine.view(bigger)
+
+
+class CraftedFrames(MadeFrames):
+    """What crafted traffic has in common: it comes from no file, on an Ethernet called eth0."""
+
+    format = "crafted"
+    compression = ""
+    skipped_blocks = 0
+    size: int | None = None
+    damage: CaptureError | None = None
+    damage_offset = -1
+
+    def __init__(self, engine: Engine, window_bytes: int, comments: list[str], device: int) -> None:
+        """Nothing is made yet; `comments` are the section header's, `device` is what the user named, else -1."""
+        super().__init__(engine, window_bytes)
+        self.frames = 0
+        self.bytes_read = 0
+        self.ended = False
+        self.interfaces = [Interface("eth0", LINKTYPE_ETHERNET, MAX_CAPLEN, 0, NANOSECONDS, 0, device=device)]
+        self.section_comments = comments
 
 
 def put_row(row: Any, frame: int, time_ns: int, at: int, size: int, direction: int) -> None:

@@ -264,11 +264,4 @@ def put_pcap_record(packet: Any, octets: Octets, out: bytearray, at: int, time_n
     return int(at + RECORD_HEADER + held)
 
 
-def write_all(source: FrameSource, rows: Any, batch: int, writer: CaptureWriter) -> None:
-    """Write everything that a source gives; `rows` has room for `batch`."""
-    while count := source.read(rows, 0, batch):
-        writer.write(rows, 0, count, source)
-        source.discard(source.position)
-
-
-__all__ = ["PCAP", "PCAPNG", "CaptureWriter", "format_of", "write_all"]
+__all__ = ["PCAP", "PCAPNG", "CaptureWriter", "format_of"]

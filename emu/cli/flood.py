@@ -4,15 +4,16 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from emu.capture.output import STDOUT
 from emu.capture.write import PCAP, format_of
-from emu.cli.options import Json
+from emu.cli.options import Json, parameters_of, with_parameters
 from emu.cli.replay import print_json, screen
 from emu.cli.rewrite_options import RewriteOptions
 from emu.crafting import craft_told
@@ -21,7 +22,6 @@ from emu.request import rewrite_of, say_on_stderr
 from emu.tables import Key, keys_of
 from emu.traffic.flood.kinds import KINDS, check_kind, flood_of, meaning_of
 from emu.traffic.rewrite.rules import Rewritten
-from emu.traffic.rewrite.spec import NOTHING, Rewrite
 from emu.verdicts.screen import flood_line, plain_table
 
 EXAMPLES = {
@@ -44,14 +44,22 @@ EXAMPLES = {
 WORDS = {"text": "TEXT", "integer": "N", "word": "WORD"}
 
 
-class FloodCommand(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class FloodCommand(RewriteOptions):
     """What every kind takes besides its own options."""
 
-    write: str | None = None
-    json: bool = False
-    engine: str = "auto"
-    progress: bool | None = None
-    rewrite: Rewrite = NOTHING
+    write: Annotated[
+        str | None,
+        typer.Option("-w", "--write", metavar="FILE|-", help="Write the frames: pcapng, or pcap if the name ends so."),
+    ] = None
+    json: Json = False
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="auto|compiled|plain", help="How frames are made; the bytes are identical."),
+    ] = "auto"
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
+    ] = None
 
 
 app = typer.Typer(
@@ -110,9 +118,10 @@ def run_flood(kind: str, settings: Mapping[str, Any], command: FloodCommand) -> 
     """Craft one flood; the exit code."""
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
+    rewrite = rewrite_of(command)
     flood = flood_of(kind, settings, option_name)
     bar = progress_bar(command.progress, kind)
-    facts = craft_told(flood, bar, say_on_stderr, write=command.write, engine=command.engine, rewrite=command.rewrite)
+    facts = craft_told(flood, bar, say_on_stderr, write=command.write, engine=command.engine, rewrite=rewrite)
     if command.json:
         print_json({"emu_flood": 1} | facts)
     else:
@@ -144,37 +153,18 @@ def progress_bar(asked: bool | None, kind: str) -> Iterator[Callable[[int], None
 
 
 def _show(console: Console, facts: dict[str, Any]) -> None:
-    console.print(flood_line(facts), markup=False, highlight=False, soft_wrap=True)
+    say = partial(console.print, markup=False, highlight=False)
+    say(flood_line(facts), soft_wrap=True)
     least, most = facts["smallest_bytes"], facts["largest_bytes"]
     sizes = f"{most} bytes" if least == most else f"{least} to {most} bytes, {facts['mean_bytes']:g} on average"
-    console.print(f"frames of {sizes}; seed {facts['seed']}; {facts['engine']} engine", markup=False, highlight=False)
+    say(f"frames of {sizes}; seed {facts['seed']}; {facts['engine']} engine")
     if facts["rewritten"]:
         for sentence in Rewritten(**facts["rewritten"]).sentences("frames"):
-            console.print(sentence, markup=False, highlight=False)
+            say(sentence)
     if facts["written"] is None:
-        console.print("nothing was written (-w FILE writes it)", markup=False, highlight=False)
+        say("nothing was written (-w FILE writes it)")
     elif facts["written"].lower().endswith(".pcap"):
-        console.print(
-            "a pcap has no room for directions, nor for what the traffic says of its sockets; a .pcapng has",
-            markup=False,
-            highlight=False,
-        )
-
-
-COMMON: dict[str, Any] = {
-    "write": Annotated[
-        str | None,
-        typer.Option("-w", "--write", metavar="FILE|-", help="Write the frames: pcapng, or pcap if the name ends so."),
-    ],
-    "json": Json,
-    "engine": Annotated[
-        str,
-        typer.Option("--engine", metavar="auto|compiled|plain", help="How frames are made; the bytes are identical."),
-    ],
-    "progress": Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
-    ],
-}
+        say("a pcap has no room for directions, nor for what the traffic says of its sockets; a .pcapng has")
 
 
 def _parameter(key: Key) -> inspect.Parameter:
@@ -192,31 +182,12 @@ def _parameter(key: Key) -> inspect.Parameter:
     return inspect.Parameter(f"{key.name}_", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _rewriting() -> list[inspect.Parameter]:
-    """The options of rewriting, as the verbs that play captures have them."""
-    hints = get_type_hints(RewriteOptions, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(RewriteOptions)
-    ]
-
-
 def _add(kind: str) -> None:
     """Make the command of a kind."""
-    rewriting = _rewriting()
-    parameters = [_parameter(key) for key in keys_of(KINDS[kind])]
-    common = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=FloodCommand._field_defaults[name], annotation=annotation
-        )
-        for name, annotation in COMMON.items()
-    ]
+    common = parameters_of(FloodCommand)
 
     def call(**given: Any) -> None:
-        rewrite = rewrite_of(RewriteOptions(**{parameter.name: given.pop(parameter.name) for parameter in rewriting}))
-        command = FloodCommand(**{name: given.pop(name) for name in COMMON}, rewrite=rewrite)
+        command = FloodCommand(**{parameter.name: given.pop(parameter.name) for parameter in common})
         settings = {name.removesuffix("_"): value for name, value in given.items() if value is not None}
         try:
             code = run_flood(kind, settings, command)
@@ -225,10 +196,10 @@ def _add(kind: str) -> None:
         raise typer.Exit(code)
 
     call.__doc__ = inspect.cleandoc(KINDS[kind].__doc__ or "")
-    every = [*parameters, *rewriting, *common]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
-    call.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    app.command(kind, epilog=f"Example:  {EXAMPLES[kind]}" if kind in EXAMPLES else None)(call)
+    parameters = [*map(_parameter, keys_of(KINDS[kind])), *common]
+    app.command(kind, epilog=f"Example:  {EXAMPLES[kind]}" if kind in EXAMPLES else None)(
+        with_parameters(call, parameters)
+    )
 
 
 for _kind in KINDS:

@@ -4,7 +4,7 @@
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -152,18 +152,28 @@ class CompareCommand(PlayCommand):
 
 def verb(command: type[PlayCommand], run: Callable[[Any], None], about: str) -> Callable[..., None]:
     """A function whose parameters are the fields of a command, as typer wants to see them; it runs `run`."""
-    hints = get_type_hints(command, include_extras=True)
+    parameters = parameters_of(command)
 
     def call(**given: Any) -> None:
         run(command(**given))
 
     call.__doc__ = about
-    call.__annotations__ = hints
-    parameters = [
+    return with_parameters(call, parameters)
+
+
+def parameters_of(command: type[RewriteOptions]) -> list[inspect.Parameter]:
+    """The fields of a command as parameters that typer makes options of."""
+    hints = get_type_hints(command, include_extras=True)
+    return [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
         for field in fields(command)
     ]
+
+
+def with_parameters(call: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """A function of keywords, such that typer takes these for its parameters."""
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call

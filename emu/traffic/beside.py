@@ -14,13 +14,13 @@ from emu.errors import UsageError
 from emu.scenario import Scenario, time_ns_of
 from emu.tables import ANY_COUNT
 from emu.traffic.crafted import START_NS, crafted_of
-from emu.traffic.expression import Address, parse_address
+from emu.traffic.expression import parse_address
 from emu.traffic.flood.kinds import Flood, Timed, flood_of, naming_within, recipe_text, split_flood
 from emu.traffic.flood.source import Ends, open_flood
 from emu.traffic.flood.values import parse_duration_ns, parse_mbps, parse_pps
 from emu.traffic.host import NO_ADDRESS, Host, ends_met, hosts_by_device, mac_number, mac_text
 from emu.traffic.inlets import device_table
-from emu.verdicts.address import ipv4_text, ipv6_text
+from emu.verdicts.address import address_text
 
 USUAL_FRAMES = 10_000  # of a flood that nobody and nothing ends
 USUAL_FRAME_BYTES = 400  # to guess by
@@ -200,11 +200,7 @@ def _aim(rows: Any, which: Sequence[int], octets: Any, host: Host | None, scenar
     if met.peer_mac:
         ends = ends._replace(peer_mac=mac_text(met.peer_mac))
     if host4 != NO_ADDRESS:
-        ends = ends._replace(host_ipv4=_text(host4))
+        ends = ends._replace(host_ipv4=address_text(*host4))
     if host6 != NO_ADDRESS:
-        ends = ends._replace(host_ipv6=_text(host6))
+        ends = ends._replace(host_ipv6=address_text(*host6))
     return host._replace(mac=host.mac or usual_mac), ends
-
-
-def _text(address: Address) -> str:
-    return ipv4_text(address.lo) if address.family == 4 else ipv6_text(address.hi, address.lo)

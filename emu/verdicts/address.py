@@ -32,6 +32,11 @@ def ipv6_text(high: int, low: int) -> str:
     return f"{':'.join(f'{group:x}' for group in before)}::{':'.join(f'{group:x}' for group in after)}"
 
 
+def address_text(family: int, high: int, low: int) -> str:
+    """An address of a family; all of an IPv4 one is in `low`."""
+    return ipv4_text(low) if family == 4 else ipv6_text(high, low)
+
+
 def _longest_zeros(groups: list[int]) -> tuple[int, int]:
     """Where the first of the longest runs of zeros starts, and how long it is."""
     best = start = length = 0

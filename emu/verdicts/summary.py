@@ -16,7 +16,7 @@ from emu.task import Outcome
 from emu.traffic.host import Host, mac_text
 from emu.traffic.pace import PACE_CAPTURED
 from emu.traffic.tally import Totals
-from emu.verdicts.address import ipv4_text, ipv6_text
+from emu.verdicts.address import address_text
 
 SUMMARY_VERSION = 1
 
@@ -112,7 +112,7 @@ def _said_by_crafted(outcome: Outcome) -> list[str]:
 def _host(host: Host) -> dict[str, str]:
     """Who the host is on a device: its MAC, or its address where frames have no MAC; empty: nobody knows."""
     family, high, low = host.address
-    address = "" if not family else ipv4_text(low) if family == 4 else ipv6_text(high, low)
+    address = "" if not family else address_text(family, high, low)
     return {"mac": mac_text(host.mac) if host.mac else "", "address": address, "because": host.because}
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from emu.capture import write
 from emu.capture.output import OutputFile
 from emu.capture.reader import CaptureReader
-from emu.capture.write import PCAP, PCAPNG, CaptureWriter, format_of, write_all
+from emu.capture.write import PCAP, PCAPNG, CaptureWriter, format_of
 from emu.errors import UsageError
 from emu.kernel.machine import Packet
 
@@ -38,7 +38,10 @@ def copied(
     made = engine_named(engine)
     with CaptureReader(kit.source_of(data), "test", made) as reader, OutputFile(path) as output:
         writer = CaptureWriter(output, made, file_format=file_format, comments=reader.section_comments)
-        write_all(reader, made.rows(Packet, batch), batch, writer)
+        rows = made.rows(Packet, batch)
+        while count := reader.read(rows, 0, batch):
+            writer.write(rows, 0, count, reader)
+            reader.discard(reader.position)
         writer.close(incomplete)
         assert writer.frames == reader.frames
     return path.read_bytes()

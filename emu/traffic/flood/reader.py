@@ -2,31 +2,22 @@
 
 from typing import Any
 
-from emu.capture.made import MadeFrames
-from emu.capture.pcap import MAX_CAPLEN, Interface
+from emu.capture.made import CraftedFrames
 from emu.capture.reader import WINDOW
 from emu.engine.plain import Engine
-from emu.errors import CaptureError, UsageError
+from emu.errors import UsageError
 from emu.kernel.machine import NONE
 from emu.traffic.crafted import START_NS
 from emu.traffic.flood.emit import FLOOD_DONE, FULL_WINDOW, emit
 from emu.traffic.flood.plan import Plan
 from emu.traffic.flood.profile import profile_of
 from emu.traffic.flood.tables import largest_frame, tables_of
-from emu.wire.headers import LINKTYPE_ETHERNET
 
 LAST_START_NS = 1 << 61  # a flood that starts later would outlast the clock
 
 
-class FloodReader(MadeFrames):
+class FloodReader(CraftedFrames):
     """Reads a flood: a FrameSource.  Memory is the window, however long the flood."""
-
-    format = "crafted"
-    compression = ""
-    skipped_blocks = 0
-    size: int | None = None
-    damage: CaptureError | None = None
-    damage_offset = -1
 
     def __init__(
         self,
@@ -44,12 +35,8 @@ class FloodReader(MadeFrames):
         """
         if not 0 <= start_ns <= LAST_START_NS:
             raise UsageError(f"flood: start at {start_ns} ns; expected 0 to {LAST_START_NS} ns since 1970")
-        super().__init__(engine, max(window_bytes, largest_frame(plan)))
-        self.frames = 0
-        self.bytes_read = 0
-        self.ended = False
-        self.interfaces = [Interface("eth0", LINKTYPE_ETHERNET, MAX_CAPLEN, 0, 9, 0, 0, device)]
-        self.section_comments = [plan.comment] if plan.comment else []
+        comments = [plan.comment] if plan.comment else []
+        super().__init__(engine, max(window_bytes, largest_frame(plan)), comments, device)
         self._tables = tables_of(plan, engine, start_ns)
         self._profile = profile_of(plan, engine, largest_frame(plan))
         self._emit = engine.function(emit)

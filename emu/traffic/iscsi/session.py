@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from emu.capture.made import MadeFrames
-from emu.capture.pcap import Interface
+from emu.capture.made import CraftedFrames
 from emu.engine.plain import Engine
-from emu.errors import CaptureError
 from emu.kernel.machine import NONE
 from emu.traffic.crafted import START_NS
 from emu.traffic.iscsi.conversation import CLOSED, NO_ROOM, begin_session, craft_frames
@@ -13,7 +11,6 @@ from emu.traffic.iscsi.options import TIMESTAMP_BYTES, IscsiAcks, Terms, check, 
 from emu.traffic.iscsi.segments import DIGEST_BYTES, STEP_BYTES
 from emu.traffic.iscsi.state import Session
 from emu.wire import ethernet
-from emu.wire.headers import LINKTYPE_ETHERNET
 
 WINDOW_BYTES = 1 << 20
 POOL_STEPS = 4096
@@ -26,18 +23,11 @@ def longest_bytes(terms: Terms) -> int:
     return terms.mss - TIMESTAMP_BYTES + MOST_HEAD_BYTES
 
 
-class SessionReader(MadeFrames):
+class SessionReader(CraftedFrames):
     """Reads the frames of a session that is crafted as it is read; a FrameSource.
 
     The memory is bounded whatever the number of writes.  Same options, same frames, on either engine.
     """
-
-    format = "crafted"
-    compression = ""
-    skipped_blocks = 0
-    size = None
-    damage: CaptureError | None = None
-    damage_offset = -1
 
     def __init__(
         self,
@@ -53,16 +43,12 @@ class SessionReader(MadeFrames):
         Errors: UsageError for options that cannot be.
         """
         terms = check(options)
-        super().__init__(engine, max(window_bytes, 2 * longest_bytes(terms)))
+        comments = [crafted_of_session(options, terms).comment()]
+        super().__init__(engine, max(window_bytes, 2 * longest_bytes(terms)), comments, device)
         # Scapy takes a while to load: whoever only replays captures does without.
         from emu.traffic.iscsi.templates import build_templates, choose, crc32c_table, octets_of_seed
 
         self.terms = terms
-        self.frames = 0
-        self.bytes_read = 0
-        self.ended = False
-        self.interfaces = [Interface("eth0", LINKTYPE_ETHERNET, 0, 0, 9, 0, device=device)]
-        self.section_comments = [crafted_of_session(options, terms).comment()]
         self._count = options.count
         chosen = choose(options)
         moulds, shapes = build_templates(options, terms, chosen)

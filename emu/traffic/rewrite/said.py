@@ -5,14 +5,12 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
-from emu.traffic.crafted import PREFIX, Crafted, CraftedSocket, crafted_of
+from emu.traffic.crafted import Crafted, CraftedSocket, crafted_of
 from emu.traffic.expression import FlowTerm, parse_flows
 from emu.traffic.host import mac_number, mac_text
 from emu.traffic.rewrite.spec import ANY_PROTOCOL, Rewrite
+from emu.verdicts.address import address_text
 from emu.wire.ipv4 import PROTO_TCP
-
-HALF = 64
-HALF_MASK = (1 << HALF) - 1
 
 
 def rewritten_comments(comments: Iterable[str], rewrite: Rewrite) -> list[str]:
@@ -21,7 +19,7 @@ def rewritten_comments(comments: Iterable[str], rewrite: Rewrite) -> list[str]:
 
 
 def _rewritten(comment: str, rewrite: Rewrite) -> str:
-    said = crafted_of([comment]) if comment.startswith(PREFIX) else []
+    said = crafted_of([comment])
     return _mapped(said[0], rewrite).comment() if said else comment
 
 
@@ -45,7 +43,7 @@ def _address(text: str, rewrite: Rewrite) -> str:
     for net in rewrite.nets:
         if net.family == address.version and not (int(address) ^ net.old) >> net.host:
             mapped = net.mapped(int(address))
-            return str(ipaddress.IPv4Address(mapped) if net.family == 4 else ipaddress.IPv6Address(mapped))
+            return address_text(net.family, mapped >> 64, mapped)
     return text
 
 
@@ -69,9 +67,7 @@ def _term(term: FlowTerm, rewrite: Rewrite) -> str:
     words = ["tcp" if term.protocol == PROTO_TCP else "udp"]
     # In a loop with distinct addresses the remote end has another one in each round.
     if term.family and not (rewrite.loop > 1 and rewrite.loop_distinct == "addresses"):
-        number = (term.addr_hi & HALF_MASK) << HALF | term.addr & HALF_MASK if term.family == 6 else term.addr
-        address = ipaddress.IPv6Address(number) if term.family == 6 else ipaddress.IPv4Address(number)
-        words += ["host", _address(str(address), rewrite)]
+        words += ["host", _address(address_text(term.family, term.addr_hi, term.addr), rewrite)]
     if term.port:
         words += ["port", str(_port(term.port, term.protocol, rewrite))]
     return " ".join(words)
