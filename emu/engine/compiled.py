@@ -113,6 +113,7 @@ SOURCES = (
 CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
 TABLES = (
     "emu.kernel.machine",
+    "emu.kernel.closed_loop",
     "emu.kernel.policy",
     "emu.kernel.drop_reason",
     "emu.kernel.record",

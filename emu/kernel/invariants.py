@@ -5,7 +5,7 @@ from typing import NamedTuple
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
-from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock
+from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock, Zone
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
 from emu.kernel.tcp_seq import after, before
@@ -36,7 +36,7 @@ SENTENCES = (
     "received = delivered + dropped + oops + in a ring or in the backlog",
     "dropped = the sum of drops by reason",
     "the sums of memalloc and other packets make the whole",
-    "present pages = free + per-CPU + slab + writers' + others'",
+    "present pages = free + per-CPU + slab + writers' + page cache + others'",
     "a zone's free pages are the blocks on its free lists",
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
@@ -66,6 +66,11 @@ def packets_waiting(m: Machine) -> int:
     return waiting
 
 
+def cached_pages(z: Zone) -> int:
+    """The page cache of a zone."""
+    return z.dirty_pages + z.writeback_pages + z.clean_pages
+
+
 def check_conservation(m: Machine) -> int:
     """The sums over frames and the pages of each zone; cheap enough for every batch."""
     t = m.total
@@ -83,7 +88,8 @@ def check_conservation(m: Machine) -> int:
         return CLASSES_UNBALANCED
     for zone in range(m.zones):
         z = m.zone[zone]
-        if z.present_pages != z.free_pages + z.pcp_count + z.slab_pages + z.writer_pages + z.other_pages:
+        others = z.writer_pages + z.other_pages + cached_pages(z)
+        if z.present_pages != z.free_pages + z.pcp_count + z.slab_pages + others:
             return PAGES_LOST
         free = 0
         for order in range(MAX_ORDER):

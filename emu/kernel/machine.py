@@ -6,6 +6,7 @@ Names are the kernel's where the kernel has one.  An index that points nowhere i
 
 from typing import Annotated
 
+from emu.kernel.closed_loop import LATENCY_BUCKETS, MAX_CONNS, MAX_SESSIONS, MAX_TX, IscsiSession, TcpConn, TxFrame, Vm
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.record import record
 
@@ -186,6 +187,9 @@ class Zone:
     pcp_batch: int
     slab_pages: int  # held by slabs and page fragments
     writer_pages: int  # taken by blocked writers since play started
+    dirty_pages: int  # page cache of a closed loop, by state
+    writeback_pages: int
+    clean_pages: int
     other_pages: int  # everybody else's
     free_pages_min: int  # lowest seen since play started
 
@@ -398,6 +402,14 @@ class Device:
     cleaned_count: int  # e1000e: descriptors cleaned since the last refill
     ring_free_min: int
     polls: int
+    tx_head: int  # frames that wait to be sent, `Machine.tx` rows
+    tx_tail: int
+    tx_len: int
+    tx_sending: int  # 1: the first of them is on its way, until
+    tx_done_ns: int
+    tx_packets: int
+    tx_bytes: int
+    tx_dropped: int  # the queue was full
 
 
 @record
@@ -453,6 +465,7 @@ class Sock:
     filled_seq: int
     filled_end: int
     tw_until_ns: int  # TIME_WAIT
+    conn: int  # closed loop: its sending side, else -1
 
 
 @record
@@ -579,6 +592,7 @@ class Totals:
 class Config:
     """What the scenario says of the machine and of the crunch."""
 
+    closed: int  # 1: a closed loop: TCP answers, windows are obeyed, nothing lost counts as received
     memory_pages: int
     mm: int  # MM_*
     thp: int  # 1: transparent huge pages, for which khugepaged raises min_free_kbytes (MM_6X)
@@ -670,6 +684,7 @@ class Machine:
     grant_tagged: int  # 1: the last page was granted without watermarks
     last_held_frame: int
     last_page_frame: int
+    last_page_ns: int
     devices: int  # NICs: dev[0:devices]
     netdevs: int  # and upper devices behind them: dev[devices:netdevs]
     dev: Annotated[list[Device], MAX_DEVICES + 1]  # the last is BACKLOG_DEV
@@ -732,6 +747,16 @@ class Machine:
     oops_ns: int
     later: Annotated[list[Later], MAX_LATER]
     later_len: int
+    conn: Annotated[list[TcpConn], MAX_CONNS]
+    conns: int
+    session: Annotated[list[IscsiSession], MAX_SESSIONS]
+    sessions: int
+    vm: Vm
+    latency: Annotated[list[int], LATENCY_BUCKETS]  # writes by the time from write-back to response
+    latency_max_ns: int
+    tx: Annotated[list[TxFrame], MAX_TX]
+    tx_free: int
+    tx_made: int
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way

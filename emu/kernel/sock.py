@@ -245,6 +245,7 @@ def sk_alloc_unhashed(m: Machine, ends: Ends) -> int:
     sk.on_ready = 0
     sk.lru_list = LRU_HOLDING
     sk.pinned = 0
+    sk.conn = NONE
     sk.mcast_next = NONE
     sk.bucket = NONE
     sk.hash_next = NONE
