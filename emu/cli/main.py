@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from emu import __version__
-from emu.cli.options import CompareCommand, Json, ReplayCommand, verb
+from emu.cli.options import CompareCommand, Json, ReplayCommand, StepCommand, verb
 from emu.errors import EmuError, Exit, InterruptedEarlyError
 
 HELP = """\
@@ -56,6 +56,12 @@ def _compare(command: CompareCommand) -> None:
     _leave(run_compare, command)
 
 
+def _step(command: StepCommand) -> None:
+    from emu.cli.step import run_step
+
+    _leave(run_step, command)
+
+
 app.command(
     "replay",
     epilog="Examples:  emu replay pcaps/mixed.pcap -w verdicts.pcapng --log verdicts.parquet   |   "
@@ -70,6 +76,17 @@ app.command(
 app.command(
     "compare", epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline"
 )(verb(CompareCommand, _compare, "Replay one capture under several policies: who survives under which."))
+
+
+app.command(
+    "step", epilog="Examples:  emu step five-packets   |   emu step pcaps/mixed.pcap --policy phillips-v3 --plain"
+)(
+    verb(
+        StepCommand,
+        _step,
+        "Go through a capture, or a scenario by its name, packet by packet: pages, ring, queues, the rule that fires.",
+    )
+)
 
 
 @app.command(
