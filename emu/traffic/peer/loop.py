@@ -10,6 +10,15 @@ has taken over and shares the CPU with them (2.6.12 kernel/softirq.c).  Differs:
 
 from typing import Annotated, Any
 
+from emu.kernel.iscsi_tcp import iscsi_recv
+from emu.kernel.lockup import find_lockup
+from emu.kernel.page_writeback import block_due_ns, block_timers
+from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
+from emu.kernel.xmit import tx_begin, tx_complete, tx_due_ns, tx_head, tx_ready
+from emu.traffic.peer.replies import craft_reply
+from emu.traffic.peer.state import STORE_BYTES, World, host_base
+from emu.traffic.peer.wire import arrival_due_ns, host_frame, take_arrival, wire_ns, world_due_ns, world_run
+
 from emu.capture.made import put_row
 from emu.engine.loop import arrive, forget_verdict, next_timer_ns, poll_step, run_timer
 from emu.kernel.closed_loop import CONN_ESTABLISHED, TX_REPLY, Sample
@@ -19,8 +28,6 @@ from emu.kernel.drop_reason import NOT_RECEIVED, PFMEMALLOC, RX_MISSED
 from emu.kernel.e1000 import ring_free
 from emu.kernel.fate import note_memory
 from emu.kernel.iscsi_pdu import read_pdu
-from emu.kernel.iscsi_tcp import iscsi_recv
-from emu.kernel.lockup import find_lockup
 from emu.kernel.machine import (
     DIR_INBOUND,
     LATER_ENOUGH,
@@ -32,15 +39,9 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.page_alloc import atomic_floor
-from emu.kernel.page_writeback import block_due_ns, block_timers
 from emu.kernel.record import record
-from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
 from emu.kernel.writeback import process_context
-from emu.kernel.xmit import tx_begin, tx_complete, tx_due_ns, tx_head, tx_ready
 from emu.traffic.arrivals import Feed, prepare
-from emu.traffic.peer.replies import craft_reply
-from emu.traffic.peer.state import STORE_BYTES, World, host_base
-from emu.traffic.peer.wire import arrival_due_ns, host_frame, take_arrival, wire_ns, world_due_ns, world_run
 from emu.wire.octets import Octets, copy_octets
 
 WHY_ROWS, WHY_FLOOD, WHY_OVER, WHY_OOPS, WHY_LOCKUP, WHY_SAMPLES, WHY_STEP, WHY_LIMIT = range(8)
@@ -190,11 +191,12 @@ def depart(m: Machine, p: Packet) -> None:
     p.verdict = NOT_RECEIVED
 
 
-def flood_arrives(t: Tick, row: Packet, given: Packet, octets: Octets, at: int, flood_octets: Octets) -> None:
-    """A flood's frame becomes a frame of the run."""
+def flood_arrives(t: Tick, row: Packet, given: Packet, octets: bytearray, at: int, flood_octets: Octets) -> int:
+    """A flood's frame becomes a frame of the run; its length in bytes."""
     copy_octets(octets, at, flood_octets, given.offset, given.caplen)
     put_row(row, t.frame + 1, given.file_time_ns, at, given.caplen, DIR_INBOUND)
     row.iface = t.flood_dev[given.iface]
+    return int(given.caplen)
 
 
 def stands_still(m: Machine, t: Tick) -> bool:
@@ -243,20 +245,14 @@ def run_closed(
 ) -> tuple[int, int, int, int]:
     """Let time pass up to `until_ns`, or until something is needed of the caller.
 
-    Frames become rows[first:room], their bytes `octets[at:]`.  The floods' next frames are flood[flood_at:flood_end] over
-    `flood_octets`; with `flood_more` 1 there are others behind them.  Returns how far rows, bytes and the floods' rows
-    came, and why it stopped: WHY_*.
+    Frames become rows[first:room], their bytes `octets[at:]`.  The floods' next frames are flood[flood_at:flood_end]
+    over `flood_octets`; with `flood_more` 1 there are others behind them.  Returns how far rows, bytes and the floods'
+    rows came, and why it stopped: WHY_*.
     """
     why = WHY_OVER
     while True:
-        if m.oops:
-            why = WHY_OOPS
-            break
-        if m.limit_hit:
-            why = WHY_LIMIT
-            break
-        if t.locked and t.stop_at_lockup:
-            why = WHY_LOCKUP
+        if m.oops or m.limit_hit or t.steps_left == 0 or (t.locked and t.stop_at_lockup):
+            why = why_ended(m, t)
             break
         if first + 2 > room or len(octets) - at < LONGEST_FRAME_BYTES or m.later_len > LATER_ENOUGH:
             why = WHY_ROWS
@@ -264,58 +260,84 @@ def run_closed(
         if flood_at == flood_end and flood_more:
             why = WHY_FLOOD
             break
-        if t.samples + 1 > t.samples_room:
+        if t.samples == t.samples_room:
             why = WHY_SAMPLES
             break
-        if t.steps_left == 0:
-            why = WHY_STEP
-            break
-        if t.steps_left > 0:
-            t.steps_left -= 1
         ready = tx_ready(m)
         if ready != NONE:
             first, at = nic_sends(m, w, t, ready, rows, first, octets, at, moulds, pool, store, feed, program, inlets)
             continue
         peer_ns = arrival_due_ns(w)
         flood_ns = flood[flood_at].file_time_ns if flood_at < flood_end else NEVER_NS
-        outside_ns = min(peer_ns, flood_ns, world_due_ns(w), tx_due_ns(m), t.next_sample_ns)
+        frame_ns = min(peer_ns, flood_ns)
+        outside_ns = min(frame_ns, outside_due_ns(m, w, t))
         inside_ns = cpu_due_ns(m)
         if min(outside_ns, inside_ns) > until_ns:
             m.now_ns = max(m.now_ns, until_ns)
             break
-        if outside_ns > inside_ns:
+        if t.steps_left > 0:
+            t.steps_left -= 1
+        if inside_ns < outside_ns:
             m.now_ns = inside_ns
-            if m.poll_len > 0 and softirq_timers_due_ns(m) > inside_ns:
-                cpu_step(w, m, t, rows, log, octets, store)
-            else:
-                timers_run(m, rows, log)
-                replies_made(w, m, t, rows, NONE, octets)
-        elif min(peer_ns, flood_ns) == outside_ns:
+            cpu_runs(w, m, t, rows, log, octets, store)
+        elif frame_ns == outside_ns:
+            row = rows[first]
             if peer_ns <= flood_ns:
-                length = take_arrival(w, m, moulds, pool, store, rows[first], octets, at)
-                rows[first].frame = t.frame + 1
-                rows[first].packet_id = t.frame + 1
+                length = take_arrival(w, m, moulds, pool, store, row, octets, at)
             else:
-                flood_arrives(t, rows[first], flood[flood_at], octets, at, flood_octets)
-                length = flood[flood_at].caplen
+                length = flood_arrives(t, row, flood[flood_at], octets, at, flood_octets)
                 flood_at += 1
-            t.frame += 1
-            prepare(feed, rows, first, first + 1, octets, program, inlets)
+            frame_made(t, rows, first, octets, feed, program, inlets)
             arrive(m, rows, first)
             replies_made(w, m, t, rows, m.seq_base + first, octets)
             first += 1
             at += length
-        elif tx_due_ns(m) == outside_ns:
-            m.now_ns = outside_ns
-            complete_due(m)
-        elif world_due_ns(w) == outside_ns:
-            m.now_ns = outside_ns
-            w.now_ns = outside_ns
-            world_run(w, m, store)
         else:
             m.now_ns = outside_ns
-            look(m, t, samples)
+            outside_runs(m, w, t, store, samples)
     return first, at, flood_at, why
+
+
+def why_ended(m: Machine, t: Tick) -> int:
+    """Why nothing more is to happen in this call."""
+    if m.oops:
+        return WHY_OOPS
+    if m.limit_hit:
+        return WHY_LIMIT
+    return WHY_STEP if t.steps_left == 0 else WHY_LOCKUP
+
+
+def outside_due_ns(m: Machine, w: World, t: Tick) -> int:
+    """When the next thing happens that is neither a frame's arrival nor the CPU's."""
+    return min(world_due_ns(w), tx_due_ns(m), t.next_sample_ns)
+
+
+def outside_runs(m: Machine, w: World, t: Tick, store: Octets, samples: Any) -> None:
+    """A NIC has sent its frame, or peers do something, or it is time for a look."""
+    if tx_due_ns(m) <= m.now_ns:
+        complete_due(m)
+    elif world_due_ns(w) <= m.now_ns:
+        w.now_ns = m.now_ns
+        world_run(w, m, store)
+    else:
+        look(m, t, samples)
+
+
+def cpu_runs(w: World, m: Machine, t: Tick, rows: Any, log: Any, octets: Octets, store: Octets) -> None:
+    """The CPU's next step: timers that are due come before packets."""
+    if m.poll_len > 0 and softirq_timers_due_ns(m) > m.now_ns:
+        cpu_step(w, m, t, rows, log, octets, store)
+    else:
+        timers_run(m, rows, log)
+        replies_made(w, m, t, rows, NONE, octets)
+
+
+def frame_made(t: Tick, rows: Any, i: int, octets: Octets, feed: Feed, program: Any, inlets: Any) -> None:
+    """Number a frame of the run and dissect it, as one of a capture."""
+    t.frame += 1
+    rows[i].frame = t.frame
+    rows[i].packet_id = t.frame
+    prepare(feed, rows, i, i + 1, octets, program, inlets)
 
 
 def cpu_due_ns(m: Machine) -> int:
@@ -356,9 +378,6 @@ def nic_sends(
         return first, at
     length = host_frame(w, m, row, d, moulds, pool, store, rows[first], octets, at, m.now_ns)
     tx_begin(m, d, m.now_ns + wire_ns(w, d, length))
-    t.frame += 1
-    rows[first].frame = t.frame
-    rows[first].packet_id = t.frame
-    prepare(feed, rows, first, first + 1, octets, program, inlets)
+    frame_made(t, rows, first, octets, feed, program, inlets)
     depart(m, rows[first])
     return first + 1, at + length
