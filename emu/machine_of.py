@@ -25,10 +25,10 @@ from emu.scenario import (
     memory_pages,
     ring_of,
     tcp_rmem,
-    time_ns_of,
     weight_of,
     writers,
 )
+from emu.scenario_parts import time_ns_of
 from emu.tables import shown
 from emu.traffic.crafted import Crafted, CraftedSocket
 from emu.traffic.expression import FlowTerm, parse_address, parse_flows

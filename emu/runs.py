@@ -12,7 +12,7 @@ from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand, PlayCommand, ReplayCommand
 from emu.errors import Exit, UsageError
 from emu.kernel.policy import POLICIES
-from emu.request import Advance, check_choice, expectations_of, play, scenario_of, task_of
+from emu.request import Advance, check_choice, play, scenario_of, task_of
 from emu.reread import rereadable
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Task
 from emu.verdicts.expect import Expectation, Judgement, judge, speaks_of_oops
@@ -76,7 +76,6 @@ def run_each(
     scenario = scenario_of(replace(command, as_posted=None), inputs)
     asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
     as_posted = as_posted_for_each(asked, policies)
-    expectations = expectations_of(command, scenario)
     refused = {name: buildable(name, parse_as_posted(as_posted[name], name)) for name in policies}
     if all(refused.values()):
         raise UsageError(refused[policies[0]])
@@ -87,7 +86,7 @@ def run_each(
                 continue
             its_own: PlayCommand = replace(command, as_posted=as_posted[name])
             task = task_of(its_own, inputs, policy=name, outputs=outputs(name))
-            run = _judged(play(its_own, task, again, watch(task), say), expectations)
+            run = _judged(play(its_own, task, again, watch(task), say), task.expectations)
             yield run
             if run.interrupted:
                 return

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from emu.errors import UsageError
-from emu.scenario import DeviceTable, Scenario
+from emu.scenario import LOOP_TABLES, DeviceTable, Scenario
 from emu.scenario_checks import CHECKS
 from emu.tables import Problem, convert_tables, dotted, nearest_line
 from emu.toml_text import key_lines, toml_text, toml_value
@@ -45,6 +45,7 @@ def load_scenario(
         except ValueError as error:
             problems.append(Problem(option, 0, "", str(error)))
     said |= _add_devices(tree, devices)
+    _complete_run(tree)
 
     def problem(place: tuple[str | int, ...], sentence: str) -> Problem:
         around = [option for key, option in said.items() if place[: len(key)] == key]
@@ -67,6 +68,15 @@ def load_scenario(
     return scenario
 
 
+def _complete_run(tree: dict[str, Any]) -> None:
+    """A run of the closed loop has its tables, and begins with all memory free where it does not say otherwise."""
+    if "run" in tree or tree.get("session"):
+        for table in ("run", "vm", "pressure"):
+            tree.setdefault(table, {})
+        if isinstance(tree["pressure"], dict):
+            tree["pressure"].setdefault("start", "quiet")
+
+
 def _add_devices(tree: dict[str, Any], names: Sequence[str]) -> dict[tuple[str | int, ...], str]:
     """Devices that the command line names; the option of each that was added, by its place."""
     tables = tree.setdefault("device", []) if names else []
@@ -83,7 +93,13 @@ def _add_devices(tree: dict[str, Any], names: Sequence[str]) -> dict[tuple[str |
 
 def show_scenario(scenario: Scenario) -> str:
     """The complete scenario, defaults included, as TOML that loads as the same scenario."""
-    return toml_text(msgspec.to_builtins(scenario))
+    return toml_text(tables_of(scenario))
+
+
+def tables_of(scenario: Scenario) -> dict[str, Any]:
+    """The complete scenario as tables; a replay's has none of a closed loop."""
+    tables: dict[str, Any] = msgspec.to_builtins(scenario)
+    return tables if scenario.is_run else {key: table for key, table in tables.items() if key not in LOOP_TABLES}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

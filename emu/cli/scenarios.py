@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +13,7 @@ from rich.text import Text
 from emu.cli.replay import print_json, screen
 from emu.errors import Exit, UsageError
 from emu.scenario import SCHEMA, schema_keys
-from emu.scenario_file import ScenarioError, load_scenario, show_scenario
+from emu.scenario_file import ScenarioError, load_scenario, show_scenario, tables_of
 from emu.tables import Key
 from emu.toml_text import toml_value
 
@@ -49,7 +48,7 @@ def show(file: Path, as_json: bool) -> int:
     """Print a scenario with its defaults; the exit code."""
     scenario = load_scenario(str(file))
     if as_json:
-        print_json(msgspec.to_builtins(scenario))
+        print_json(tables_of(scenario))
     else:
         sys.stdout.write(show_scenario(scenario))
     return Exit.DONE

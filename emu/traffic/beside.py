@@ -11,7 +11,8 @@ from emu.capture.frames import FrameSource
 from emu.capture.merge import MergedReader, Waiting, merged
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.scenario import Scenario, time_ns_of
+from emu.scenario import Scenario
+from emu.scenario_parts import time_ns_of
 from emu.tables import ANY_COUNT
 from emu.traffic.crafted import START_NS, crafted_of
 from emu.traffic.expression import parse_address
