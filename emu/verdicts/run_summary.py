@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 CLOSED_LOOP = (
-    "the loop is closed: TCP on both ends answers, windows are obeyed and what is lost is sent again; floods obey nothing"
+    "the loop is closed: TCP on both ends answers, windows are obeyed, what is lost is sent again; only floods obey "
+    "nothing"
+)
+    "the loop is closed: TCP on both ends answers, windows are obeyed, what is lost is sent again; floods obey nothing"
 )
 BLOCKED_WORDS = {BLOCKED_DIRTY: "dirty limit", BLOCKED_MEMORY: "memory"}
 
@@ -82,7 +85,7 @@ def summarise_run(outcome: "RunOutcome") -> dict[str, Any]:
 def _outcome(outcome: "RunOutcome") -> dict[str, Any]:
     """What the run came to (`verdicts.outcome`), against the same run without floods and downloads."""
     baseline = outcome.baseline
-    return outcome_of(
+    found: dict[str, Any] = outcome_of(
         outcome.engine,
         outcome.machine,
         outcome.world,
@@ -91,6 +94,7 @@ def _outcome(outcome: "RunOutcome") -> dict[str, Any]:
         elapsed_ns=outcome.elapsed_ns,
         baseline_mb_per_s=None if baseline is None else baseline["block_io"]["mb_per_s"],
     )
+    return found
 
 
 def mb_per_s(octets: int, elapsed_ns: int) -> float:
@@ -207,7 +211,9 @@ def findings(outcome: "RunOutcome") -> list[str]:
     if int(m.total.sockets_evicted):
         said.append(f"{int(m.total.sockets_evicted)} sockets were forgotten to make room; they are made anew when seen")
     if int(outcome.tick.replies_lost):
-        said.append(f"{int(outcome.tick.replies_lost)} replies of the host answered packets long gone and were not sent")
+        said.append(
+            f"{int(outcome.tick.replies_lost)} replies of the host answered packets long gone and were not sent"
+        )
     if int(outcome.world.lost_full):
         said.append(f"{int(outcome.world.lost_full)} frames found no room on a wire of this world and were lost")
     return said
