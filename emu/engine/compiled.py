@@ -78,6 +78,7 @@ SOURCES = (
     "emu.kernel.tcp_mem",
     "emu.kernel.sock",
     "emu.kernel.tcp_seq",
+    "emu.kernel.tcp_conn",
     "emu.kernel.flows",
     "emu.kernel.fate",
     "emu.kernel.tcp_prune",
