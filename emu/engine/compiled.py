@@ -106,6 +106,9 @@ SOURCES = (
     "emu.kernel.timeline",
     "emu.kernel.boot",
     "emu.kernel.invariants",
+    "emu.kernel.lockup_memory",
+    "emu.kernel.lockup_chain",
+    "emu.kernel.lockup",
     "emu.engine.loop",
 )
 
