@@ -31,6 +31,7 @@ from emu.kernel.lockup_memory import (
     skb_comes_back,
     take_rx_buffer,
     would_free,
+    would_reclaim,
 )
 from emu.kernel.machine import (
     DRIVER_E1000_PS,
@@ -69,11 +70,16 @@ def session_may_time_out(session: IscsiSession) -> bool:
     return session.nop_interval_ns > 0 or session.state != SESSION_FULL_FEATURE or session.due_ns != NEVER_NS
 
 
-def sessions_come_back(m: Machine) -> None:
-    """Sessions that can time out free what their connections hold, both ways (tcp_abort)."""
+def sessions_come_back(m: Machine, with_memory: int) -> None:
+    """Sessions that can time out free what their connections hold, both ways (tcp_abort).
+
+    Where iscsid is a task like any other its timers do nothing until it has got memory.
+    """
     for s in range(m.sessions):
         conn = m.conn[s]
         if conn.state == CONN_CLOSED or not session_may_time_out(m.session[s]):
+            continue
+        if m.session[s].iscsid_needs_memory and not with_memory:
             continue
         queue_comes_back(m, conn.queue_head)
         if conn.sk != NONE:
@@ -119,7 +125,7 @@ def frames_come_back(m: Machine) -> None:
 def pages_come_back(m: Machine) -> None:
     """Clean pages are reclaimed, and the plan's pages are given back by whoever holds them."""
     for zone in range(m.zones):
-        would_free(m.lockup.zone[zone], 0, m.zone[zone].clean_pages)
+        would_reclaim(m.lockup.zone[zone], m.zone[zone].clean_pages)
     given = 0
     for entry in range(m.plan_at, m.plan_len):
         if m.plan[entry].action == PLAN_PAGES and m.plan[entry].value < 0:
@@ -143,11 +149,12 @@ def best_case(m: Machine) -> None:
     copy_memory(m)
     frames_come_back(m)
     fragments_come_back(m)
-    sessions_come_back(m)
     pages_come_back(m)
+    sessions_come_back(m, 0)
     readers_come_back(m, 0)
-    # All readers that need memory run when one of them can, so one further round is the fixpoint.
+    # All who need memory run when one of them can, so one further round is the fixpoint.
     if kernel_page_possible(m):
+        sessions_come_back(m, 1)
         readers_come_back(m, 1)
 
 

@@ -123,6 +123,12 @@ def would_free(z: Zone, order: int, blocks: int) -> None:
     z.free_pages += moved
 
 
+def would_reclaim(z: Zone, pages: int) -> None:
+    """Reclaimed pages go to the zone's free lists, past the per-CPU list (vmscan.shrink_zone)."""
+    z.nr_free[0] += pages
+    z.free_pages += pages
+
+
 def object_comes_back(m: Machine, s: int) -> None:
     """An object of slab `s`, a reference to a block of page fragments, or a data page is given back."""
     k = m.lockup

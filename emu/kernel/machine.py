@@ -793,6 +793,7 @@ class Machine:
     tx: Annotated[list[TxFrame], MAX_TX]
     tx_free: int
     tx_made: int
+    replies_open: int  # replies whose bytes are to be made, `tx` rows linked by reply_next; else -1
     lockup: Lockup
     mib: Counters
     total: Totals
