@@ -114,6 +114,9 @@ SOURCES = (
     "emu.traffic.peer.wire",
     "emu.kernel.boot",
     "emu.kernel.invariants",
+    "emu.kernel.lockup_memory",
+    "emu.kernel.lockup_chain",
+    "emu.kernel.lockup",
     "emu.engine.loop",
 )
 
