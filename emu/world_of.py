@@ -4,7 +4,7 @@ Connection c of the host ends at peer c: the sessions come first, in the scenari
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from emu.engine.plain import Engine
 from emu.engine.setup import ClosedLoop
@@ -26,72 +26,20 @@ from emu.scenario_loop import (
 from emu.scenario_parts import bit_rate_of, byte_rate_of, size_bytes_of, time_ns_of
 from emu.traffic.crafted import START_NS, Crafted
 from emu.traffic.expression import parse_address
+from emu.traffic.peer.setup import (
+    TCP_IP_BYTES,
+    BlackoutSetup,
+    PeerSetup,
+    ServerSetup,
+    TargetSetup,
+    WireSetup,
+    WorldSetup,
+)
 
-TCP_IP_BYTES = 52  # the headers of a segment with timestamps
 FIRST_HOST_PORT = 32_768  # 2.6.12 sysctl_local_port_range begins there
 PORTS_PER_CONN = 256  # a session that is opened anew takes the next one
 LARGEST_PLAIN_WINDOW = 65_535
 MOST_WINDOW_SCALE = 14
-
-
-class WireSetup(NamedTuple):
-    """The wire of a device."""
-
-    latency_ns: int
-    rate_bps: int
-
-
-class BlackoutSetup(NamedTuple):
-    """When a device's wire loses frames, and in which directions."""
-
-    dev: int
-    start_ns: int
-    end_ns: int
-    to_host: bool
-    from_host: bool
-
-
-class PeerSetup(NamedTuple):
-    """The two ends of a connection; addresses are IPv4 in text."""
-
-    dev: int
-    host_address: str
-    host_port: int
-    address: str
-    port: int
-    mss: int
-
-
-class TargetSetup(NamedTuple):
-    """What a session's target does and has agreed to."""
-
-    peer: PeerSetup
-    queue_depth: int
-    immediate_data: bool
-    initial_r2t: bool
-    first_burst_bytes: int
-    max_burst_bytes: int
-    max_recv_bytes: int
-    service_ns: int
-
-
-class ServerSetup(NamedTuple):
-    """What a download's server sends; 0 bytes: without end."""
-
-    peer: PeerSetup
-    bytes: int
-
-
-class WorldSetup(NamedTuple):
-    """The world outside: a wire for every device, a target for every session, a server for every download."""
-
-    seed: int
-    start_ns: int
-    host_window_scale: int
-    wires: tuple[WireSetup, ...]
-    blackouts: tuple[BlackoutSetup, ...]
-    targets: tuple[TargetSetup, ...]
-    servers: tuple[ServerSetup, ...]
 
 
 def run_of(scenario: Scenario) -> RunTable:

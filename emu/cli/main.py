@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from emu import __version__
-from emu.cli.options import CompareCommand, Json, ReplayCommand, verb
+from emu.cli.options import CompareCommand, Json, ReplayCommand, StepCommand, verb
 from emu.cli.run_options import RunCommand
 from emu.errors import EmuError, Exit, InterruptedEarlyError, UsageError
 
@@ -63,6 +63,12 @@ def _compare(command: CompareCommand) -> None:
     _leave(run_compare, command)
 
 
+def _step(command: StepCommand) -> None:
+    from emu.cli.step import run_step
+
+    _leave(run_step, command)
+
+
 app.command(
     "replay",
     epilog="Examples:  emu replay pcaps/mixed.pcap -w verdicts.pcapng --log verdicts.parquet   |   "
@@ -95,6 +101,17 @@ app.command(
         CompareCommand,
         _compare,
         "Replay one capture, or run one scenario of the closed loop (its name or file), under several policies.",
+    )
+)
+
+
+app.command(
+    "step", epilog="Examples:  emu step five-packets   |   emu step pcaps/mixed.pcap --policy phillips-v3 --plain"
+)(
+    verb(
+        StepCommand,
+        _step,
+        "Go through a capture, or a scenario by its name, packet by packet: pages, ring, queues, the rule that fires.",
     )
 )
 

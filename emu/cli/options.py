@@ -174,6 +174,18 @@ class CompareCommand(PlayCommand):
     baseline: Baseline = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepCommand(PlayCommand):
+    """What `emu step` takes."""
+
+    policy: Annotated[
+        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
+    ] = None
+    plain: Annotated[bool, typer.Option("--plain", help="Print every packet's panel instead of waiting for keys.")] = (
+        False
+    )
+
+
 def verb(command: type[Any], run: Callable[[Any], None], about: str) -> Callable[..., None]:
     """A function whose parameters are the fields of a command, as typer wants to see them; it runs `run`."""
     parameters = parameters_of(command)

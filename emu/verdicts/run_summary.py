@@ -35,8 +35,6 @@ CLOSED_LOOP = (
     "the loop is closed: TCP on both ends answers, windows are obeyed, what is lost is sent again; only floods obey "
     "nothing"
 )
-    "the loop is closed: TCP on both ends answers, windows are obeyed, what is lost is sent again; floods obey nothing"
-)
 BLOCKED_WORDS = {BLOCKED_DIRTY: "dirty limit", BLOCKED_MEMORY: "memory"}
 
 
