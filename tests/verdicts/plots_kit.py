@@ -92,7 +92,9 @@ def story(policy: str, *, locks: bool, count: int = 1_200, step_ns: int = 10 * M
         if not locks:
             left = max(left, 230 + _wave(number, 140))
         free = 66 if stuck else left + 66 + (0 if strain and left == 0 else _wave(number, 40))
-        done += 0 if stuck else max(pace * (1 if strain else 2) + _wave(number, 3) - (5 if strain and left == 0 else 0), 0)
+        done += (
+            0 if stuck else max(pace * (1 if strain else 2) + _wave(number, 3) - (5 if strain and left == 0 else 0), 0)
+        )
         other += 0 if stuck else 30 + _wave(number, 20)
         lost += 1 if strain and left == 0 and not stuck and number % 9 == 0 else 0
         lost_other += _wave(number, 60) if strain else 0
@@ -131,5 +133,8 @@ def story(policy: str, *, locks: bool, count: int = 1_200, step_ns: int = 10 * M
         return policy, summary(policy, "progress" if cap else "degraded"), columns
     end_ns = (count - 1) * step_ns
     told = lockup(end_ns, gone_at * step_ns)
-    block_io = summary(policy, "")["block_io"] | {"clean_after_ms": None, "longest_stall_ms": (end_ns - gone_at * step_ns) // MS}
+    block_io = summary(policy, "")["block_io"] | {
+        "clean_after_ms": None,
+        "longest_stall_ms": (end_ns - gone_at * step_ns) // MS,
+    }
     return policy, summary(policy, "LOCKUP", lockup=told, block_io=block_io), columns

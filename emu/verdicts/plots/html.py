@@ -10,7 +10,7 @@ from typing import Any
 
 from emu.capture.output import OutputFile
 from emu.errors import UsageError
-from emu.verdicts.plots.outcomes import NO_BUILD, SIGNS, TABLE, TONES, Lockup
+from emu.verdicts.plots.outcomes import NO_BUILD, NONE, SIGNS, TABLE, TONES, Lockup
 from emu.verdicts.plots.palette import COLOURS
 from emu.verdicts.plots.timeline import Comparison, Line, Run, Timeline, Values, compare, timeline_of
 
@@ -47,11 +47,9 @@ def page_of(runs: Sequence[Run], title: str, plotly: str) -> str:
     timelines = [timeline_of(run) for run in runs]
     comparison = compare(timelines) if len(runs) > 1 else ()
     parts = [_outcomes(runs, timelines)]
-    if comparison:
-        parts.append(_comparison())
-        parts.append(_tabs(timelines))
+    parts += [_comparison(), _tabs(timelines)] if comparison else ["<h2>Timeline</h2>"]
     parts += [_article(number, timeline) for number, timeline in enumerate(timelines)]
-    lead = timelines[0].headline if len(runs) == 1 else _counted(timelines)
+    lead = _alone(timelines[0]) if len(runs) == 1 else _counted(timelines)
     return Template(_own("report.html")).substitute(
         title=escape(title),
         lead=escape(lead),
@@ -73,24 +71,39 @@ def _counted(timelines: Sequence[Timeline]) -> str:
     return f"The same scenario and seed under {len(outcomes)} policies: {', '.join(counts)}."
 
 
-def _word(outcome: str) -> str:
-    tone = TONES.get(outcome, "grey")
-    return f'<span class="outcome" style="color:light-dark({",".join(COLOURS[tone])})">{SIGNS.get(outcome, "")} {escape(outcome)}</span>'
+def _alone(timeline: Timeline) -> str:
+    if not timeline.seconds:
+        return "One run, without samples."
+    return f"One run, {timeline.seconds[-1]:.3f} virtual seconds in {len(timeline.seconds)} samples."
+
+
+def _tone(outcome: str) -> str:
+    return f"light-dark({','.join(COLOURS[TONES.get(outcome, 'grey')])})"
+
+
+def _sign(outcome: str, word: bool = False) -> str:
+    text = f"{SIGNS.get(outcome, '')} {escape(outcome) if word else ''}".strip()
+    return f'<span class="outcome" style="color:{_tone(outcome)}">{text}</span>'
 
 
 def _outcomes(runs: Sequence[Run], timelines: Sequence[Timeline]) -> str:
     head = "".join(f'<th scope="col" title="{escape(column.means)}">{escape(column.title)}</th>' for column in TABLE)
     rows = []
     for (policy, summary, _), timeline in zip(runs, timelines, strict=True):
-        cells = "".join(
-            f'<td data-name="{escape(column.title)}">{escape(column.read(summary))}</td>' for column in TABLE
+        cells = "".join(_cell(column.title, column.read(summary)) for column in TABLE)
+        rows.append(
+            f'<tr><th scope="row">{escape(policy)}</th><td>{_sign(timeline.outcome, word=True)}</td>{cells}</tr>'
         )
-        rows.append(f'<tr><th scope="row">{escape(policy)}</th><td>{_word(timeline.outcome)}</td>{cells}</tr>')
     return (
         '<section aria-label="Outcomes"><h2>Outcome</h2><div class="outcomes card"><table>'
         f'<thead><tr><th scope="col">Policy</th><th scope="col">Outcome</th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></section>"
     )
+
+
+def _cell(title: str, text: str) -> str:
+    kind = ' class="none"' if text == NONE else ""
+    return f'<td data-name="{escape(title)}"{kind}>{escape(text)}</td>'
 
 
 def _comparison() -> str:
@@ -109,24 +122,17 @@ def _tabs(timelines: Sequence[Timeline]) -> str:
     return f'<h2>One policy at a time</h2><div class="tabs" role="tablist">{tabs}</div>'
 
 
-def _sign(outcome: str) -> str:
-    return f'<span class="outcome" style="color:light-dark({",".join(COLOURS[TONES.get(outcome, "grey")])})">{SIGNS.get(outcome, "")}</span>'
-
-
 def _article(number: int, timeline: Timeline) -> str:
-    tone = ",".join(COLOURS[TONES.get(timeline.outcome, "grey")])
     chain = "" if timeline.lockup is None else _chain(timeline.lockup)
     verdict = (
-        f'<div class="verdict card" style="--tone:light-dark({tone})"><p>{_word(timeline.outcome)}'
-        f"{escape(timeline.headline)}</p>{chain}</div>"
+        f'<div class="verdict card" style="--tone:{_tone(timeline.outcome)}"><p>{_sign(timeline.outcome, word=True)}'
+        f"<strong>{escape(timeline.policy)}</strong>{escape(timeline.headline)}</p>{chain}</div>"
     )
     if timeline.outcome == NO_BUILD or not timeline.seconds:
         plots = '<p class="empty card">There are no samples to draw.</p>'
     else:
         plots = f'{_zoom(timeline)}<div class="panels card" data-run="{number}"></div>'
-    return (
-        f'<article class="run" data-run="{number}"><h2>{escape(timeline.policy)}</h2>{verdict}{plots}</article>'
-    )
+    return f'<article class="run" data-run="{number}" aria-label="{escape(timeline.policy)}">{verdict}{plots}</article>'
 
 
 def _chain(lockup: Lockup) -> str:
@@ -176,7 +182,13 @@ def _run(timeline: Timeline) -> dict[str, Any]:
         "policy": timeline.policy,
         "right": timeline.right_s,
         "seconds": [round(second, 6) for second in timeline.seconds],
-        "lockup": None if lockup is None else {"time": lockup.time_s, "last": lockup.last_page_s},
+        "lockup": None
+        if lockup is None
+        else {
+            "time": lockup.time_s,
+            "last": lockup.last_page_s,
+            "at": timeline.lockup_at,
+        },
         "lines": {line.key: _line(line) for panel in timeline.panels for line in panel.lines},
         "panels": [
             {

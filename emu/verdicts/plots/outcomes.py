@@ -84,7 +84,9 @@ def _deadline(summary: Mapping[str, Any]) -> str:
     if not deadline:
         return ""
     if isinstance(deadline, Mapping):
-        told = ", ".join(f"{key.removesuffix('_ns').replace('_', ' ')} {_in_words(key, deadline[key])}" for key in deadline)
+        told = ", ".join(
+            f"{key.removesuffix('_ns').replace('_', ' ')} {_in_words(key, deadline[key])}" for key in deadline
+        )
     else:
         told = str(deadline)
     return f" Next deadline: {told}."
@@ -115,6 +117,10 @@ def _rate(summary: Mapping[str, Any]) -> str:
     if rate is None:
         return NONE
     return _number(rate, "MB/s") + ("" if without is None else f" of {_number(without, '')}")
+
+
+def _stall(summary: Mapping[str, Any]) -> str:
+    return _number(_block(summary, "longest_stall_ms"), "s", 1000)
 
 
 def _latency(key: str) -> Callable[[Mapping[str, Any]], str]:
@@ -149,7 +155,7 @@ TABLE: Sequence[Column] = (
     Column("Last page", "when the last page that they could get was taken, and by which frame", _last_page),
     Column("Block I/O", "bytes written and answered per second, against the same run without flood", _rate),
     Column("Writes", "SCSI writes completed", lambda s: _number(_block(s, "writes_completed"), "")),
-    Column("Longest stall", "between two completions while writes waited", lambda s: _stall(s)),
+    Column("Longest stall", "between two completions while writes waited", _stall),
     Column("p50", "median latency of a write", _latency("p50")),
     Column("p99", "99 of 100 writes took no longer", _latency("p99")),
     Column("Slowest", "longest latency of a write that came to an end", _latency("max")),
@@ -157,7 +163,3 @@ TABLE: Sequence[Column] = (
     Column("Block I/O lost", "frames of block I/O dropped", _dropped("memalloc")),
     Column("Others lost", "all other frames dropped", _dropped("other")),
 )
-
-
-def _stall(summary: Mapping[str, Any]) -> str:
-    return _number(_block(summary, "longest_stall_ms"), "s", 1000)

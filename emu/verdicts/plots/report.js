@@ -57,12 +57,10 @@
     return trace;
   }
 
-  // A cross where a run locked up: behind it there is nothing.
-  function endOf(panel, run, line, look) {
-    const values = valuesOf(run, line);
-    const last = values.findLastIndex((value) => value !== null);
+  function crossOf(panel, run, line, look) {
+    const at = run.lockup.at;
     return {
-      type: "scatter", mode: "markers", name: look.name, x: [run.seconds[last]], y: [height(panel, values[last] ?? null)],
+      type: "scatter", mode: "markers", name: look.name, x: [run.seconds[at]], y: [height(panel, valuesOf(run, line)[at])],
       marker: { symbol: "x", size: 11, color: colour(look.colour), line: { color: css("--card"), width: 1.5 } },
       hoverinfo: "skip", cliponaxis: false,
     };
@@ -72,8 +70,8 @@
     if (!panel.magnified) return { rangemode: "tozero", nticks: 5, separatethousands: true, tickformat: "~s" };
     let top = 1;
     for (const trace of traces) for (const y of trace.y) if (y > top) top = y;
-    const values = [0, 1, 10, 100, 1000, 10000, 100000, 1000000, 10000000].filter((value) => Math.log10(1 + value) <= top * 1.05);
-    // On a small plot each second label would touch its neighbour.
+    const values = [0, 1, 10, 100, 1000, 10000, 100000, 1000000, 10000000]
+      .filter((value) => Math.log10(1 + value) <= top * 1.05 && (value !== 1 || top < 3)); // 0 and 1 would touch
     const words = values.map((value) => (value >= 1000 ? shown(value / 1000, "k").replace(" ", "") : String(value)));
     return { range: [-0.04 * top, top * 1.08], tickvals: values.map((value) => Math.log10(1 + value)), ticktext: words };
   }
@@ -86,7 +84,7 @@
       { type: "rect", xref: "x", yref: "paper", x0: lockup.time, x1: right * 4, y0: 0, y1: 1, fillcolor: faint("red", 0.13), line: { width: 0 }, layer: "below" },
       line(lockup.time, "solid", 2),
     ];
-    const label = (x, text, xanchor, y) => ({ x, y, xref: "x", yref: "paper", text, xanchor, yanchor: "top", showarrow: false, font: { color: red, size: 13 }, bgcolor: css("--card") + "d0", borderpad: 2, xshift: xanchor === "left" ? 4 : -4 });
+    const label = (x, text, xanchor, y) => ({ x, y, xref: "x", yref: "paper", text, xanchor, yanchor: "top", showarrow: false, font: { color: red, size: 12 }, bgcolor: css("--card") + "d0", borderpad: 2, xshift: xanchor === "left" ? 4 : -4 });
     const annotations = [];
     if (first) annotations.push(label(lockup.time, "<b>✖ LOCKUP " + lockup.time.toFixed(3) + " s</b>", narrow.matches ? "right" : "left", 1));
     if (lockup.last !== null) {
@@ -223,7 +221,7 @@
         const run = report.runs[one.run], line = run.lines[one.key];
         const look = { name: run.policy, colour: one.colour, dash: one.dash, filled: false };
         const mine = [traces.push(traceOf(panel, run, line, look)) - 1];
-        if (run.lockup) mine.push(traces.push(endOf(panel, run, line, look)) - 1);
+        if (run.lockup) mine.push(traces.push(crossOf(panel, run, line, look)) - 1);
         if (!members.has(one.run)) members.set(one.run, { one, parts: [] });
         members.get(one.run).parts.push([plot, mine]);
       }

@@ -18,6 +18,7 @@ from emu.verdicts.plots.palette import look
 NS_PER_S = 1_000_000_000
 MIB = 1 << 20
 RATE_WINDOWS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+ROOM_BEHIND_LOCKUP = 1.16  # of its time: for the words, and for the eye to see that nothing follows
 WINDOWS_PER_RUN = 200  # about so many in a run: fewer would hide a stall, more would show noise
 
 Samples = Mapping[str, Sequence[int]]  # the fields of closed_loop.Sample, columns of one length
@@ -65,8 +66,15 @@ class Timeline:
         """Where its time axis ends: behind a lockup there is room, so that one sees that nothing follows."""
         end = self.seconds[-1] if self.seconds else 0.0
         if self.lockup is not None:
-            end = max(end, self.lockup.time_s * 1.12)
+            end = max(end, self.lockup.time_s * ROOM_BEHIND_LOCKUP)
         return end or 1.0
+
+    @property
+    def lockup_at(self) -> int | None:
+        """The sample at which it locked up, or the last before: a run may be continued behind it."""
+        if self.lockup is None or not self.seconds:
+            return None
+        return max(bisect_right(self.seconds, self.lockup.time_s) - 1, 0)
 
     def line(self, key: str) -> Line:
         """The line with this key."""
@@ -107,7 +115,13 @@ def compare(timelines: Sequence[Timeline]) -> tuple[Comparison, ...]:
     return tuple(
         Comparison(title, unit, _lines_of(timelines, key), why, magnified)
         for key, title, unit, why, magnified in (
-            ("written", "Written through block I/O", "MiB", "In all. A line that ends in a cross locked up there.", False),
+            (
+                "written",
+                "Written through block I/O",
+                "MiB",
+                "In all. A cross marks where a run locked up.",
+                False,
+            ),
             ("normal_free_pages", "Free pages in ZONE_NORMAL", "pages", "The scale is logarithmic.", True),
             ("waiting", "Pages not yet clean", "pages", "Dirty or under write-back.", False),
             ("reserve_used", "Receive reserve in use", "skbs", "Over all devices.", False),
@@ -249,7 +263,7 @@ def _page_cache(columns: Mapping[str, Values]) -> Panel:
             Line("clean_pages", "clean", columns["clean_pages"], "green", STACKED),
             Line("waiting", "not yet clean", waiting, "grey", READOUT),
         ),
-        "Stacked. Only clean pages can be reclaimed; one under write-back is clean once its SCSI Response has been read.",
+        "Stacked. Only clean pages can be reclaimed; one under write-back is, once its SCSI Response is read.",
     )
 
 
@@ -285,6 +299,7 @@ def _drops(columns: Mapping[str, Values], seconds: Sequence[float]) -> Panel:
             line("pfmemalloc_drops", "marked, at sk_filter", "purple"),
             line("tx_failed", "not sent for want of memory", "grey", unit="segments/s"),
         ),
-        f"Per second over the {window_s:g} s before; the scale is logarithmic. The NIC cannot tell the class of what it misses.",
+        f"Per second over the {window_s:g} s before; the scale is logarithmic. "
+        "The NIC cannot tell the class of what it misses.",
         magnified=True,
     )
