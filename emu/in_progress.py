@@ -15,7 +15,7 @@ import emu
 from emu.capture.annotate import AnnotatedWriter
 from emu.capture.output import STDOUT, OutputFile
 from emu.engine.loop import leave_in_flight, resolved, rows_of_later
-from emu.engine.plain import Engine
+from emu.engine.plain import REPLAY, Engine
 from emu.errors import UsageError
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.machine import LIMITS, Packet
@@ -46,7 +46,8 @@ def rss_peak_bytes() -> int:
 class RunInProgress:
     """A run in progress: its machine, its rows, its outputs."""
 
-    verb = "plays"  # what is done to the task, for the comment of the capture
+    verb = ""  # what is done to the task, for the comment of the capture
+    use = REPLAY  # what the engine is used for
 
     def __init__(self, task: Task, engine: Engine, machine: Any, room: int) -> None:
         """A batch of `room` rows; `open_outputs` comes when nothing can be refused any more."""
@@ -214,7 +215,7 @@ class RunInProgress:
         if self.recorder is not None:
             self.recorder_file.finish()
         self.stack.pop_all()
-        self.engine.finished()
+        self.engine.finished(self.use)
 
 
 def _refuse_doubles(outputs: Outputs) -> None:

@@ -26,7 +26,7 @@ from emu.kernel.machine import NONE
 from emu.play import replay
 from emu.reread import rereadable
 from emu.scenario import Scenario
-from emu.scenario_file import load_scenario, parse_setting
+from emu.scenario_file import load_scenario, parse_setting, scenario_path
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.beside import (
     USUAL_FRAME_BYTES,
@@ -145,10 +145,11 @@ def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | Non
         if value is not None:
             settings[key] = value
             options[key] = f"{option} {value}"
-    path = None if command.scenario is None else str(command.scenario)
+    path = None if command.scenario is None else scenario_path(str(command.scenario))
     scenario = load_scenario(path, settings, options, [given.device for given in inputs if given.device])
     if scenario.is_run:
-        raise UsageError(f"{path}: a run of the closed loop ([run], [[session]]) is played by: emu run {path}")
+        name = command.scenario or "--set"
+        raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")
     devices = [device.name for device in scenario.device]
     for text in command.flood or []:
         parse_beside(text, "--flood", devices)

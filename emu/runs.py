@@ -32,6 +32,7 @@ class Run(NamedTuple):
     judgements: tuple[Judgement, ...] = ()
     code: Exit = Exit.DONE
     interrupted: bool = False
+    samples: dict[str, list[int]] | None = None  # the timeline of a run of the closed loop
 
     @property
     def builds(self) -> bool:
@@ -41,7 +42,7 @@ class Run(NamedTuple):
     @property
     def damage(self) -> str | None:
         """What is wrong with the capture."""
-        return self.summary["input"]["damage"] if self.builds else None
+        return self.summary["input"]["damage"] if "input" in self.summary else None
 
     def printed(self) -> dict[str, Any]:
         """The summary as `--json` prints it."""
@@ -110,21 +111,24 @@ def _judged(outcome: Outcome, expectations: Sequence[Expectation]) -> Run:
 
 
 def exit_code(outcome: Outcome, judgements: Sequence[Judgement]) -> Exit:
-    """The exit code of a run."""
-    if outcome.interrupted:
+    """The exit code of a replay."""
+    failed = oops_unasked(outcome.task, outcome.machine) or not all(judgement.holds for judgement in judgements)
+    return exit_code_of(interrupted=outcome.interrupted, damaged=outcome.damage is not None, failed=failed)
+
+
+def exit_code_of(*, interrupted: bool, damaged: bool, failed: bool) -> Exit:
+    """The exit code of a run, by what is worst of it."""
+    if interrupted:
         return Exit.INTERRUPTED
-    if outcome.damage is not None:
+    if damaged:
         return Exit.CAPTURE
-    if oops_unasked(outcome) or not all(judgement.holds for judgement in judgements):
-        return Exit.EXPECTATION_FAILED
-    return Exit.DONE
+    return Exit.EXPECTATION_FAILED if failed else Exit.DONE
 
 
-def oops_unasked(outcome: Outcome) -> bool:
+def oops_unasked(task: Task, m: Any) -> bool:
     """Whether the kernel died of a bug that nobody left in on purpose, and no expectation speaks of."""
-    m = outcome.machine
     asked = int(m.config.as_posted) >> int(m.oops) & 1
-    spoken = any(speaks_of_oops(expectation) for expectation in outcome.task.expectations)
+    spoken = any(speaks_of_oops(expectation) for expectation in task.expectations)
     return bool(int(m.oops)) and not asked and not spoken
 
 

@@ -1,8 +1,10 @@
 """Scenarios as text: TOML files, single settings, and every problem of them at once, with its place."""
 
+import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,31 @@ class ScenarioError(UsageError):
         """Say each once: what options set comes first, then the file from its beginning."""
         self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def shipped_scenarios() -> dict[str, str]:
+    """The scenarios that come with emu: their files by name."""
+    folder = resources.files("emu").joinpath("scenarios")
+    if not folder.is_dir():
+        return {}
+    files = sorted((file.name, str(file)) for file in folder.iterdir())
+    return {name.removesuffix(".toml"): path for name, path in files if name.endswith(".toml")}
+
+
+def scenario_path(text: str) -> str:
+    """The file of a scenario: that of this path, else that of a shipped one of this name; else the text as it is."""
+    return text if Path(text).exists() else shipped_scenarios().get(text, text)
+
+
+def named_scenario(text: str) -> str:
+    """As `scenario_path`.  Errors: UsageError for what is neither a file nor the name of a shipped one."""
+    path = scenario_path(text)
+    if Path(path).exists():
+        return path
+    shipped = shipped_scenarios()
+    near = difflib.get_close_matches(text, shipped, 1, 0.6)
+    hint = f"did you mean '{near[0]}'?" if near else f"shipped are {', '.join(shipped) or 'none'} (emu scenarios)"
+    raise UsageError(f"{text}: neither a scenario file nor a shipped scenario; {hint}")
 
 
 def load_scenario(

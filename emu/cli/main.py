@@ -11,7 +11,8 @@ import typer
 
 from emu import __version__
 from emu.cli.options import CompareCommand, Json, ReplayCommand, StepCommand, verb
-from emu.errors import EmuError, Exit, InterruptedEarlyError
+from emu.cli.run_options import RunCommand
+from emu.errors import EmuError, Exit, InterruptedEarlyError, UsageError
 
 HELP = """\
 Replay a capture through an emulated kernel receive path that is short of memory: which packets survive, and why.
@@ -50,6 +51,12 @@ def _replay(command: ReplayCommand) -> None:
     _leave(run_replay, command)
 
 
+def _run(command: RunCommand) -> None:
+    from emu.cli.run import run_run
+
+    _leave(run_run, command)
+
+
 def _compare(command: CompareCommand) -> None:
     from emu.cli.compare import run_compare
 
@@ -74,8 +81,28 @@ app.command(
     )
 )
 app.command(
-    "compare", epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline"
-)(verb(CompareCommand, _compare, "Replay one capture under several policies: who survives under which."))
+    "run",
+    epilog="Examples:  emu run deadlock --policy linux-2.6.12   |   emu run deadlock -w out.pcapng "
+    "--report out.html   |   emu run my.toml --for 5s --json",
+)(
+    verb(
+        RunCommand,
+        _run,
+        "Close the loop: block I/O whose memory comes back only with the packets it waits for, under download and "
+        "flood, in virtual time; say whether it locks up, and who waits for whom.",
+    )
+)
+app.command(
+    "compare",
+    epilog="Examples:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline   |   "
+    "emu compare deadlock --report debate.html",
+)(
+    verb(
+        CompareCommand,
+        _compare,
+        "Replay one capture, or run one scenario of the closed loop (its name or file), under several policies.",
+    )
+)
 
 
 app.command(
@@ -115,16 +142,28 @@ def warmup(json: Json = False) -> None:
 
 
 scenarios = typer.Typer(
-    help="Check scenario files, show them complete, or print what they may say.",
-    no_args_is_help=True,
+    help="List the scenarios that come with emu; check scenario files, show them complete, print what they may say.",
+    invoke_without_command=True,
     rich_markup_mode=None,
 )
 app.add_typer(scenarios, name="scenarios")
 
 
+@scenarios.callback()
+def list_scenarios(context: typer.Context, json: Json = False) -> None:
+    """List the scenarios that come with emu, and why; check files, show one complete, print what they may say."""
+    if context.invoked_subcommand is not None:
+        if json:
+            raise UsageError("emu scenarios --json: lists the shipped ones; the other verbs have --json behind them")
+        return
+    from emu.cli.scenarios import list_shipped
+
+    _leave(list_shipped, json)
+
+
 @scenarios.command("check", epilog="Example:  emu scenarios check experiments/*.toml")
 def check_scenarios(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenario files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenario files, or names of shipped ones.")],
     json: Json = False,
 ) -> None:
     """Name every problem of every file, with its line and key (exit 2), or each file's checksum."""
@@ -143,7 +182,7 @@ def scenario_schema(json: Json = False) -> None:
 
 @scenarios.command("show")
 def show_scenario(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
+    file: Annotated[Path, typer.Argument(metavar="NAME|FILE", help="A shipped scenario, or a file.")],
     json: Json = False,
 ) -> None:
     """Print the complete scenario, defaults included, as TOML."""

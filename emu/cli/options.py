@@ -5,7 +5,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -14,6 +14,25 @@ import typer
 from emu.cli.rewrite_options import RewriteOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+Report = Annotated[
+    str | None,
+    typer.Option(
+        "--report", metavar="FILE.html", help="Write an interactive report of a run: one file, works offline."
+    ),
+]
+Plot = Annotated[
+    str | None, typer.Option("--plot", metavar="FILE.png|.svg", help="Write the timeline of a run as a picture.")
+]
+Duration = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long a run lasts, such as 30s.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The seed of a run.")]
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline/--no-baseline", help="Also run without floods and downloads, to tell what they cost (default: yes)."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +167,11 @@ class CompareCommand(PlayCommand):
     policies: Annotated[
         str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated, or all.")
     ] = "all"
+    report: Report = None
+    plot: Plot = None
+    duration: Duration = None
+    seed: Seed = None
+    baseline: Baseline = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +186,7 @@ class StepCommand(PlayCommand):
     )
 
 
-def verb(command: type[PlayCommand], run: Callable[[Any], None], about: str) -> Callable[..., None]:
+def verb(command: type[Any], run: Callable[[Any], None], about: str) -> Callable[..., None]:
     """A function whose parameters are the fields of a command, as typer wants to see them; it runs `run`."""
     parameters = parameters_of(command)
 
@@ -173,12 +197,15 @@ def verb(command: type[PlayCommand], run: Callable[[Any], None], about: str) -> 
     return with_parameters(call, parameters)
 
 
-def parameters_of(command: type[RewriteOptions]) -> list[inspect.Parameter]:
+def parameters_of(command: type[Any]) -> list[inspect.Parameter]:
     """The fields of a command as parameters that typer makes options of."""
     hints = get_type_hints(command, include_extras=True)
     return [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
         )
         for field in fields(command)
     ]

@@ -126,6 +126,18 @@ def besides_of(scenario: Scenario) -> list[Beside]:
     return [parse_beside(text, "replay.flood", devices) for text in scenario.replay.flood]
 
 
+def in_a_run(floods: Sequence[Beside], engine: Engine, devices: Sequence[str], start_ns: int, seed: int) -> Company:
+    """Floods that last until the run ends; one without a seed of its own has the run's."""
+    seeded = [each._replace(flood=_seeded(each.flood, seed)) for each in floods]
+    sources = [_open(each, engine, devices, start_ns, Ends()) for each in seeded]
+    return _company(merged(sources, engine), seeded, sources, {})
+
+
+def _seeded(flood: Flood, seed: int) -> Flood:
+    given = given_options(flood)
+    return flood_of(flood.kind, {"seed": seed} | given, lambda key: f"{flood.kind}: {key}")
+
+
 def alone(floods: Sequence[Beside], engine: Engine, devices: Sequence[str]) -> Company:
     """Floods without a capture, none of them endless."""
     assert not any(each.endless for each in floods)
