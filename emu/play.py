@@ -24,6 +24,8 @@ from emu.errors import NothingToPlayError, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.boot import start_clock
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
+from emu.kernel.iscsi_follow import follow_begin, follow_wire
+from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
 from emu.kernel.machine import LATER_ENOUGH, LIMITS, Event, Packet
 from emu.kernel.policy import RULES
 from emu.machine_of import JUMBO_MTU, machine_of
@@ -92,6 +94,7 @@ class Replay:
         self.tally_room = 1
         self.tallies = engine.rows(Tally, self.tally_room)
         self._meet_interfaces()
+        self.store = self._begin_to_follow()
         self.events = self._recorded()
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
@@ -107,6 +110,13 @@ class Replay:
         self.limited = False
         refuse_impossible(task.expectations, summarise(self._outcome()))
         self._open_outputs(inputs)
+
+    def _begin_to_follow(self) -> Any:
+        """Where the last bytes of followed iSCSI connections are remembered; nothing if none are to be followed."""
+        if not int(self.machine.config.write_back):
+            return None
+        self.engine.function(follow_begin)(self.machine)
+        return self.engine.view(bytearray(2 * MAX_FOLLOWED * FOLLOW_STORE_BYTES))
 
     def _feed(self) -> Any:
         replay = self.task.scenario.replay
@@ -307,8 +317,18 @@ class Replay:
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
             function(start_clock)(self.machine, self.first_ns)
-        self._advance(first, last)
+        while first < last:
+            followed = self._follow(first, last)
+            self._advance(first, followed)
+            first = followed
         self._hand_out(last)
+
+    def _follow(self, first: int, last: int) -> int:
+        """Read the iSCSI of the rows up to where the machine must hear of it; the row after them."""
+        if self.store is None:
+            return last
+        rows, octets = self.rows, self.reader.octets
+        return int(self.engine.function(follow_wire)(self.machine, rows, first, last, octets, self.store))
 
     def _prepare(self, first: int, last: int) -> None:
         """Make arrivals of the rows; a device that shows its first frame late is told its host by that frame."""

@@ -27,6 +27,7 @@ from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.fate import count, note_memory
 from emu.kernel.flows import flow_received, flow_sent
 from emu.kernel.ip_fragment import frag_timer_ns, ip_expire_run
+from emu.kernel.iscsi_write_back import follow_news, follow_read
 from emu.kernel.machine import (
     EVENT_CONTEXT,
     EVENT_FRAG,
@@ -95,6 +96,8 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         m.total.filtered += 1
         p.verdict = FILTERED
         return
+    if m.follow.news_at < m.follow.news_len:
+        follow_news(m, p, m.seq_base + i)
     if not reaches_nic(m, p):
         m.total.not_received += 1
         note_memory(m, p)
@@ -150,6 +153,13 @@ def write_event(m: Machine, log: Any, at: int, event: int, dev: int, number: int
     return at + 1
 
 
+def read_at_tick(m: Machine) -> None:
+    """Readers with a rate read, an initiator's among them."""
+    reader_tick(m)
+    if m.follow.live:
+        follow_read(m)
+
+
 def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
     """Run one timer that is due now; the length of the recorded stream."""
     if m.reap_ns <= m.now_ns:
@@ -158,7 +168,7 @@ def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
         process_context(m)
         return write_event(m, log, at, EVENT_CONTEXT, 0, 0)
     if m.reader_tick_ns <= m.now_ns:
-        reader_tick(m)
+        read_at_tick(m)
         return write_event(m, log, at, EVENT_TICK, 0, 0)
     if frag_timer_ns(m) <= m.now_ns:
         ip_expire_run(m)
@@ -254,12 +264,14 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
     elif e.event == EVENT_READ:
         if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
             sk_dequeue(m, e.dev, e.number)
+            if m.follow.live:
+                follow_read(m)
     elif e.event == EVENT_PAGES:
         move_pages(m, e.dev, e.number)
     elif e.event == EVENT_REAP:
         cache_reap(m)
     elif e.event == EVENT_TICK:
-        reader_tick(m)
+        read_at_tick(m)
     elif e.event == EVENT_FRAG:
         ip_expire_run(m)
     else:

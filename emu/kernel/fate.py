@@ -9,6 +9,7 @@ from emu.kernel.drop_reason import (
     TCP_OFOMERGE,
 )
 from emu.kernel.e1000 import ring_free
+from emu.kernel.iscsi_write_back import follow_verdict
 from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.skbuff import kfree_chain, kfree_skb, kfree_skb_reason
@@ -60,6 +61,8 @@ def count(m: Machine, p: Packet) -> None:
         if p.kind == KIND_TCP and p.sk != NONE and (p.payload_length > 0 or p.tcp_flags & TCP_FIN):
             if p.reason != TCP_OFOMERGE:
                 tcp_hole(m, p)
+    if m.follow.live and p.kind == KIND_TCP:
+        follow_verdict(m, p)
 
 
 def deliver(m: Machine, p: Packet, point: int) -> None:

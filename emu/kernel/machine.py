@@ -8,6 +8,7 @@ from typing import Annotated
 
 from emu.kernel.closed_loop import LATENCY_BUCKETS, MAX_CONNS, MAX_SESSIONS, MAX_TX, IscsiSession, TcpConn, TxFrame, Vm
 from emu.kernel.drop_reason import MAX_REASONS
+from emu.kernel.iscsi_follow_state import Follow
 from emu.kernel.record import record
 
 NONE = -1
@@ -628,6 +629,7 @@ class Config:
     ipfrag_high_thresh: Annotated[list[int], 2]  # bytes; IPv4, IPv6
     ipfrag_low_thresh: Annotated[list[int], 2]
     ipfrag_time_ns: Annotated[list[int], 2]
+    write_back: int  # 1: a replay follows iSCSI, so that a delivered SCSI Response frees its write's pages
 
 
 @record
@@ -757,6 +759,7 @@ class Machine:
     tx: Annotated[list[TxFrame], MAX_TX]
     tx_free: int
     tx_made: int
+    follow: Follow
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way

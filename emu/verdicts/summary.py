@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from emu.kernel.drop_reason import POINTS, REASONS
+from emu.kernel.iscsi_write_back import responses_lost
 from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
@@ -57,6 +58,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
         "upper_devices": _upper_devices(m, scenario),
         "memory": _memory(m),
+        "iscsi": _iscsi(m),
         "sockets": _sockets(m),
         "counters": _counters(m),
         "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
@@ -199,6 +201,19 @@ def _memory(m: Any) -> dict[str, Any]:
         "skbs_max": int(m.total.skbs_max),
         "zones": zones,
     }
+
+
+def _iscsi(m: Any) -> dict[str, int] | None:
+    """What was followed of iSCSI; None when there was none."""
+    follow = m.follow
+    if not int(follow.flows):
+        return None
+    counted = ("flows", "commands", "writes", "responses", "unmatched", "pages_written", "pages_short", "pages_freed")
+    of_stream = ("resyncs", "skipped_bytes", "truncated")
+    lost = {"responses_lost": int(responses_lost(m))}
+    return (
+        {name: int(getattr(follow, name)) for name in counted} | lost | {n: int(getattr(follow, n)) for n in of_stream}
+    )
 
 
 def _zone(zone: Any) -> dict[str, int]:
