@@ -82,6 +82,7 @@ SOURCES = (
     "emu.kernel.iscsi_pdu",
     "emu.kernel.iscsi_follow",
     "emu.kernel.iscsi_write_back",
+    "emu.kernel.retransmit",
     "emu.kernel.fate",
     "emu.kernel.tcp_prune",
     "emu.kernel.tcp_output",

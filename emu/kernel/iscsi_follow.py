@@ -68,6 +68,7 @@ MOST_PLAUSIBLE_BYTES = 1 << 20  # of a PDU's data, where it is not known that a 
 MOST_AHS_WORDS = 16
 MOST_NEWS_OF_FRAME = FOLLOW_STORE_BYTES // BHS_BYTES + 2  # a frame completes no more than the store holds
 WRITES = 0x20  # the W bit of a SCSI Command
+STATUS = 0x01  # the S bit of a Data-In: it ends its command, without a SCSI Response (RFC 7143 11.7.3)
 TRANSIT = 0x80  # the T bit of a login response
 NEXT_STAGE = 0x03
 FULL_FEATURE_PHASE = 3
@@ -364,7 +365,7 @@ def pdu_read(m: Machine, k: int, direction: int, store: bytearray, row: int) -> 
         news = m.follow.news[tell(m, k, row, NEWS_COMMAND)]
         news.itt = high_of(word[2])
         news.bytes = low_of(word[2]) if flags_of(word[0]) & WRITES else -1
-    elif direction == WAY_IN and opcode == OP_SCSI_RESPONSE:
+    elif direction == WAY_IN and (opcode == OP_SCSI_RESPONSE or (opcode == OP_DATA_IN and flags_of(word[0]) & STATUS)):
         news = m.follow.news[tell(m, k, row, NEWS_RESPONSE)]
         news.itt = high_of(word[2])
         news.seq = way.pdu_seq

@@ -2,7 +2,7 @@
 
 Two views of one connection.  `FollowedWire` is what an observer beside the wire reads in capture order, whatever
 becomes of the frames; what it finds is handed on as `News`.  `FollowedFlow` is what the machine knows of it: commands
-under way and responses that have been sent to it.  Sequence numbers are 32 bits wide, `_bytes` and pages as in `machine`.
+under way and responses that have been sent to it.  Sequence numbers are 32 bits wide; `_bytes`, pages as in `machine`.
 """
 
 from typing import Annotated
@@ -67,7 +67,7 @@ class FollowedWire:
 class FollowedTask:
     """A command of the initiator, until its response has been delivered; only a write has pages."""
 
-    used: int
+    used: int  # which command of the connection it is, from 1; 0: a free row
     itt: int
     pages: Annotated[list[int], PAGE_ZONES]  # under write-back, by zone
 
@@ -96,6 +96,7 @@ class FollowedFlow:
     remote_hi: int
     remote_port: int
     tasks: int  # rows of `task` that were ever used
+    commands: int
     task: Annotated[list[FollowedTask], MAX_FOLLOWED_TASKS]
     answers: int
     answer: Annotated[list[FollowedAnswer], MAX_ANSWERS]  # by sequence number
@@ -130,7 +131,7 @@ class Follow:
     flows: int  # opened
     commands: int  # SCSI Commands
     writes: int  # those of them that write
-    responses: int  # SCSI Responses that the initiator has read
+    responses: int  # that the initiator has read: SCSI Responses, and Data-In with a command's status
     pages_written: int  # put under write-back
     pages_short: int  # that a write names and nobody had left
     pages_freed: int

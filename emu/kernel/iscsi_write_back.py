@@ -9,7 +9,8 @@ Source: RFC 7143 11.3, 11.4; Linux 2.6.12 mm/filemap.c end_page_writeback, mm/vm
 Differs: a clean page is reclaimed at once (under pressure kswapd and the writers' own reclaim wait for it, and
 rotate_reclaimable_page puts it first); page cache lies in the highest zone and is given back from the lowest; a
 connection that begins anew leaves its unanswered writes' pages dirty, with the others; a write whose tag is used again
-before its response was delivered never completes; of what was dropped before the rest of its PDU came, the last few
+before its response was delivered never completes, nor does the
+oldest of too many; of what was dropped before the rest of its PDU came, the last few
 stretches are remembered.
 """
 
@@ -79,25 +80,33 @@ def task_find(flow: FollowedFlow, itt: int) -> int:
     return NONE
 
 
+def task_row(flow: FollowedFlow, itt: int) -> int:
+    """The row for a command: that of the one before it with this tag, else a free one, else the oldest's."""
+    oldest = task_find(flow, itt)
+    if oldest != NONE:
+        return oldest
+    oldest = 0
+    for t in range(MAX_FOLLOWED_TASKS):
+        if t == flow.tasks or flow.task[t].used == 0:
+            return t
+        if flow.task[t].used < flow.task[oldest].used:
+            oldest = t
+    return oldest
+
+
 def task_begin(m: Machine, flow: FollowedFlow, itt: int, bytes_: int) -> None:
-    """A command is on the wire; a write with the same tag, or without a row for it, will never complete."""
+    """A command is on the wire; a write that had its row never completes: its pages stay under write-back."""
     m.follow.commands += 1
     m.follow.writes += bytes_ >= 0
-    t = task_find(flow, itt)
-    if t != NONE:
-        flow.task[t].used = 0
-        for zone in range(m.zones):
-            flow.task[t].pages[zone] = 0  # under write-back for good
-    else:
-        t = 0
-        while t < flow.tasks and flow.task[t].used:
-            t += 1
-        if t == MAX_FOLLOWED_TASKS:
-            return
-        flow.tasks = max(flow.tasks, t + 1)
-    flow.task[t].used = 1
-    flow.task[t].itt = itt
-    pages_write_back(m, flow.task[t], (max(bytes_, 0) + PAGE_SIZE - 1) // PAGE_SIZE)
+    t = task_row(flow, itt)
+    flow.tasks = max(flow.tasks, t + 1)
+    flow.commands += 1
+    task = flow.task[t]
+    task.used = flow.commands
+    task.itt = itt
+    for zone in range(m.zones):
+        task.pages[zone] = 0
+    pages_write_back(m, task, (max(bytes_, 0) + PAGE_SIZE - 1) // PAGE_SIZE)
 
 
 def flow_begin(m: Machine, k: int, ends: Ends) -> None:
@@ -116,6 +125,7 @@ def flow_begin(m: Machine, k: int, ends: Ends) -> None:
     flow.remote_hi = ends.remote_hi
     flow.remote_port = ends.remote_port
     flow.tasks = 0
+    flow.commands = 0
     flow.answers = 0
     flow.losses = 0
 

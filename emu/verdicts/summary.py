@@ -53,6 +53,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "events_by_reason": _by_reason(total.events_by_reason),
         "memalloc": _fates(total.memalloc),
         "other": _fates(total.other),
+        "retransmitted": _retransmitted(m),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "crafted_sockets": _crafted(outcome),
         "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
@@ -147,6 +148,15 @@ def _oops(outcome: Outcome) -> dict[str, Any] | None:
 
 def _fates(fates: Any) -> dict[str, int]:
     return {name: int(getattr(fates, name)) for name in ("received", "delivered", "dropped")}
+
+
+def _retransmitted(m: Any) -> dict[str, int] | None:
+    """Segments that came again, as often as they came; `waiting` are still to come.  None where none may."""
+    if not int(m.config.retransmit):
+        return None
+    again = m.total.again
+    counts = {"arrivals": int(again.received), "delivered": int(again.delivered), "dropped": int(again.dropped)}
+    return counts | {"waiting": int(m.agains)}
 
 
 def _device(m: Any, d: int) -> dict[str, int]:
