@@ -121,6 +121,7 @@ class TcpConn:
     quick: int  # segments still to be acknowledged at once (quickacks)
     sent_ns: int  # when data were last sent
     fin_sent: int
+    connect_due_ns: int  # of a download: when its task goes on, NEVER_NS once it has asked
     queue_head: int  # host: the write queue, skbs by sequence number (sk_write_queue)
     queue_tail: int
     send_head: int  # the first skb that was never sent
@@ -145,7 +146,8 @@ class TxFrame:
     window: int  # bytes
     length: int  # payload bytes of a segment; of a reply all its bytes, without FCS
     tcp_flags: int
-    reply_at: int  # of a reply: where its bytes stand
+    reply_at: int  # of a reply: where its bytes stand; -1 until they are made
+    reply_next: int  # the next reply whose bytes are to be made
     queued_ns: int
 
 

@@ -757,6 +757,7 @@ class Machine:
     tx: Annotated[list[TxFrame], MAX_TX]
     tx_free: int
     tx_made: int
+    replies_open: int  # replies whose bytes are to be made, `tx` rows linked by reply_next; else -1
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way
