@@ -2,8 +2,11 @@
 
 Source: Linux 2.6.12 mm/page_alloc.c (GFP_KERNEL waits at pages_min).  Differs: the default crunch.  Blocked writers
 take every page that appears above pages_min and never give one back; write-back itself is not modelled in a replay.
+In a closed loop it is (`block_io`), and block I/O and readers are first in turn: tasks that wait for memory have no
+order in which they wake.
 """
 
+from emu.kernel.block_io import block_run
 from emu.kernel.machine import ZONE_DMA, ZONE_NORMAL, Machine
 from emu.kernel.page_alloc import buffered_rmqueue, zone_watermark_ok
 from emu.kernel.sock import readers_run
@@ -23,4 +26,11 @@ def process_context(m: Machine) -> None:
     """The softirq is done: tasks run."""
     if m.config.writers:
         writers_run(m)
-    readers_run(m)
+    if not m.config.closed:
+        readers_run(m)
+    elif m.vm.context_turns % 2:
+        readers_run(m)
+        block_run(m)
+    else:
+        block_run(m)
+        readers_run(m)
