@@ -92,6 +92,8 @@ class TcpConn:
     snd_nxt: int
     write_seq: int  # behind the last byte queued
     snd_wnd: int  # bytes
+    snd_wscale: int  # by how many bits the peer's window field is to be shifted
+    rcv_wscale: int  # and this end's own
     max_window: int
     snd_cwnd: int  # segments
     snd_cwnd_cnt: int
@@ -117,7 +119,11 @@ class TcpConn:
     ack_owed: int  # peers only: segments since the last acknowledgement
     ack_now: int
     delack_due_ns: int
+    rcv_mss: int  # the largest segment received, as far as acknowledgements depend on it
+    quick: int  # segments still to be acknowledged at once (quickacks)
+    sent_ns: int  # when data were last sent
     fin_sent: int
+    connect_due_ns: int  # of a download: when its task goes on, NEVER_NS once it has asked
     queue_head: int  # host: the write queue, skbs by sequence number (sk_write_queue)
     queue_tail: int
     send_head: int  # the first skb that was never sent
@@ -142,7 +148,8 @@ class TxFrame:
     window: int  # bytes
     length: int  # payload bytes of a segment; of a reply all its bytes, without FCS
     tcp_flags: int
-    reply_at: int  # of a reply: where its bytes stand
+    reply_at: int  # of a reply: where its bytes stand; -1 until they are made
+    reply_next: int  # the next reply whose bytes are to be made
     queued_ns: int
 
 

@@ -49,8 +49,8 @@ from emu.kernel.iscsi_pdu import (
 from emu.kernel.latency import latency_bucket
 from emu.kernel.machine import NEVER_NS, NONE, PAGE_SIZE, Machine
 from emu.kernel.page_writeback import end_page_writeback, take_oldest
+from emu.kernel.seq import after, seq_add
 from emu.kernel.sock import gfp_kernel_would_wait
-from emu.kernel.tcp_seq import after, seq_add
 from emu.kernel.tcp_write import tcp_push, tcp_sendpage
 
 BLOCK_BYTES = 512
