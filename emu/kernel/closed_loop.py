@@ -237,8 +237,8 @@ class Writer:
     """A process that writes to files: each page that it writes needs memory and becomes dirty."""
 
     bytes_per_s: int  # 0: as fast as it may
-    start_ns: int
-    stop_ns: int
+    start_ns: int  # of virtual time, as `Machine.now_ns`
+    stop_ns: int  # NEVER_NS: it goes on
     due_ns: int  # when its rate lets it go on
     credited_ns: int  # up to when its rate has been turned into pages
     owed_over: int  # of that division, byte-nanoseconds

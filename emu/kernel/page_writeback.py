@@ -23,7 +23,7 @@ RATELIMIT_EXCEEDED_PAGES = 8
 DIRTY_RATIO_MIN = 5  # percent
 UNLIMITED_BYTES_PER_S = 1 << 30
 WRITER_TICK_NS = 1_000_000  # a writer writes at most once in so long,
-WRITER_CREDIT_NS = 100_000_000  # and never more than its rate gives in so long
+WRITER_CREDIT_NS = 100_000_000  # and never more than its rate gives in so long, or one page
 PAGE_BYTE_NS = PAGE_SIZE * SECOND_NS
 
 
@@ -217,11 +217,12 @@ def writer_credit(m: Machine, writer: Writer) -> None:
     """A writer's time has come: its rate lets it write so many pages more."""
     if writer.blocked != BLOCKED_NOT or m.now_ns < writer.due_ns:
         return
-    if writer.stop_ns != NEVER_NS and m.now_ns - m.plan_start_ns >= writer.stop_ns:
+    if m.now_ns >= writer.stop_ns:
         writer.due_ns = NEVER_NS
         return
     rate = writer.bytes_per_s or UNLIMITED_BYTES_PER_S
-    writer.owed_over += min(m.now_ns - writer.credited_ns, WRITER_CREDIT_NS) * rate
+    longest = max(WRITER_CREDIT_NS, PAGE_BYTE_NS // rate + 1)
+    writer.owed_over += min(m.now_ns - writer.credited_ns, longest) * rate
     writer.credited_ns = m.now_ns
     writer.owed_pages += writer.owed_over // PAGE_BYTE_NS
     writer.owed_over %= PAGE_BYTE_NS

@@ -6,6 +6,7 @@ one; slab caches are not shrunk and nothing is swapped; reclaim takes no CPU tim
 itself (shrink_list: pageout), it asks the flusher for as many.  kswapd runs with PF_MEMALLOC, but here it needs no
 page itself: commands and requests come from mempools.  The cold per-CPU list, at most 2 * pcp_batch long, is left out:
 what is reclaimed goes to the zone's free lists at once.  A task that cannot reclaim waits; the OOM killer does not run.
+6.x throttles direct reclaimers while half of the reserve is gone (allow_direct_reclaim); that is left out.
 """
 
 from emu.kernel.machine import NONE, ZONE_DMA, ZONE_NORMAL, Machine
