@@ -7,6 +7,7 @@ q ends.  Elsewhere, and with --plain, every packet's panel is printed, and the l
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +17,26 @@ from rich.console import Console
 from rich.text import Text
 
 from emu.cli.options import StepCommand
+from emu.cli.replay import screen
+from emu.cli.run_options import RunCommand
+from emu.closed_runs import run_scenario_of, run_task
 from emu.engine.stepping import Step, SteppingEngine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
 from emu.kernel.drop_reason import DROPPED
 from emu.play import replay
 from emu.request import inputs_of, open_company, rewrite_of, say_on_stderr, task_of
-from emu.scenarios import shipped_scenario
+from emu.runs import exit_code, exit_code_of, oops_unasked
+from emu.scenario import Scenario
+from emu.scenario_file import load_scenario, named_scenario, parse_setting
+from emu.task import NO_OUTPUTS, Task
+from emu.verdicts.expect import Judgement, judge
+from emu.verdicts.screen import show_judgements
 from emu.verdicts.step.panel import Story
+from emu.verdicts.summary import summarise
 
 TO_PACKET, TO_EVENT, TO_DROP, TO_FRAME, TO_END = range(5)
+RUN_OPTIONS = ("scenario", "policy", "settings", "as_posted", "expect", "engine", "plain", "progress", "json")
 KEYS = "Enter next packet   e next event   c next drop   g go to a frame   q quit"
 WISHES = {"\r": TO_PACKET, "\n": TO_PACKET, " ": TO_PACKET, "e": TO_EVENT, "c": TO_DROP}
 
@@ -85,38 +96,81 @@ class Watcher:
 def run_step(command: StepCommand) -> int:
     """Step through a play; the exit code."""
     if command.json:
-        raise UsageError("--json: emu step draws panels; emu replay prints the summary as JSON")
+        raise UsageError("--json: emu step draws panels; emu replay and emu run print the summary as JSON")
     if command.engine not in ("auto", "plain"):
         raise UsageError(f"--engine {command.engine}: emu step runs on the plain engine only")
     command = with_scenario(command)
+    path = None if command.scenario is None else str(command.scenario)
+    settings = dict(parse_setting(text) for text in command.settings or [])
+    try:
+        if path is not None and load_scenario(path, settings).is_run:
+            return _step_run(command)
+        return _step_replay(command)
+    except LeaveError:
+        return Exit.DONE
+
+
+def _step_replay(command: StepCommand) -> int:
     inputs = inputs_of(command)
     task = task_of(command, inputs, policy=command.policy)
-    at_terminal = not command.plain and sys.stdin.isatty() and sys.stdout.isatty()
-    scenario = task.scenario
-    names = [device.name for device in scenario.device] + [upper.name for upper in scenario.upper]
-    watcher = Watcher(names, Screen() if at_terminal else printed)
-    print_lines([f"{command.scenario.stem if command.scenario else task.name} under {scenario.policy.name}"])
+    watcher = watcher_of(command, task.scenario)
+    print_lines([f"{command.scenario.stem if command.scenario else task.name} under {task.scenario.policy.name}"])
     interruption = Interruption()
     with ExitStack() as opened:
         plain = changed(command, engine="plain")
         _, company, _ = open_company(plain, rewrite_of(command), task, inputs, interruption, opened, say_on_stderr)
-        try:
-            outcome = replay(
-                task,
-                SteppingEngine(watcher),
-                company.reader,
-                [given.path for given in inputs],
-                None,
-                interruption,
-                company.floods,
-                company.hosts,
-            )
-        except LeaveError:
-            return Exit.DONE
-    print_lines(watcher.end())
-    total = outcome.machine.total
-    print_lines([f"{total.frames} frames: {total.delivered} delivered, {total.dropped} dropped"])
-    return Exit.INTERRUPTED if outcome.interrupted else Exit.DONE
+        outcome = replay(
+            task,
+            SteppingEngine(watcher),
+            company.reader,
+            [given.path for given in inputs],
+            None,
+            interruption,
+            company.floods,
+            company.hosts,
+        )
+    judgements = _ended(watcher, outcome.machine, task, summarise(outcome))
+    if outcome.damage is not None:
+        say_on_stderr(str(outcome.damage))
+    return exit_code(outcome, judgements)
+
+
+def _step_run(command: StepCommand) -> int:
+    from emu.closed import ClosedRun
+    from emu.traffic.peer.stepping import ClosedSteppingEngine
+    from emu.verdicts.run_summary import summarise_run
+
+    refuse_options_of_captures(command)
+    asked = RunCommand(
+        scenario=str(command.scenario),
+        policy=command.policy,
+        settings=command.settings,
+        as_posted=command.as_posted,
+        expect=command.expect,
+    )
+    task = run_task(asked, run_scenario_of(asked, command.policy), NO_OUTPUTS)
+    watcher = watcher_of(command, task.scenario)
+    print_lines([f"{task.name} under {task.scenario.policy.name}"])
+    outcome = ClosedRun(task, ClosedSteppingEngine(watcher)).run()
+    judgements = _ended(watcher, outcome.machine, task, summarise_run(outcome))
+    failed = oops_unasked(task, outcome.machine) or not all(judgement.holds for judgement in judgements)
+    return exit_code_of(interrupted=outcome.interrupted, damaged=False, failed=failed)
+
+
+def _ended(watcher: Watcher, m: Any, task: Task, summary: dict[str, Any]) -> tuple[Judgement, ...]:
+    """Say what followed the last packet, and whether what was expected holds."""
+    total = m.total
+    print_lines([*watcher.end(), f"{total.frames} frames: {total.delivered} delivered, {total.dropped} dropped"])
+    judgements = tuple(judge(expectation, summary) for expectation in task.expectations)
+    show_judgements(screen(sys.stdout), judgements)
+    return judgements
+
+
+def watcher_of(command: StepCommand, scenario: Scenario) -> Watcher:
+    """Who watches: a person at a terminal, or whoever reads what is printed."""
+    names = [device.name for device in scenario.device] + [upper.name for upper in scenario.upper]
+    at_terminal = not command.plain and sys.stdin.isatty() and sys.stdout.isatty()
+    return Watcher(names, Screen() if at_terminal else printed)
 
 
 def with_scenario(command: StepCommand) -> StepCommand:
@@ -127,12 +181,20 @@ def with_scenario(command: StepCommand) -> StepCommand:
     named = command.capture or []
     if len(named) != 1 or Path(named[0]).suffix not in ("", ".toml") or named[0] == "-":
         return command
-    path = Path(named[0]) if Path(named[0]).is_file() else shipped_scenario(named[0])
+    path = Path(named_scenario(named[0]))
     if path.suffix != ".toml":
         return command
     if command.scenario is not None:
         raise UsageError(f"{named[0]}: is a scenario, beside --scenario {command.scenario}; expected one of them")
     return changed(command, capture=None, scenario=path)
+
+
+def refuse_options_of_captures(command: StepCommand) -> None:
+    """Refuse what a run of the closed loop has no use for.  Errors: UsageError, which names the first such option."""
+    for field in fields(StepCommand):
+        if field.name not in RUN_OPTIONS and getattr(command, field.name) != field.default:
+            what = "a capture" if field.name == "capture" else f"--{field.name.replace('_', '-')}"
+            raise UsageError(f"{what}: {command.scenario} is a run of the closed loop; expected --set KEY=VALUE")
 
 
 def print_lines(lines: Sequence[str]) -> None:

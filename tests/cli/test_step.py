@@ -195,9 +195,9 @@ def test_a_capture_is_stepped_through() -> None:
     [
         (
             ["five-packet"],
-            "five-packet: there is no such file, nor a scenario of that name; did you mean five-packets?",
+            "five-packet: neither a scenario file nor a shipped scenario; did you mean 'five-packets'?",
         ),
-        (["five-packets", "--json"], "--json: emu step draws panels; emu replay prints the summary as JSON"),
+        (["five-packets", "--json"], "--json: emu step draws panels; emu replay and emu run print the summary as JSON"),
         (["five-packets", "--engine", "compiled"], "--engine compiled: emu step runs on the plain engine only"),
         (["five-packets", "--scenario", "a.toml"], "five-packets: is a scenario, beside --scenario a.toml"),
         ([], "Missing argument 'CAPTURE'"),

@@ -26,7 +26,7 @@ from emu.interrupt import Interruption
 from emu.kernel.drop_reason import VERDICTS
 from emu.play import replay
 from emu.request import open_company, rewrite_of, task_of
-from emu.scenarios import shipped_scenario
+from emu.scenario_file import named_scenario
 from emu.verdicts.schema import row_values
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -107,7 +107,7 @@ def kind_of(p: Any) -> str:
 def follow(policy: str) -> Follower:
     """Play the five packets under a policy, followed."""
     follower = Follower()
-    command = StepCommand(scenario=shipped_scenario("five-packets"), policy=policy, engine="plain")
+    command = StepCommand(scenario=Path(named_scenario("five-packets")), policy=policy, engine="plain")
     task = task_of(command, [], policy=policy)
     with ExitStack() as opened:
         _, company, _ = open_company(command, rewrite_of(command), task, [], Interruption(), opened, print)
