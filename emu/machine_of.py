@@ -188,6 +188,8 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "read_rate": readers.rate,
         "ip_forward": scenario.ip.forward,
         "as_posted": _as_posted(scenario),
+        "retransmit": scenario.replay.retransmit,
+        "write_back": scenario.replay.write_back == "followed",
     }
 
 

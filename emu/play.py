@@ -17,6 +17,8 @@ from emu.errors import NothingToPlayError
 from emu.in_progress import RunInProgress, rss_peak_bytes
 from emu.interrupt import Interruption
 from emu.kernel.boot import start_clock
+from emu.kernel.iscsi_follow import follow_begin, follow_wire
+from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
 from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.task import Outcome, Outputs, Pace, Task
@@ -67,6 +69,7 @@ class Replay(RunInProgress):
         self.tally_room = 1
         self.tallies = engine.rows(Tally, self.tally_room)
         self._meet_interfaces()
+        self.store = self._begin_to_follow()
         self.events = self._recorded()
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.at_event = 0
@@ -90,6 +93,13 @@ class Replay(RunInProgress):
     def discard(self, offset: int) -> int:
         """Let the reader reuse its window."""
         return self.reader.discard(offset)
+
+    def _begin_to_follow(self) -> Any:
+        """Where the last bytes of followed iSCSI connections are remembered; nothing if none are to be followed."""
+        if not int(self.machine.config.write_back):
+            return None
+        self.engine.function(follow_begin)(self.machine)
+        return self.engine.view(bytearray(2 * MAX_FOLLOWED * FOLLOW_STORE_BYTES))
 
     def _feed(self) -> Any:
         replay = self.task.scenario.replay
@@ -243,8 +253,18 @@ class Replay(RunInProgress):
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
             function(start_clock)(self.machine, self.first_ns)
-        self._advance(first, last)
+        while first < last:
+            followed = self._follow(first, last)
+            self._advance(first, followed)
+            first = followed
         self._hand_out(last)
+
+    def _follow(self, first: int, last: int) -> int:
+        """Read the iSCSI of the rows up to where the machine must hear of it; the row after them."""
+        if self.store is None:
+            return last
+        rows, octets = self.rows, self.reader.octets
+        return int(self.engine.function(follow_wire)(self.machine, rows, first, last, octets, self.store))
 
     def _prepare(self, first: int, last: int) -> None:
         """Make arrivals of the rows; a device that shows its first frame late is told its host by that frame."""

@@ -141,6 +141,7 @@ def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | Non
         ("replay.closed", "--closed", command.closed),
         ("replay.offload", "--offload", command.offload),
         ("replay.checksums", "--checksums", command.checksums),
+        ("replay.retransmit", "--retransmit", command.retransmit or None),
     ):
         if value is not None:
             settings[key] = value

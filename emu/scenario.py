@@ -373,6 +373,19 @@ class ReplayTable(Part, frozen=True):
         list[str],
         about("Crafted traffic beside the captures, each KIND:KEY=VALUE,... as --flood takes it (emu flood --list)."),
     ] = []
+    write_back: Annotated[
+        Literal["followed", "ignored"],
+        about(
+            "Followed: iSCSI is followed, and a delivered SCSI Response frees its write's pages; ignored: it is not."
+        ),
+    ] = "followed"
+    retransmit: Annotated[
+        bool,
+        about(
+            "Segments of memalloc flows that were dropped come again after the sender's timer (200 ms, doubling); "
+            "false: what was dropped counts as received."
+        ),
+    ] = False
     drain_ns: Annotated[
         int, Meta(ge=0, le=3_600_000_000_000), about("For how long the machine runs on behind the last frame.", "ns")
     ] = 1_000_000_000

@@ -61,6 +61,7 @@ class PlayOptions(TypedDict, total=False):
     filter: str | None
     offload: str | None
     checksums: str | None
+    retransmit: bool | None
     engine: str | None
     progress: bool | None
     map_mac: Mapping[str, str] | Texts | None

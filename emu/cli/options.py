@@ -101,6 +101,13 @@ class PlayCommand(RewriteOptions):
             "--checksums", metavar="auto|verify|trust", help="Believe unfinished checksums, verify, or trust all."
         ),
     ] = None
+    retransmit: Annotated[
+        bool,
+        typer.Option(
+            "--retransmit",
+            help="Dropped segments of memalloc flows come again after 200 ms, then doubling, and leave no filled hole.",
+        ),
+    ] = False
     engine: Annotated[
         str,
         typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),

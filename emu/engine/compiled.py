@@ -80,6 +80,10 @@ SOURCES = (
     "emu.kernel.tcp_seq",
     "emu.kernel.tcp_conn",
     "emu.kernel.flows",
+    "emu.kernel.iscsi_pdu",
+    "emu.kernel.iscsi_follow",
+    "emu.kernel.iscsi_write_back",
+    "emu.kernel.retransmit",
     "emu.kernel.fate",
     "emu.kernel.tcp_prune",
     "emu.kernel.tcp_output",
@@ -125,6 +129,7 @@ CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry po
 TABLES = (
     "emu.kernel.machine",
     "emu.kernel.closed_loop",
+    "emu.kernel.iscsi_follow_state",
     "emu.kernel.policy",
     "emu.kernel.drop_reason",
     "emu.kernel.record",

@@ -6,7 +6,7 @@ to the step behind it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from emu.engine.loop import run
 from emu.engine.plain import PlainEngine
@@ -18,22 +18,29 @@ ONE_EVENT = 4  # a log of this size is full as soon as it holds one: `run` keeps
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Coming(NamedTuple):
+    """Something that is due: when, and what it is."""
+
+    due_ns: int
+    text: str
+
+
 class Step(NamedTuple):
-    """What happened: the row that arrived, the events, and the rows whose verdict fell; `next_ns`: an arrival's."""
+    """What happened: the rows that came, the events, the rows whose verdict fell; and what is due as far as is known.
+
+    `outside` waits for nobody; `tasks` wait for the CPU, as the machine's own timers do, which are not named here.
+    """
 
     machine: Any
-    arrived: Any | None
+    arrived: Sequence[Any]
     events: Sequence[Any]
     decided: Sequence[Any]
-    next_ns: int | None  # when the next frame arrives, as far as it is known
+    outside: Sequence[Coming] = ()
+    tasks: Sequence[Coming] = ()
 
 
-class Watch(Protocol):
-    """Who looks at the machine between two steps; what it raises ends the play."""
-
-    def __call__(self, step: Step) -> None:
-        """Look at a step; the machine's records may be read until this returns, and not changed."""
-        ...
+# Who looks at the machine between two steps: reads its records until it returns, changes none; what it raises ends it.
+Watch = Callable[[Step], None]
 
 
 class SteppingEngine(PlainEngine):
@@ -41,8 +48,8 @@ class SteppingEngine(PlainEngine):
 
     def __init__(self, watch: Watch) -> None:
         """`watch` sees every step of the machine that this engine plays."""
-        self._watch = watch
-        self._log = self.rows(Event, ONE_EVENT)
+        self.watch = watch
+        self.step_log = self.rows(Event, ONE_EVENT)
 
     def function(self, function: F) -> F:
         """The function itself; of the loop, one that stops between any two steps."""
@@ -57,17 +64,15 @@ class SteppingEngine(PlainEngine):
         draining = first == last
         while m.oops == 0:
             upto = min(first + 1, last)
-            came, events = run(m, rows, first, upto, until_ns, self._log, ONE_EVENT)
-            arrived = rows[first] if came > first else None
-            if arrived is not None:
-                waiting.append(arrived)
-            if arrived is None and events == 0 and m.oops == 0:
+            came, events = run(m, rows, first, upto, until_ns, self.step_log, ONE_EVENT)
+            arrived = [rows[at] for at in range(first, came)]
+            if not arrived and events == 0 and m.oops == 0:
                 break
             first = came
-            decided = [p for p in waiting if p.verdict != PENDING]
-            waiting = [p for p in waiting if p.verdict == PENDING]
-            happened = [self._log[at] for at in range(events)]
-            self._watch(Step(m, arrived, happened, decided, rows[first].time_ns if first < last else None))
+            decided, waiting = decided_rows([*waiting, *arrived])
+            happened = [self.step_log[at] for at in range(events)]
+            following = [Coming(rows[first].time_ns, "a frame arrives")] if first < last else []
+            self.watch(Step(m, arrived, happened, decided, following))
             if not draining and first == last:
                 break
         return first, 0
@@ -76,3 +81,8 @@ class SteppingEngine(PlainEngine):
 def waiting_rows(rows: Any, first: int) -> list[Any]:
     """The rows before `first` whose verdict is still open: in a ring, or in the backlog."""
     return [rows[at] for at in range(first) if rows[at].verdict == PENDING]
+
+
+def decided_rows(waiting: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Rows by whether their verdict has fallen: those with one, those without."""
+    return [p for p in waiting if p.verdict != PENDING], [p for p in waiting if p.verdict == PENDING]

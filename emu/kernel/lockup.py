@@ -28,6 +28,7 @@ from emu.kernel.lockup_memory import (
     kernel_page_possible,
     object_comes_back,
     queue_comes_back,
+    reap_all,
     skb_comes_back,
     take_rx_buffer,
     would_free,
@@ -217,9 +218,12 @@ def refill_shows_buffer(m: Machine, d: int) -> bool:
 
 def refill_possible(m: Machine, d: int) -> bool:
     """Whether device `d` could ever get a buffer that a frame can use."""
-    for buffers in (E1000_RX_BUFFER_WRITE, 0):  # empty slabs as objects first; else every one as pages
+    for as_pages in range(2):  # empty slabs serve as objects where they can; else every one as pages
         best_case(m)
-        keep_for(m, d, buffers)
+        if as_pages:
+            reap_all(m)
+        else:
+            keep_for(m, d, E1000_RX_BUFFER_WRITE)
         if replaces(m.dev[d].driver):
             if replacement_possible(m, d):
                 return True

@@ -16,7 +16,6 @@ from emu.kernel.machine import (
     PAGE_SIZE,
     ZONE_DMA,
     ZONE_NORMAL,
-    Lockup,
     Machine,
     Zone,
 )
@@ -393,9 +392,16 @@ def data_cache_of(m: Machine, d: int) -> int:
     return kmalloc_cache(m, skb_data_align(m, m.dev[d].rx_skb_bytes + rx_headroom_bytes(m)) + shared_info_bytes(m))
 
 
+def reap_all(m: Machine) -> None:
+    """Turn every empty slab into pages: enough of them open a zone, and with it all that its per-CPU list holds."""
+    reaped = True
+    while reaped:
+        reaped = reap_one(m)
+
+
 def keep_for(m: Machine, d: int, buffers: int) -> None:
-    """Leave empty slabs of the caches that `buffers` receive buffers need as they are; 0: turn every one into pages."""
-    k: Lockup = m.lockup
+    """Leave empty slabs of the caches that `buffers` receive buffers need as they are."""
+    k = m.lockup
     k.keep[m.head_cache] = buffers
     cache = data_cache_of(m, d)
     if cache != NONE and m.policy.rx_allocator != BUFFER_PAGE_FRAGMENT:

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from emu.kernel.drop_reason import POINTS, REASONS
+from emu.kernel.iscsi_write_back import responses_lost
 from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
@@ -52,11 +53,13 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "events_by_reason": by_reason(total.events_by_reason),
         "memalloc": fates_of(total.memalloc),
         "other": fates_of(total.other),
+        "retransmitted": _retransmitted(m),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "crafted_sockets": _crafted(outcome),
         "devices": {device.name: device_facts(m, d) for d, device in enumerate(scenario.device)},
         "upper_devices": upper_devices(m, scenario),
         "memory": memory_facts(m),
+        "iscsi": _iscsi(m),
         "sockets": socket_facts(m),
         "counters": counters_of(m),
         "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
@@ -149,6 +152,15 @@ def fates_of(fates: Any) -> dict[str, int]:
     return {name: int(getattr(fates, name)) for name in ("received", "delivered", "dropped")}
 
 
+def _retransmitted(m: Any) -> dict[str, int] | None:
+    """Segments that came again, as often as they came; `waiting` are still to come.  None where none may."""
+    if not int(m.config.retransmit):
+        return None
+    again = m.total.again
+    counts = {"arrivals": int(again.received), "delivered": int(again.delivered), "dropped": int(again.dropped)}
+    return counts | {"waiting": int(m.agains)}
+
+
 def device_facts(m: Any, d: int) -> dict[str, int]:
     """A NIC in numbers."""
     dev = m.dev[d]
@@ -203,6 +215,19 @@ def memory_facts(m: Any) -> dict[str, Any]:
         "skbs_max": int(m.total.skbs_max),
         "zones": zones,
     }
+
+
+def _iscsi(m: Any) -> dict[str, int] | None:
+    """What was followed of iSCSI; None when there was none."""
+    follow = m.follow
+    if not int(follow.flows):
+        return None
+    counted = ("flows", "commands", "writes", "responses", "unmatched", "pages_written", "pages_short", "pages_freed")
+    of_stream = ("resyncs", "skipped_bytes", "truncated")
+    lost = {"responses_lost": int(responses_lost(m))}
+    return (
+        {name: int(getattr(follow, name)) for name in counted} | lost | {n: int(getattr(follow, n)) for n in of_stream}
+    )
 
 
 def _zone(zone: Any) -> dict[str, int]:

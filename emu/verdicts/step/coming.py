@@ -5,8 +5,9 @@ frame that arrives at that very moment comes first.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from emu.engine.stepping import Coming, Step
 from emu.kernel.dev import next_seq
 from emu.kernel.ip_fragment import frag_timer_ns
 from emu.kernel.machine import (
@@ -43,13 +44,6 @@ EVENT_TEXTS = {
 }
 
 
-class Coming(NamedTuple):
-    """Something that is due: when, and what it is."""
-
-    due_ns: int
-    text: str
-
-
 def device_name(d: int, devices: Sequence[str]) -> str:
     """A device's name; softnet's own queue has none."""
     return "backlog" if d == BACKLOG_DEV or d >= len(devices) else devices[d]
@@ -75,17 +69,19 @@ def timers(m: Any, devices: Sequence[str]) -> list[Coming]:
     return sorted(timer for timer in found if timer.due_ns < NEVER_NS)
 
 
-def next_of(m: Any, devices: Sequence[str], arrival_ns: int | None) -> Coming | None:
-    """What comes next: an arrival, the CPU's next step, or a timer; None when nothing is left."""
-    due = timers(m, devices)
+def next_of(step: Step, devices: Sequence[str]) -> Coming | None:
+    """What comes next: something outside, the CPU's next step, or a timer; None when nothing is left."""
+    m = step.machine
+    due = sorted([*timers(m, devices), *step.tasks])
     if m.poll_len > 0:
         free_ns = max(m.now_ns, m.cpu_busy_until_ns)
         softirq = Coming(free_ns, softirq_text(m, devices))
         due = [timer for timer in due if timer.due_ns <= free_ns][:1] or [softirq]
-    at_ns = max(due[0].due_ns, m.cpu_busy_until_ns) if due else NEVER_NS
-    if arrival_ns is not None and arrival_ns <= at_ns:
-        return Coming(arrival_ns, "a frame arrives")
-    return Coming(at_ns, due[0].text) if due else None
+    inside_ns = max(due[0].due_ns, m.cpu_busy_until_ns) if due else NEVER_NS
+    outside = min(step.outside, default=None)
+    if outside is not None and outside.due_ns <= inside_ns:
+        return outside
+    return Coming(inside_ns, due[0].text) if due else None
 
 
 def softirq_text(m: Any, devices: Sequence[str]) -> str:

@@ -120,7 +120,7 @@ def socket_lines(m: Any) -> list[str]:
         marked = ", SOCK_MEMALLOC" if sk.memalloc else ""
         ahead = f", {sk.ofo_len} out of order" if sk.ofo_len else ""
         lines.append(
-            f"{kind} {here}: {sk.queue_len} skbs{ahead}, {figure(sk.rmem_alloc)} of {figure(sk.rcvbuf)} B, "
+            f"{kind} {here}: {sk.queue_len} queued{ahead}, {figure(sk.rmem_alloc)} of {figure(sk.rcvbuf)} B, "
             f"reader {READERS[sk.reader]}{marked}"
         )
     if len(holding) > SOCKETS_SHOWN:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from emu.engine.stepping import Step
 from emu.kernel.drop_reason import DELIVERED, DROPPED, REASONS, VERDICTS
+from emu.kernel.machine import PACKET_OUTGOING
 from emu.verdicts.explain import explain_row
 from emu.verdicts.schema import row_values
 from emu.verdicts.step.coming import event_text, next_of
@@ -48,7 +49,13 @@ def credit_text(p: Any) -> str:
         return ""
     if after < before:
         return f"the check of its protocol gives a buffer back ({before} -> {after}); its socket is SOCK_MEMALLOC"
-    return f"no check gives a buffer back: {before} stay out"
+    return f"no check gives a buffer back: rx_reserve_used stays {before}"
+
+
+def arrival_text(p: Any, devices: Sequence[str]) -> str:
+    """That a frame is on the wire of a device."""
+    how = "is sent from" if p.pkt_type == PACKET_OUTGOING else "arrives on"
+    return f"frame {p.frame} {how} {devices[p.dev]}"
 
 
 class Story:
@@ -74,10 +81,9 @@ class Story:
             self._panel_figures = self._figures = now
             self._counters = counters_of(m)
         texts = [event_text(event, self._devices) for event in step.events]
-        if step.arrived is not None:
-            texts.append(f"frame {step.arrived.frame} arrives on {self._devices[step.arrived.dev]}")
+        texts += [arrival_text(p, self._devices) for p in step.arrived]
         changed = changes_text(now, self._figures)
-        self._happened.append(Happened(m.now_ns, "; ".join(texts) or "a device's own interrupt", changed))
+        self._happened.append(Happened(m.now_ns, "; ".join(texts) or "something outside the CPU", changed))
         self._figures = now
 
     def panel(self, step: Step, p: Any | None) -> list[str]:
@@ -88,7 +94,7 @@ class Story:
         if p is not None:
             lines += self._verdict(p)
         lines += self._state(step.machine)
-        coming = next_of(step.machine, self._devices, step.next_ns)
+        coming = next_of(step, self._devices)
         said = "nothing: all is quiet" if coming is None else f"{time_text(coming.due_ns, start_ns)}  {coming.text}"
         lines += [_labelled("next", said)]
         self._happened = []
