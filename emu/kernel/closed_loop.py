@@ -117,6 +117,9 @@ class TcpConn:
     ack_owed: int  # peers only: segments since the last acknowledgement
     ack_now: int
     delack_due_ns: int
+    rcv_mss: int  # the largest segment received, as far as acknowledgements depend on it
+    quick: int  # segments still to be acknowledged at once (quickacks)
+    sent_ns: int  # when data were last sent
     fin_sent: int
     connect_due_ns: int  # of a download: when its task goes on, NEVER_NS once it has asked
     queue_head: int  # host: the write queue, skbs by sequence number (sk_write_queue)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from emu.kernel.closed_loop import LATENCY_BUCKETS, MAX_CONNS, MAX_SESSIONS, MAX_TX, IscsiSession, TcpConn, TxFrame, Vm
 from emu.kernel.drop_reason import MAX_REASONS
+from emu.kernel.iscsi_follow_state import Follow
 from emu.kernel.record import record
 
 NONE = -1
@@ -36,6 +37,7 @@ MAX_BACKLOG = 2_048  # packets between netif_rx and the softirq
 MAX_PLAN = 4_096
 MAX_LINKS = 128  # of the chain of a lockup
 MAX_GHOSTS = 4  # ranges per TCP socket that our drops filled ahead of rcv_nxt
+MAX_AGAIN = 256  # lost segments that are awaited
 MAX_LATER = 65_536  # events of packets not yet handed out
 LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
@@ -56,6 +58,8 @@ DRIVERS = ("e1000", "e1000-ps", "8139cp", "tg3", "e1000e", "vlan", "bond", "brid
 
 ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM = range(3)
 ZONES = ("DMA", "Normal", "HighMem")
+
+AGAIN_FREE, AGAIN_WAITS, AGAIN_ON_ITS_WAY = range(3)
 
 # Whose memory management: page allocator, slab and sizes of buffers (`Config.mm`).
 MM_2_6_12, MM_6X = range(2)
@@ -146,6 +150,17 @@ class Packet:
     backlog_len: int
     culprit_frame: int
     decided_after: int  # of an event: how many frames had arrived
+    again: int  # a lost segment that comes again: its row in `Machine.again` + 1; 0: a frame
+
+
+@record
+class Again:
+    """A segment of a memalloc flow that was lost and comes again (`retransmit`)."""
+
+    state: int  # AGAIN_*
+    due_ns: int
+    losses: int
+    p: Packet
 
 
 @record
@@ -581,6 +596,7 @@ class Totals:
     dropped: int
     memalloc: Fates
     other: Fates
+    again: Fates  # segments that came again: no frames, and in none of the other sums
     drops_by_reason: Annotated[list[int], MAX_REASONS]
     events_by_reason: Annotated[list[int], MAX_REASONS]  # of packets that had their verdict
     reserve_skbs_delivered: int
@@ -631,6 +647,10 @@ class Config:
     ipfrag_high_thresh: Annotated[list[int], 2]  # bytes; IPv4, IPv6
     ipfrag_low_thresh: Annotated[list[int], 2]
     ipfrag_time_ns: Annotated[list[int], 2]
+    retransmit: (
+        int  # 1: lost segments of memalloc flows come again after the sender's timer; no hole of theirs is filled
+    )
+    write_back: int  # 1: a replay follows iSCSI, so that a delivered SCSI Response frees its write's pages
 
 
 @record
@@ -795,6 +815,11 @@ class Machine:
     tx_made: int
     replies_open: int  # replies whose bytes are to be made, `tx` rows linked by reply_next; else -1
     lockup: Lockup
+    follow: Follow
+    again: Annotated[list[Again], MAX_AGAIN]
+    agains_made: int
+    agains: int  # that are not AGAIN_FREE
+    again_due_ns: int  # while there are any
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way
@@ -823,8 +848,22 @@ class Event:
     EVENT_FRAG,  # fragment queues time out
     EVENT_INTR,  # dev: a device that is not polled refills its ring from an interrupt of its own
     EVENT_PLAN,  # number: entry of the plan
-) = range(11)
-EVENTS = ("poll-begin", "packets", "poll-end", "read", "pages", "reap", "tick", "context", "frag", "intr", "plan")
+    EVENT_AGAIN,  # dev: row of the lost segment that comes again
+) = range(12)
+EVENTS = (
+    "poll-begin",
+    "packets",
+    "poll-end",
+    "read",
+    "pages",
+    "reap",
+    "tick",
+    "context",
+    "frag",
+    "intr",
+    "plan",
+    "again",
+)
 
 LIMIT_NONE, LIMIT_SOCKETS, LIMIT_SKBS, LIMIT_SLABS = range(4)
 LIMITS = ("", f"{MAX_SOCKETS} sockets", f"{MAX_SKBS} skbs", f"{MAX_SLABS} slabs")

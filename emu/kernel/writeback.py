@@ -1,9 +1,11 @@
 """Who else wants memory: writers blocked in GFP_KERNEL, and what runs when the softirq leaves the CPU.
 
 Source: Linux 2.6.12 mm/page_alloc.c (GFP_KERNEL waits at pages_min).  Differs: the default crunch.  Blocked writers
-take every page that appears above pages_min and never give one back; write-back itself is not modelled in a replay.
+take every page that appears above pages_min and never give one back; of write-back a replay knows what the capture
+shows (`iscsi_write_back`).
 """
 
+from emu.kernel.iscsi_write_back import follow_read
 from emu.kernel.machine import ZONE_DMA, ZONE_NORMAL, Machine
 from emu.kernel.page_alloc import buffered_rmqueue, zone_watermark_ok
 from emu.kernel.sock import readers_run
@@ -24,3 +26,5 @@ def process_context(m: Machine) -> None:
     if m.config.writers:
         writers_run(m)
     readers_run(m)
+    if m.follow.live and follow_read(m) and m.config.writers:
+        writers_run(m)
