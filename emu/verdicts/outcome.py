@@ -7,7 +7,6 @@ since play started.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from emu.engine.plain import Engine
 from emu.kernel.closed_loop import (
     CONN_CLOSED,
     LATENCY_BUCKETS,
@@ -142,7 +141,6 @@ def outcome_rules() -> list[str]:
 
 
 def outcome_of(
-    engine: Engine,
     m: Any,
     w: Any,
     samples: Mapping[str, Sequence[int]],
@@ -163,7 +161,7 @@ def outcome_of(
     because = [rule.sentence for rule in RULES if rule.holds(facts)]
     word = OOPS if int(m.oops) else LOCKUP if int(m.lockup.locked) else DEGRADED if because else PROGRESS
     names = Names(int(m.sessions), tuple(device_names), start_ns)
-    waits = word == DEGRADED and engine.function(block_io_unfinished)(m)
+    waits = word == DEGRADED and block_io_unfinished(m)
     return {
         "outcome": word,
         "because": because if word == DEGRADED else [],
