@@ -1,10 +1,8 @@
 """Scenarios as text: TOML files, single settings, and every problem of them at once, with its place."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import msgspec
 from emu.errors import UsageError
 from emu.scenario import LOOP_TABLES, DeviceTable, Scenario
 from emu.scenario_checks import CHECKS
+from emu.scenarios import shipped_names, shipped_scenario
 from emu.tables import Problem, convert_tables, dotted, nearest_line
 from emu.toml_text import key_lines, toml_text, toml_value
 
@@ -28,11 +27,7 @@ class ScenarioError(UsageError):
 
 def shipped_scenarios() -> dict[str, str]:
     """The scenarios that come with emu: their files by name."""
-    folder = resources.files("emu").joinpath("scenarios")
-    if not folder.is_dir():
-        return {}
-    files = sorted((file.name, str(file)) for file in folder.iterdir())
-    return {name.removesuffix(".toml"): path for name, path in files if name.endswith(".toml")}
+    return {name: str(shipped_scenario(name)) for name in shipped_names()}
 
 
 def scenario_path(text: str) -> str:
@@ -42,13 +37,7 @@ def scenario_path(text: str) -> str:
 
 def named_scenario(text: str) -> str:
     """As `scenario_path`.  Errors: UsageError for what is neither a file nor the name of a shipped one."""
-    path = scenario_path(text)
-    if Path(path).exists():
-        return path
-    shipped = shipped_scenarios()
-    near = difflib.get_close_matches(text, shipped, 1, 0.6)
-    hint = f"did you mean '{near[0]}'?" if near else f"shipped are {', '.join(shipped) or 'none'} (emu scenarios)"
-    raise UsageError(f"{text}: neither a scenario file nor a shipped scenario; {hint}")
+    return text if Path(text).exists() else str(shipped_scenario(text))
 
 
 def load_scenario(

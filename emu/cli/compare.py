@@ -3,9 +3,8 @@
 import sys
 from dataclasses import fields
 
-from emu.cli.options import CompareCommand
 from emu.cli.replay import print_json, progress_bar, screen, tell
-from emu.cli.run_options import RunCommand
+from emu.cli.run_options import CompareVerb, RunCommand
 from emu.errors import UsageError
 from emu.request import inputs_of, say_on_stderr
 from emu.runs import Run, run_each
@@ -17,7 +16,7 @@ OF_RUNS = ("report", "plot", "duration", "seed", "baseline")
 OF_BOTH = ("capture", "policies", "settings", "expect", "as_posted", "engine", "progress", "json")
 
 
-def run_compare(command: CompareCommand) -> int:
+def run_compare(command: CompareVerb) -> int:
     """Play under each policy; the worst exit code."""
     scenario = scenario_of_runs(command)
     if scenario is not None:
@@ -46,7 +45,7 @@ def judge_each(runs: list[Run]) -> None:
         show_judgements(console, [found._replace(text=f"{run.policy}: {found.text}") for found in run.judgements])
 
 
-def scenario_of_runs(command: CompareCommand) -> str | None:
+def scenario_of_runs(command: CompareVerb) -> str | None:
     """The scenario that is given in place of captures: a shipped one's name, or a TOML file; None: captures."""
     captures = command.capture or []
     if len(captures) != 1 or command.device:
@@ -55,9 +54,9 @@ def scenario_of_runs(command: CompareCommand) -> str | None:
     return name if name.lower().endswith(".toml") or name in shipped_scenarios() else None
 
 
-def given(command: CompareCommand, name: str) -> bool:
+def given(command: CompareVerb, name: str) -> bool:
     """Whether an option was given."""
-    default = next(field.default for field in fields(CompareCommand) if field.name == name)
+    default = next(field.default for field in fields(CompareVerb) if field.name == name)
     return bool(getattr(command, name) != default)
 
 
@@ -68,9 +67,9 @@ def option_of(name: str) -> str:
     )
 
 
-def run_command_of(command: CompareCommand, scenario: str) -> RunCommand:
+def run_command_of(command: CompareVerb, scenario: str) -> RunCommand:
     """The command as one of `emu run`.  Errors: UsageError for an option that is about captures."""
-    for field in fields(CompareCommand):
+    for field in fields(CompareVerb):
         if field.name not in (*OF_RUNS, *OF_BOTH) and given(command, field.name):
             raise UsageError(f"{option_of(field.name)}: is about captures, and {scenario} is a run of the closed loop")
     return RunCommand(
@@ -89,7 +88,7 @@ def run_command_of(command: CompareCommand, scenario: str) -> RunCommand:
     )
 
 
-def compare_runs(command: CompareCommand, scenario: str) -> int:
+def compare_runs(command: CompareVerb, scenario: str) -> int:
     """Run a scenario under each policy; the worst exit code."""
     from emu.cli.run import check_pictures, watch_on_stderr
     from emu.closed_runs import run_closed_each, scenario_name, write_pictures

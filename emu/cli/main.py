@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from emu import __version__
-from emu.cli.options import CompareCommand, Json, ReplayCommand, StepCommand, verb
-from emu.cli.run_options import RunCommand
+from emu.cli.options import Json, ReplayCommand, StepCommand, verb
+from emu.cli.run_options import CompareVerb, RunCommand
 from emu.errors import EmuError, Exit, InterruptedEarlyError, UsageError
 
 HELP = """\
@@ -57,7 +57,7 @@ def _run(command: RunCommand) -> None:
     _leave(run_run, command)
 
 
-def _compare(command: CompareCommand) -> None:
+def _compare(command: CompareVerb) -> None:
     from emu.cli.compare import run_compare
 
     _leave(run_compare, command)
@@ -98,7 +98,7 @@ app.command(
     "emu compare deadlock --report debate.html",
 )(
     verb(
-        CompareCommand,
+        CompareVerb,
         _compare,
         "Replay one capture, or run one scenario of the closed loop (its name or file), under several policies.",
     )

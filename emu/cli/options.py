@@ -16,25 +16,6 @@ from emu.cli.rewrite_options import RewriteOptions
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
-Report = Annotated[
-    str | None,
-    typer.Option(
-        "--report", metavar="FILE.html", help="Write an interactive report of a run: one file, works offline."
-    ),
-]
-Plot = Annotated[
-    str | None, typer.Option("--plot", metavar="FILE.png|.svg", help="Write the timeline of a run as a picture.")
-]
-Duration = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long a run lasts, such as 30s.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The seed of a run.")]
-Baseline = Annotated[
-    bool,
-    typer.Option(
-        "--baseline/--no-baseline", help="Also run without floods and downloads, to tell what they cost (default: yes)."
-    ),
-]
-
-
 @dataclass(frozen=True, kw_only=True)
 class PlayCommand(RewriteOptions):
     """What every verb takes that plays captures."""
@@ -174,11 +155,6 @@ class CompareCommand(PlayCommand):
     policies: Annotated[
         str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated, or all.")
     ] = "all"
-    report: Report = None
-    plot: Plot = None
-    duration: Duration = None
-    seed: Seed = None
-    baseline: Baseline = True
 
 
 @dataclass(frozen=True, kw_only=True)

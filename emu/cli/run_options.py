@@ -5,7 +5,25 @@ from typing import Annotated
 
 import typer
 
-from emu.cli.options import Baseline, Duration, Json, Plot, Report, Seed
+from emu.cli.options import CompareCommand, Json
+
+Report = Annotated[
+    str | None,
+    typer.Option(
+        "--report", metavar="FILE.html", help="Write an interactive report of a run: one file, works offline."
+    ),
+]
+Plot = Annotated[
+    str | None, typer.Option("--plot", metavar="FILE.png|.svg", help="Write the timeline of a run as a picture.")
+]
+Duration = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long a run lasts, such as 30s.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The seed of a run.")]
+Baseline = Annotated[
+    bool,
+    typer.Option(
+        "--baseline/--no-baseline", help="Also run without floods and downloads, to tell what they cost (default: yes)."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +80,14 @@ class RunCommand:
     progress: Annotated[
         bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareVerb(CompareCommand):
+    """What `emu compare` takes: captures, or one scenario of the closed loop and what is said of its runs."""
+
+    report: Report = None
+    plot: Plot = None
+    duration: Duration = None
+    seed: Seed = None
+    baseline: Baseline = True
