@@ -136,31 +136,6 @@ def _article(number: int, timeline: Timeline, summary: dict[str, Any]) -> str:
         plots = '<p class="empty card">There are no samples to draw.</p>'
     else:
         plots = f'{_zoom(timeline)}<div class="panels card" data-run="{number}"></div>'
-    return f'<article class="run" data-run="{number}" aria-label="{escape(timeline.policy)}">{verdict}{plots}{_drops(summary)}</article>'
-
-
-def _chain(lockup: Lockup) -> str:
-    links = [
-        f"<li><b>{escape(link.actor)}</b><span>{escape(link.waits_for)}</span><small>{escape(link.why)}</small></li>"
-        for link in lockup.chain
-    ]
-    shown = f'<ol class="chain">{"".join(links[:LINKS_SHOWN])}</ol>'
-    more = len(links) - LINKS_SHOWN
-    if more <= 0:
-        return shown
-    rest = f'<ol class="chain" style="counter-reset:link {LINKS_SHOWN}">{"".join(links[LINKS_SHOWN:])}</ol>'
-    return f"{shown}<details><summary>{more} more who wait</summary>{rest}</details>"
-
-
-def _drops(summary: dict[str, Any]) -> str:
-    """What was dropped in all: the plots show when."""
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td><td>{figure(count)}</td></tr>"
-        for name, reason, count in drops_of(summary)
-    )
-    if not rows:
-        return ""
-    head = '<tr><th scope="col">Class</th><th scope="col">Reason</th><th scope="col">Packets</th></tr>'
     label = escape(timeline.policy)
     return f'<article class="run" data-run="{number}" aria-label="{label}">{verdict}{plots}{_drops(summary)}</article>'
 
