@@ -67,6 +67,7 @@ def browse(folder: Path, runs: list[Run], probe: str, width: int = 1280) -> Seen
 
 LOCKED = story("linux-2.6.12", locks=True, count=300)
 CURED = story("phillips-v5", locks=False, cap=50, count=300)
+SINGLE = story("mainline", locks=False, count=1)
 UNBUILT: Run = ("phillips-v2", {"policy": "phillips-v2", "does_not_build": "dev is not declared"}, {})
 
 
@@ -129,31 +130,39 @@ def test_one_run_is_drawn_and_answers_the_mouse(tmp_path: Path) -> None:
 def test_a_comparison_draws_every_policy_and_each_alone_when_asked(tmp_path: Path) -> None:
     seen = browse(
         tmp_path,
-        [LOCKED, CURED, UNBUILT],
+        [LOCKED, CURED, SINGLE, UNBUILT],
         """
         const compared = all(".compare .plot").map(count);
-        const alone = [];
+        const alone = [], dots = [];
         for (const tab of all("[role=tab]")) {
           tab.click();
           await nap();
           alone.push(plots().map(count));
+          dots.push(plots().map((plot) => all(".scatterlayer .point", plot).length));
         }
         const empty = all("article.run:not([hidden]) .empty").map((note) => note.textContent);
         all("section .legend button")[0].click();
         await nap();
-        return { compared, alone, empty, left: all(".compare .plot").map(count),
+        return { compared, alone, dots, empty, left: all(".compare .plot").map(count),
           shades: all("section .legend i").map((swatch) => getComputedStyle(swatch).borderTopColor),
-          rows: all("tbody tr").map((row) => row.cells[0].textContent + row.cells[1].textContent) };
+          rows: all(".outcomes tbody tr").map((row) => row.cells[0].textContent + row.cells[1].textContent) };
         """,
     )
     found = seen.found
     assert seen.console == []
-    assert found["compared"] == [3] * 5, "two lines and the cross of the one that locked up"
-    assert found["left"] == [1] * 5
-    assert found["alone"] == [[6, 1, 2, 2, 3, 1, 5], [6, 2, 2, 2, 3, 1, 5], []]
+    assert found["compared"] == [4] * 5, "three lines and the cross of the one that locked up"
+    assert found["left"] == [2] * 5
+    assert found["alone"] == [[6, 1, 2, 2, 3, 1, 5], [6, 2, 2, 2, 3, 1, 5], [6, 1, 2, 2, 3, 1, 5], []]
+    assert found["dots"][0] == [0] * 7
+    assert found["dots"][2] == [6, 1, 2, 2, 3, 0, 0], "a single sample is a dot, but no rate"
     assert found["empty"] == ["There are no samples to draw."]
-    assert found["shades"] == ["rgb(0, 114, 178)", "rgb(194, 124, 0)"]
-    assert found["rows"] == ["linux-2.6.12✖ LOCKUP", "phillips-v5✔ progress", "phillips-v2∅ does not build"]
+    assert found["shades"] == ["rgb(0, 114, 178)", "rgb(194, 124, 0)", "rgb(0, 138, 101)"]
+    assert found["rows"] == [
+        "linux-2.6.12✖ LOCKUP",
+        "phillips-v5✔ progress",
+        "mainline▲ degraded",
+        "phillips-v2∅ does not build",
+    ]
 
 
 def test_on_a_phone_nothing_has_to_be_scrolled_sideways(tmp_path: Path) -> None:
@@ -175,14 +184,3 @@ def test_on_a_phone_nothing_has_to_be_scrolled_sideways(tmp_path: Path) -> None:
     assert seen.found["right"] <= 390
     assert seen.found["clipped"] == 0
     assert seen.found["plots"] == 7
-
-
-def test_a_single_sample_is_a_dot_that_can_be_seen(tmp_path: Path) -> None:
-    seen = browse(
-        tmp_path,
-        [story("phillips-v5", locks=False, count=1)],
-        """return plots().map((plot) => all(".scatterlayer .point", plot).length);""",
-    )
-    assert seen.console == []
-    # Rates need two samples: their plots stay empty.
-    assert seen.found == [6, 1, 2, 2, 3, 0, 0]

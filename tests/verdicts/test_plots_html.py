@@ -82,6 +82,21 @@ def test_the_chain_of_a_lockup_is_told_and_its_moment_marked() -> None:
     assert data_of(page)["runs"][0]["lockup"] == {"time": 0.59, "last": 0.55, "at": 59}
 
 
+def test_a_long_chain_is_there_to_its_end() -> None:
+    policy, told, given = story("linux-2.6.12", locks=True, count=20)
+    told["lockup"]["chain"] = [{"actor": f"reader {at}", "waits_for": "a page", "why": "none"} for at in range(25)]
+    page = page_of([(policy, told, given)], "deadlock", DRAWS)
+    words = " ".join(Page(page).words)
+    assert all(f"reader {at} " in words for at in range(25))
+    assert "15 more who wait" in words
+
+
+def test_drops_are_told_in_all_too() -> None:
+    words = Page(page_of([story("v5", locks=False, count=20)], "deadlock", DRAWS)).words
+    at = words.index("RX_MISSED")
+    assert words[at - 1 : at + 2] == ["udp", "RX_MISSED", "119 000"]
+
+
 def test_one_run_is_not_compared_with_itself() -> None:
     page = page_of([story("linux-2.6.12", locks=True, count=60)], "deadlock", DRAWS)
     assert data_of(page)["compare"] == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from plots_kit import MS, S, lockup, samples, story, summary
 
 from emu.errors import UsageError
-from emu.verdicts.plots.outcomes import TABLE, headline
+from emu.verdicts.plots.outcomes import TABLE, drops_of, headline
 from emu.verdicts.plots.palette import COLOURS, SERIES, look
 from emu.verdicts.plots.timeline import compare, rate_window_s, rates, timeline_of
 
@@ -120,12 +120,12 @@ def test_the_table_says_what_the_summary_says() -> None:
         "Locked up at": "11.990 s",
         "Last page": "11.000 s, frame 48 211",
         "Block I/O": "41.7 MB/s of 88.2",
-        "Writes": "9 088",
         "Longest stall": "0.412 s",
         "p50": "1.24 ms",
         "p99": "38 ms",
         "Slowest": "412 ms",
         "Clean after": "2.25 s",
+        "Reserve, most": "57",
         "Block I/O lost": "12",
         "Others lost": "120 000",
     }
@@ -136,6 +136,11 @@ def test_what_a_run_does_not_have_is_a_dash() -> None:
     assert set(told.values()) == {"–"}  # noqa: RUF001
     told = {column.title: column.read(summary("v5", "progress", block_io=None)) for column in TABLE}
     assert (told["Clean after"], told["Longest stall"], told["Others lost"]) == ("–", "–", "120 000")  # noqa: RUF001
+
+
+def test_drops_are_told_by_class_and_reason_or_by_class_alone() -> None:
+    told = {"drops_by_class": {"iscsi": {"NO_MEMORY": 12, "NONE": 0}, "arp": 3, "icmp": 0}}
+    assert drops_of(told) == [("iscsi", "NO_MEMORY", 12), ("arp", "", 3)]
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from typing import Any
 
 from emu.capture.output import OutputFile
 from emu.errors import UsageError
-from emu.verdicts.plots.outcomes import NO_BUILD, NONE, SIGNS, TABLE, TONES, Lockup
+from emu.verdicts.plots.outcomes import NO_BUILD, NONE, SIGNS, TABLE, TONES, Lockup, drops_of
 from emu.verdicts.plots.palette import COLOURS
 from emu.verdicts.plots.timeline import Comparison, Line, Run, Timeline, Values, compare, timeline_of
+from emu.verdicts.screen import figure
 
 AROUND_BEFORE_S = 1.0  # what a look at the lockup from close by shows before the last page went, and behind
 AROUND_AFTER_S = 0.25
+LINKS_SHOWN = 10  # of a chain; the others are there when asked for
 
 
 def require_plotly(wanted_by: str = "--report") -> str:
@@ -48,7 +50,9 @@ def page_of(runs: Sequence[Run], title: str, plotly: str) -> str:
     comparison = compare(timelines) if len(runs) > 1 else ()
     parts = [_outcomes(runs, timelines)]
     parts += [_comparison(), _tabs(timelines)] if comparison else ["<h2>Timeline</h2>"]
-    parts += [_article(number, timeline) for number, timeline in enumerate(timelines)]
+    parts += [
+        _article(number, timeline, run[1]) for number, (timeline, run) in enumerate(zip(timelines, runs, strict=True))
+    ]
     lead = _alone(timelines[0]) if len(runs) == 1 else _counted(timelines)
     return Template(_own("report.html")).substitute(
         title=escape(title),
@@ -122,7 +126,7 @@ def _tabs(timelines: Sequence[Timeline]) -> str:
     return f'<h2>One policy at a time</h2><div class="tabs" role="tablist">{tabs}</div>'
 
 
-def _article(number: int, timeline: Timeline) -> str:
+def _article(number: int, timeline: Timeline, summary: dict[str, Any]) -> str:
     chain = "" if timeline.lockup is None else _chain(timeline.lockup)
     verdict = (
         f'<div class="verdict card" style="--tone:{_tone(timeline.outcome)}"><p>{_sign(timeline.outcome, word=True)}'
@@ -132,15 +136,36 @@ def _article(number: int, timeline: Timeline) -> str:
         plots = '<p class="empty card">There are no samples to draw.</p>'
     else:
         plots = f'{_zoom(timeline)}<div class="panels card" data-run="{number}"></div>'
-    return f'<article class="run" data-run="{number}" aria-label="{escape(timeline.policy)}">{verdict}{plots}</article>'
+    label = escape(timeline.policy)
+    return f'<article class="run" data-run="{number}" aria-label="{label}">{verdict}{plots}{_drops(summary)}</article>'
 
 
 def _chain(lockup: Lockup) -> str:
-    links = "".join(
+    links = [
         f"<li><b>{escape(link.actor)}</b><span>{escape(link.waits_for)}</span><small>{escape(link.why)}</small></li>"
         for link in lockup.chain
+    ]
+    shown = f'<ol class="chain">{"".join(links[:LINKS_SHOWN])}</ol>'
+    more = len(links) - LINKS_SHOWN
+    if more <= 0:
+        return shown
+    rest = f'<ol class="chain" style="counter-reset:link {LINKS_SHOWN}">{"".join(links[LINKS_SHOWN:])}</ol>'
+    return f"{shown}<details><summary>{more} more who wait</summary>{rest}</details>"
+
+
+def _drops(summary: dict[str, Any]) -> str:
+    """What was dropped in all: the plots show when."""
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td><td>{figure(count)}</td></tr>"
+        for name, reason, count in drops_of(summary)
     )
-    return f'<ol class="chain">{links}</ol>'
+    if not rows:
+        return ""
+    head = '<tr><th scope="col">Class</th><th scope="col">Reason</th><th scope="col">Packets</th></tr>'
+    return (
+        '<details class="drops card"><summary>Drops by class and reason</summary>'
+        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
+    )
 
 
 def _zoom(timeline: Timeline) -> str:

@@ -42,17 +42,19 @@ TITLE, LINE, HEADING, PLOT, PLOT_FIRST, UNDER = 0.42, 0.24, 0.36, 1.15, 1.8, 0.3
 INK, SOFT, RULE = "#1b1f24", "#59626d", "#e3e6ea"
 DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1.2, 1.2))}
 DECADES = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+LINKS_SHOWN = 10  # of a chain: a report has them all
 CHAIN_COLUMNS = 165  # characters of a line under the title
 
 # The columns of outcomes.TABLE for which there is room in a picture, and where they begin, in inches.
 TOLD = {
-    "Locked up at": 3.35,
+    "Locked up at": 3.45,
     "Last page": 4.4,
-    "Block I/O": 6.35,
-    "Longest stall": 7.9,
-    "p99": 9.0,
-    "Clean after": 9.9,
-    "Block I/O lost": 10.9,
+    "Block I/O": 6.25,
+    "Longest stall": 7.85,
+    "p99": 8.8,
+    "Clean after": 9.45,
+    "Reserve, most": 10.15,
+    "Block I/O lost": 11.1,
 }
 
 
@@ -174,10 +176,11 @@ def _chain(timeline: Timeline) -> list[tuple[str, str]]:
     if timeline.lockup is None:
         return []
     lines = []
-    for number, link in enumerate(timeline.lockup.chain, 1):
+    for number, link in enumerate(timeline.lockup.chain[:LINKS_SHOWN], 1):
         words = wrap(f"{link.actor} waits for {link.waits_for}: {link.why}", CHAIN_COLUMNS)
         lines += [(f"{number}." if part == 0 else "", text) for part, text in enumerate(words)]
-    return lines
+    more = len(timeline.lockup.chain) - LINKS_SHOWN
+    return [*lines, ("", f"and {more} more")] if more > 0 else lines
 
 
 def _several(figure: "type[Figure]", runs: Sequence[Run], timelines: Sequence[Timeline], title: str) -> "Figure":

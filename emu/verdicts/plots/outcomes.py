@@ -150,16 +150,33 @@ def _dropped(which: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda summary: figure(summary[which]["dropped"]) if which in summary else NONE
 
 
+def _reserve(summary: Mapping[str, Any]) -> str:
+    if "devices" not in summary:
+        return NONE
+    return figure(sum(device["rx_reserve_used_max"] for device in summary["devices"].values()))
+
+
+def drops_of(summary: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """What was dropped: class, reason, how many; a class that is told as one number has no reason."""
+    found: list[tuple[str, str, int]] = []
+    for name, told in summary.get("drops_by_class", {}).items():
+        if isinstance(told, Mapping):
+            found += [(name, reason, count) for reason, count in told.items()]
+        else:
+            found.append((name, "", int(told)))
+    return [(name, reason, count) for name, reason, count in found if count]
+
+
 TABLE: Sequence[Column] = (
     Column("Locked up at", "virtual time from which nothing could ever go on", _when),
     Column("Last page", "when the last page that they could get was taken, and by which frame", _last_page),
     Column("Block I/O", "bytes written and answered per second, against the same run without flood", _rate),
-    Column("Writes", "SCSI writes completed", lambda s: _number(_block(s, "writes_completed"), "")),
     Column("Longest stall", "between two completions while writes waited", _stall),
     Column("p50", "median latency of a write", _latency("p50")),
     Column("p99", "99 of 100 writes took no longer", _latency("p99")),
     Column("Slowest", "longest latency of a write that came to an end", _latency("max")),
     Column("Clean after", "until no page was dirty or under write-back", _clean_after),
+    Column("Reserve, most", "skbs that were charged to the reserve at a time, over all devices", _reserve),
     Column("Block I/O lost", "frames of block I/O dropped", _dropped("memalloc")),
     Column("Others lost", "all other frames dropped", _dropped("other")),
 )

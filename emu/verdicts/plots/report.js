@@ -101,7 +101,7 @@
       font: { family: FONT, size: 13, color: css("--ink") },
       hovermode: "x unified", hoverdistance: -1, dragmode: touch.matches ? false : "zoom",
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--axis"), font: { family: FONT, size: 12, color: css("--ink") } },
-      xaxis: { ...axis, range: group.range.slice(), showline: true, ticks: "outside", ticklen: 4, tickcolor: css("--axis"), ticksuffix: " s", hoverformat: ".3f", nticks: narrow.matches ? 6 : 13, zeroline: false, fixedrange: touch.matches },
+      xaxis: { ...axis, range: group.range.slice(), showline: true, ticks: "outside", ticklen: 4, tickcolor: css("--axis"), ticksuffix: " s", hoverformat: ".3f", showspikes: false, nticks: narrow.matches ? 6 : 13, zeroline: false, fixedrange: touch.matches },
       yaxis: { ...axis, ...ticksOf(panel, traces), fixedrange: true },
       ...marksOf(lockup, group.right, first),
     };
