@@ -126,6 +126,18 @@ def test_the_world_in_numbers(tmp_path: Path) -> None:
     assert setup.seed == 7
 
 
+def test_a_connection_over_a_vlan_is_tagged_on_the_nic_below(tmp_path: Path) -> None:
+    upper = "[[upper]]\nname = 'eth1.7'\nkind = 'vlan'\nlower = ['eth1']\nvlan_id = 7\n"
+    nics = "[[device]]\n[[device]]\nname = 'eth1'\nmtu = 9000\n"
+    scenario = loaded(f"{nics}{upper}[[session]]\ndevice = 'eth1.7'\n[[download]]\n", tmp_path)
+    tagged, plain = world_setup(scenario).targets[0].peer, world_setup(scenario).servers[0].peer
+    assert (tagged.dev, tagged.vlan, tagged.mss) == (1, 7, 8948)
+    assert (plain.dev, plain.vlan) == (0, 0)
+    bond = "[[upper]]\nname = 'bond0'\nkind = 'bond'\nlower = ['eth1']\n"
+    found = problems(f"{nics}{bond}[[session]]\ndevice = 'bond0'\n", tmp_path)
+    assert "'bond0' is not one of" in found["session.0.device"]
+
+
 def test_windows_are_scaled_as_the_largest_buffer_needs(tmp_path: Path) -> None:
     """2.6.12 tcp_select_initial_window: 174760 is halved twice to fit 16 bits, 65535 not at all."""
     assert host_window_scale(loaded(RUN, tmp_path)) == 2

@@ -157,9 +157,7 @@ def sessions_read(m: Machine, store: bytearray) -> None:
                     break
 
 
-def replies_made(
-    w: World, m: Machine, t: Tick, rows: Any, seq: int, octets: bytearray, store: bytearray
-) -> None:
+def replies_made(w: World, m: Machine, t: Tick, rows: Any, seq: int, octets: bytearray, store: bytearray) -> None:
     """Give replies that the host has just queued their bytes: they answer the packet with sequence number `seq`."""
     while m.replies_open != NONE:
         row = m.replies_open
