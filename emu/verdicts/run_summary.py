@@ -13,7 +13,7 @@ from emu.kernel.machine import PAGE_SIZE
 from emu.kernel.policy import RX_NEVER
 from emu.scenario import Scenario, memory_pages, notes_on_geometry
 from emu.scenario_loop import SessionTable
-from emu.verdicts.outcome import outcome_of
+from emu.verdicts.outcome import mb_per_s, outcome_of
 from emu.verdicts.summary import (
     SUMMARY_VERSION,
     by_reason,
@@ -84,20 +84,15 @@ def _outcome(outcome: "RunOutcome") -> dict[str, Any]:
     """What the run came to (`verdicts.outcome`), against the same run without floods and downloads."""
     baseline = outcome.baseline
     found: dict[str, Any] = outcome_of(
-        outcome.engine,
         outcome.machine,
         outcome.world,
         outcome.samples,
         start_ns=int(outcome.tick.start_ns),
         elapsed_ns=outcome.elapsed_ns,
         baseline_mb_per_s=None if baseline is None else baseline["block_io"]["mb_per_s"],
+        device_names=[device.name for device in outcome.task.scenario.device],
     )
     return found
-
-
-def mb_per_s(octets: int, elapsed_ns: int) -> float:
-    """A rate in 10^6 bytes per second of virtual time, to thousandths."""
-    return octets * 1_000_000 // elapsed_ns / 1000 if elapsed_ns > 0 else 0.0
 
 
 def _oops(outcome: "RunOutcome") -> dict[str, Any] | None:
