@@ -69,8 +69,8 @@ def run_task(command: RunCommand, scenario: Scenario, outputs: Outputs) -> Task:
 
 def run_closed_once(command: RunCommand, outputs: Outputs, watch: Watch, say: Callable[[str], None]) -> Run:
     """Run under the command's policy.  Errors: UsageError; KeyboardInterrupt when it is stopped before it has begun."""
-    scenario = run_scenario_of(command, command.policy)
-    return _run(command, scenario, outputs, watch, _engine(command, scenario, say))
+    task = run_task(command, run_scenario_of(command, command.policy), outputs)
+    return _run(task, watch, _engine(command, task.scenario, say), command.baseline)
 
 
 def run_closed_each(
@@ -94,7 +94,7 @@ def run_closed_each(
             yield Run(name, {"policy": name, "does_not_build": refused[name]})
             continue
         its_own = replace(command, as_posted=as_posted[name])
-        run = _run(its_own, run_scenario_of(its_own, name), outputs(name), watch, engine)
+        run = _run(run_task(its_own, run_scenario_of(its_own, name), outputs(name)), watch, engine, command.baseline)
         yield run
         if run.interrupted:
             return
@@ -117,14 +117,14 @@ def without_load(scenario: Scenario) -> Scenario:
     return structs.replace(scenario, run=structs.replace(scenario.run, flood=[]), download=[])
 
 
-def _run(command: RunCommand, scenario: Scenario, outputs: Outputs, watch: Watch, engine: Engine) -> Run:
+def _run(task: Task, watch: Watch, engine: Engine, with_baseline: bool) -> Run:
     from emu.closed import ClosedRun
 
-    task = run_task(command, scenario, outputs)
+    scenario = task.scenario
     lasts_ns = duration_ns(scenario)
     baseline = None
     unloaded = without_load(scenario)
-    if command.baseline and scenario.session and unloaded != scenario:
+    if with_baseline and scenario.session and unloaded != scenario:
         alone = Task(scenario=unloaded, name=task.name)
         with watch(f"{scenario.policy.name} alone", lasts_ns) as advance:
             outcome = ClosedRun(alone, engine).run(advance)

@@ -485,6 +485,16 @@ def max_backlog(scenario: Scenario) -> int:
     return scenario.machine.netdev_max_backlog or geometry_of(scenario).netdev_max_backlog
 
 
+def vlans_of(scenario: Scenario) -> dict[str, UpperTable]:
+    """The 802.1Q VLANs that lie right over a NIC, by name: connections may be over them."""
+    nics = [device.name for device in scenario.device]
+    return {
+        upper.name: upper
+        for upper in scenario.upper
+        if upper.kind == "vlan" and upper.vlan_protocol == "802.1q" and upper.lower[0] in nics and upper.vlan_id
+    }
+
+
 def background_skbs(scenario: Scenario, device: DeviceTable) -> int:
     """How many of a device's ring buffers sockets outside the capture hold when play starts."""
     asked = scenario.pressure.background_skbs

@@ -21,6 +21,7 @@ Size = str | Annotated[int, Meta(ge=0, le=1 << 40)]
 LoopRate = str | Annotated[int, Meta(ge=1, le=1 << 40)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 OnDevice = Annotated[str, about("On which device; left out: on the first.")]
+OverDevice = Annotated[str, about("Over which device, or 802.1Q VLAN of one; left out: the first device.")]
 
 
 class RunTable(Part, frozen=True):
@@ -68,7 +69,7 @@ class WriterTable(Part, frozen=True):
 class SessionTable(Part, frozen=True):
     """An iSCSI session: a block device behind the network, and what the two ends have negotiated (RFC 7143 13)."""
 
-    device: OnDevice = ""
+    device: OverDevice = ""
     target: Annotated[str, about("The target's IPv4 address; its port is 3260.")] = "10.0.0.1"
     queue_depth: Annotated[
         int, Meta(ge=1, le=MAX_TASKS), about("How many commands are outstanding at most.", "commands")
@@ -102,7 +103,7 @@ class SessionTable(Part, frozen=True):
 class DownloadTable(Part, frozen=True):
     """A TCP connection over which a server sends to the host; it obeys the window."""
 
-    device: OnDevice = ""
+    device: OverDevice = ""
     server: Annotated[str, about("The server's IPv4 address; its port is 80.")] = "10.0.0.3"
     reader: Annotated[Reader, about("How the host reads it; needs-memory: only when a page is free.")] = "needs-memory"
     rate: Annotated[Rate | None, about("How fast the reader `rate` reads.", "packets/s")] = None

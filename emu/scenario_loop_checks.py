@@ -7,7 +7,7 @@ from typing import Any
 from emu.errors import UsageError
 from emu.kernel.closed_loop import MAX_AGES
 from emu.kernel.machine import PAGE_SIZE
-from emu.scenario import LOOP_TABLES, ReplayTable, Scenario, memory_pages
+from emu.scenario import LOOP_TABLES, ReplayTable, Scenario, memory_pages, vlans_of
 from emu.scenario_loop import HOST_ADDRESS, SessionTable
 from emu.scenario_parts import bit_rate_of, byte_rate_of, size_bytes_of, time_ns_of
 from emu.traffic.beside import parse_beside
@@ -40,8 +40,9 @@ def _time(key: str, value: Any, least: int = 0, most: int = HOUR_NS) -> Problems
     yield from _of(key, value, time_ns_of, least, most, "ns")
 
 
-def _device(scenario: Scenario, key: str, name: str) -> Problems:
-    names = [device.name for device in scenario.device]
+def _device(scenario: Scenario, key: str, name: str, vlans: bool = False) -> Problems:
+    """The name of a NIC, or where they are welcome of an 802.1Q VLAN over one."""
+    names = [device.name for device in scenario.device] + (list(vlans_of(scenario)) if vlans else [])
     if name and name not in names:
         yield key, f"'{name}' is not one of {', '.join(names)}"
 
@@ -110,7 +111,7 @@ def check_writers(scenario: Scenario) -> Problems:
             with suppress(ValueError):  # which is told above
                 if time_ns_of(writer.stop) <= time_ns_of(writer.start):
                     yield f"{place}.stop", f"'{writer.stop}' is not after its start '{writer.start}'"
-        if not scenario.session:
+        if scenario.is_run and not scenario.session:
             yield place, "has no block device to write to: needs a [[session]]"
 
 
@@ -118,7 +119,7 @@ def check_sessions(scenario: Scenario) -> Problems:
     """What is negotiated can be, and the numbers are numbers."""
     for number, session in enumerate(scenario.session):
         place = f"session.{number}"
-        yield from _device(scenario, f"{place}.device", session.device)
+        yield from _device(scenario, f"{place}.device", session.device, vlans=True)
         yield from _peer(f"{place}.target", session.target)
         yield from _bytes(session, place, "write_size", PAGE_SIZE, MOST_WRITE_BYTES)
         yield from _bytes(session, place, "max_recv", BLOCK_BYTES, MOST_DATA_SEGMENT_BYTES)
@@ -160,7 +161,7 @@ def check_downloads(scenario: Scenario) -> Problems:
     """Servers are hosts, and each address is on one device."""
     for number, download in enumerate(scenario.download):
         place = f"download.{number}"
-        yield from _device(scenario, f"{place}.device", download.device)
+        yield from _device(scenario, f"{place}.device", download.device, vlans=True)
         yield from _peer(f"{place}.server", download.server)
         yield from _time(f"{place}.start", download.start, 0, DAY_NS)
         yield from _of(f"{place}.bytes", download.bytes, size_bytes_of, 0, 1 << 40, "bytes")

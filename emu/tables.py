@@ -128,6 +128,9 @@ def _value(value: Any, described: Any, path: Path, found: list[tuple[Path, str]]
             return _mapping(value, kind, path, found)
     for kind in kinds:
         if isinstance(kind, inspect.ListType):
+            if not isinstance(value, list):
+                found.append((path, f"expected {expected(described)}, found {shown(value)}"))
+                return None
             return _array(value, kind, path, found)
     if not any(_fits(value, kind) for kind in kinds):
         beyond = type(value) is int and value > ANY_COUNT  # a bound that goes without saying, until it is met
@@ -146,10 +149,7 @@ def _mapping(value: Mapping[str, Any], kind: inspect.DictType, path: Path, found
     return sound
 
 
-def _array(value: Any, kind: inspect.ListType, path: Path, found: list[tuple[Path, str]]) -> list[Any] | None:
-    if not isinstance(value, list):
-        found.append((path, f"expected {expected(kind)}, found {shown(value)}"))
-        return None
+def _array(value: list[Any], kind: inspect.ListType, path: Path, found: list[tuple[Path, str]]) -> list[Any] | None:
     least, most = kind.min_length or 0, kind.max_length
     if len(value) < least or (most is not None and len(value) > most):
         found.append((path, f"expected {expected(kind)}, found {len(value)} of them"))

@@ -11,7 +11,7 @@ from emu.engine.setup import ClosedLoop
 from emu.kernel.machine import NEVER_NS, PAGE_SIZE
 from emu.kernel.sock import IPPROTO_TCP, READERS
 from emu.machine_of import machine_of
-from emu.scenario import Scenario, tcp_rmem
+from emu.scenario import Scenario, tcp_rmem, vlans_of
 from emu.scenario_loop import (
     DOWNLOAD_PORT,
     HOST_ADDRESS,
@@ -67,9 +67,12 @@ def _dev(scenario: Scenario, name: str) -> int:
 
 
 def _peer(scenario: Scenario, conn: int, device: str, address: str, port: int) -> PeerSetup:
-    dev = _dev(scenario, device)
+    """The ends of a connection; one over a VLAN is on the NIC below it, with the tag."""
+    vlan = vlans_of(scenario).get(device)
+    dev = _dev(scenario, device if vlan is None else vlan.lower[0])
     host_port = FIRST_HOST_PORT + PORTS_PER_CONN * conn
-    return PeerSetup(dev, HOST_ADDRESS, host_port, address, port, scenario.device[dev].mtu - TCP_IP_BYTES)
+    tag = 0 if vlan is None else vlan.vlan_id or 0
+    return PeerSetup(dev, HOST_ADDRESS, host_port, address, port, scenario.device[dev].mtu - TCP_IP_BYTES, tag)
 
 
 def _target(scenario: Scenario, s: int, session: SessionTable) -> TargetSetup:
