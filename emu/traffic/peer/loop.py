@@ -32,7 +32,7 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.page_alloc import atomic_floor
-from emu.kernel.page_writeback import block_due_ns, block_timers
+from emu.kernel.block_io import block_due_ns, block_timers
 from emu.kernel.record import record
 from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
 from emu.kernel.writeback import process_context
