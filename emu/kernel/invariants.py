@@ -72,14 +72,16 @@ SENTENCES = (
 
 
 def packets_waiting(m: Machine) -> int:
-    """Packets that wait in rings and in the backlog (an aggregated frame counts once)."""
-    waiting = m.backlog_packets
+    """Frames that wait in rings and in the backlog: an aggregated one counts once, a segment that comes again not."""
+    waiting = 0
+    for at in range(m.backlog_packets):
+        waiting += m.backlog_seq[(m.backlog_head + at) % MAX_BACKLOG] >= 0
     for d in range(m.devices):
         dev = m.dev[d]
         last = NONE
         for k in range(dev.ring_done):
             seq = dev.ring_seq[(dev.next_to_clean + k) % dev.ring_slots]
-            if seq != last:
+            if seq != last and seq >= 0:
                 waiting += 1
             last = seq
     return waiting

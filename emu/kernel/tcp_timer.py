@@ -10,7 +10,7 @@ from emu.kernel.closed_loop import CONN_CLOSED
 from emu.kernel.machine import NEVER_NS, Machine
 from emu.kernel.tcp_conn import TIMER_PROBE, TIMER_RETRANSMIT, tcp_timer, tcp_timer_due_ns
 from emu.kernel.tcp_output import tcp_send_ack
-from emu.kernel.tcp_write import XMIT_DROPPED, tcp_retransmit_skb, tcp_write_wakeup, tcp_xmit_retransmit_queue
+from emu.kernel.tcp_write import XMIT_DROPPED, tcp_retransmit_skb, tcp_write_wakeup
 
 TCP_RESOURCE_PROBE_INTERVAL_NS = 500_000_000
 
@@ -32,13 +32,10 @@ def tcp_write_timer(m: Machine, c: int) -> None:
     fired = tcp_timer(conn, m.now_ns)
     if fired == TIMER_PROBE:
         tcp_write_wakeup(m, c)
-    elif fired == TIMER_RETRANSMIT:
-        if tcp_retransmit_skb(m, c) == XMIT_DROPPED:
-            conn.rto_ns = rto_ns
-            conn.backoff -= 1
-            conn.rto_due_ns = m.now_ns + min(rto_ns, TCP_RESOURCE_PROBE_INTERVAL_NS)
-        else:
-            tcp_xmit_retransmit_queue(m, c)
+    elif fired == TIMER_RETRANSMIT and tcp_retransmit_skb(m, c) == XMIT_DROPPED:
+        conn.rto_ns = rto_ns
+        conn.backoff -= 1
+        conn.rto_due_ns = m.now_ns + min(rto_ns, TCP_RESOURCE_PROBE_INTERVAL_NS)
 
 
 def tcp_timers_run(m: Machine) -> None:
