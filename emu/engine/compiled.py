@@ -78,6 +78,7 @@ SOURCES = (
     "emu.kernel.tcp_mem",
     "emu.kernel.sock",
     "emu.kernel.tcp_seq",
+    "emu.kernel.iscsi_pdu",
     "emu.kernel.tcp_conn",
     "emu.kernel.flows",
     "emu.kernel.fate",
@@ -105,6 +106,7 @@ SOURCES = (
     "emu.kernel.writeback",
     "emu.kernel.updown",
     "emu.kernel.timeline",
+    "emu.traffic.peer.state",
     "emu.traffic.peer.lane",
     "emu.traffic.peer.frames",
     "emu.traffic.peer.tcp_peer",
@@ -127,7 +129,6 @@ TABLES = (
     "emu.kernel.record",
     "emu.wire.headers",
     "emu.traffic.iscsi.state",
-    "emu.traffic.peer.state",
     "emu.traffic.rewrite.spec",
     "emu.engine.linking",
 )
