@@ -92,6 +92,8 @@ class TcpConn:
     snd_nxt: int
     write_seq: int  # behind the last byte queued
     snd_wnd: int  # bytes
+    snd_wscale: int  # by how many bits the peer's window field is to be shifted
+    rcv_wscale: int  # and this end's own
     max_window: int
     snd_cwnd: int  # segments
     snd_cwnd_cnt: int

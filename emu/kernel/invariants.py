@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from emu.kernel.closed_loop import CONN_CLOSED, TcpConn
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
@@ -29,7 +30,9 @@ from emu.kernel.tcp_seq import after, before
     SPLIT_PAGES_LOST,
     OFO_QUEUE_WRONG,
     TCP_MEMORY_WRONG,
-) = range(18)
+    TX_QUEUE_WRONG,
+    WRITE_QUEUE_WRONG,
+) = range(20)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -41,7 +44,7 @@ SENTENCES = (
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
-    "skbs = in rings + in the backlog + in socket queues + in fragment queues + held in the background + leaked",
+    "skbs = in rings, in the backlog, in queues of sockets, fragments and frames to be sent, in the background, leaked",
     "a socket's rmem_alloc is the truesize of its queues",
     "fragment memory is the truesize of all fragments and their descriptors; fragments do not overlap",
     "skbs that share data are one ring over one data area",
@@ -49,6 +52,8 @@ SENTENCES = (
     "every data page of a packet-split ring is in a ring or attached to an skb",
     "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
     "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
+    "a device's queue of frames is as long as it says",
+    "a connection's write queue goes from snd_una to write_seq, and its truesize is wmem_queued",
 )
 
 
@@ -249,7 +254,68 @@ def check_structures(m: Machine) -> int:
     held = queued_skbs(m)
     if held < 0:
         return -held
+    if m.config.closed:
+        sending = skbs_to_send(m)
+        if sending < 0:
+            return -sending
+        skbs += sending
     return HOLDS if skbs + fragments + held == m.skbs_used else SKBS_LOST
+
+
+def skbs_in_tx(m: Machine) -> int:
+    """How many frames wait for the NICs, or -1 when a queue is not what its device says."""
+    skbs = 0
+    for d in range(m.devices):
+        dev = m.dev[d]
+        row = dev.tx_head
+        last = NONE
+        frames = 0
+        while row != NONE and frames <= dev.tx_len:
+            frames += 1
+            last = row
+            row = m.tx[row].next
+        if frames != dev.tx_len or last != dev.tx_tail or (dev.tx_sending and frames == 0):
+            return NONE
+        skbs += frames
+    return skbs
+
+
+def write_queue_skbs(m: Machine, conn: TcpConn) -> int:
+    """How many skbs a write queue holds, or -1 when it is not from snd_una to write_seq, with what it is charged."""
+    b = conn.queue_head
+    seq = conn.snd_una
+    skbs = 0
+    truesize = 0
+    sent = 1
+    while b != NONE:
+        skb = m.skb[b]
+        if b == conn.send_head:
+            sent = 0
+            if skb.seq != conn.snd_nxt:
+                return NONE
+        if skb.seq != seq or (sent and after(skb.end_seq, conn.snd_nxt)) or not clones_agree(m, b):
+            return NONE
+        skbs += 1
+        truesize += skb.truesize
+        seq = skb.end_seq
+        b = skb.next
+    if seq != conn.write_seq or truesize != conn.wmem_queued:
+        return NONE
+    return skbs
+
+
+def skbs_to_send(m: Machine) -> int:
+    """How many skbs write queues and NICs' queues hold; minus the number of what does not hold there."""
+    skbs = skbs_in_tx(m)
+    if skbs < 0:
+        return -TX_QUEUE_WRONG
+    for c in range(m.conns):
+        if m.conn[c].state != CONN_CLOSED:
+            queued = write_queue_skbs(m, m.conn[c])
+            if queued < 0:
+                return -WRITE_QUEUE_WRONG
+            skbs += queued
+    return skbs
 
 
 def queued_skbs(m: Machine) -> int:

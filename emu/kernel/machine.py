@@ -112,6 +112,7 @@ class Packet:
     tcp_flags: int
     tcp_seq: int
     tcp_ack: int
+    tcp_window: int  # as the header has it, not scaled
     tcp_host_ack: int  # the highest number that the host had acknowledged on this flow when the packet arrived, else -1
     frag_id: int
     frag_offset: int  # bytes
@@ -757,6 +758,7 @@ class Machine:
     tx: Annotated[list[TxFrame], MAX_TX]
     tx_free: int
     tx_made: int
+    rx_dev: int  # where the packet that is processed came from
     replies_open: int  # replies whose bytes are to be made, `tx` rows linked by reply_next; else -1
     mib: Counters
     total: Totals

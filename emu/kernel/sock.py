@@ -25,6 +25,7 @@ from emu.kernel.page_alloc import zone_watermark_ok
 from emu.kernel.policy import CHECK_TAG
 from emu.kernel.skbuff import UDP4_CSUM_BAD, UDP6_CSUM_BAD, chain_truesize, kfree_skb, kfree_skb_reason
 from emu.kernel.tcp_mem import sk_stream_mem_reclaim, sk_stream_rfree, sk_stream_set_owner_r
+from emu.kernel.tcp_output import tcp_read_done
 
 SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND, SS_TIME_WAIT = range(6)
 
@@ -368,6 +369,8 @@ def sk_dequeue(m: Machine, i: int, packets: int) -> int:
         sk_stream_mem_reclaim(m, i)
         m.quiet_rounds = 0
         lru_place(m, i)
+        if sk.conn != NONE:
+            tcp_read_done(m, i)
     return taken
 
 

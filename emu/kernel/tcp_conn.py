@@ -9,9 +9,9 @@ undo; no timestamps, so a retransmission is never timed and RTO stays doubled un
 delayed acknowledgements wait 40 ms always; a connection never gives up (tcp_retries2 is 15, some 15 minutes).
 """
 
-from emu.kernel.closed_loop import CA_LOSS, CA_OPEN, CA_RECOVERY, TcpConn
+from emu.kernel.closed_loop import CA_LOSS, CA_OPEN, CA_RECOVERY, CONN_ESTABLISHED, TcpConn
 from emu.kernel.machine import NEVER_NS, NONE
-from emu.kernel.tcp_seq import SEQ_MASK, after, before, seq_add
+from emu.kernel.seq import SEQ_MASK, after, before, seq_add
 
 TCP_RTO_MIN_NS = 200_000_000
 TCP_RTO_MAX_NS = 120_000_000_000
@@ -81,6 +81,16 @@ def conn_open(c: TcpConn, iss: int, now_ns: int) -> None:
     c.wait = 0
     c.wait_until_ns = NEVER_NS
     c.last_progress_ns = now_ns
+
+
+def conn_established(c: TcpConn) -> None:
+    """The handshake is over: the window is the initial one, even if the SYN was lost (tcp_init_metrics)."""
+    c.state = CONN_ESTABLISHED
+    c.snd_cwnd = tcp_init_cwnd(c.mss)
+    c.snd_ssthresh = TCP_INFINITE_SSTHRESH
+    if c.srtt_ns == 0:
+        c.rto_ns = TCP_TIMEOUT_INIT_NS
+        c.backoff = 0
 
 
 def flight_bytes(c: TcpConn) -> int:

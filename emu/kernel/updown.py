@@ -16,6 +16,7 @@ from emu.kernel.fate import drop, note_memory
 from emu.kernel.machine import DRIVER_8139CP, NEVER_NS, NONE, Machine
 from emu.kernel.netdevice import reserve_for_device, unreserve_for_device
 from emu.kernel.skbuff import free_frags, kfree_skb
+from emu.kernel.tx_queue import tx_purge
 
 
 def clear_ring(m: Machine, d: int) -> None:
@@ -98,6 +99,8 @@ def dev_close(m: Machine, rows: Any, d: int) -> None:
     dev = m.dev[d]
     dev.up = 0
     dev.watchdog_ns = NEVER_NS
+    if m.config.closed:
+        tx_purge(m, d)
     leave_poll_list(m, d)
     drop_waiting(m, rows, d)
     free_ring(m, d)

@@ -111,6 +111,7 @@ class Host:
         self._arrival_due_ns = self.engine.function(arrival_due_ns)
         self._world_due_ns = self.engine.function(world_due_ns)
         self._world_run = self.engine.function(world_run)
+        self._read_pdu = self.engine.function(read_pdu)
 
     # --- TCP
 
@@ -341,7 +342,7 @@ class Initiator(Host):
 
     def read(self) -> None:
         """Take what PDUs are whole."""
-        while read_pdu(self.session.reader, self.store, host_base(0), STORE_MASK, self.conn.rcv_nxt):
+        while self._read_pdu(self.session.reader, self.store, host_base(0), STORE_MASK, self.conn.rcv_nxt):
             word = tuple(int(each) for each in self.session.reader.word)
             self.said.append(Said(opcode_of(word[0]), word, self.now_ns))
             self.took(self.said[-1])

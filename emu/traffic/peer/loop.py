@@ -13,8 +13,6 @@ from typing import Annotated, Any
 from emu.kernel.iscsi_tcp import iscsi_recv
 from emu.kernel.lockup import find_lockup
 from emu.kernel.page_writeback import block_due_ns, block_timers
-from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
-from emu.kernel.xmit import tx_begin, tx_complete, tx_due_ns, tx_head, tx_ready
 from emu.traffic.peer.replies import craft_reply
 from emu.traffic.peer.state import STORE_BYTES, World, host_base
 from emu.traffic.peer.wire import arrival_due_ns, host_frame, take_arrival, wire_ns, world_due_ns, world_run
@@ -40,7 +38,9 @@ from emu.kernel.machine import (
 )
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.record import record
+from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
 from emu.kernel.writeback import process_context
+from emu.kernel.xmit import tx_begin, tx_complete, tx_due_ns, tx_head, tx_ready
 from emu.traffic.arrivals import Feed, prepare
 from emu.wire.octets import Octets, copy_octets
 
