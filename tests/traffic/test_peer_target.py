@@ -206,7 +206,7 @@ class Silent(Initiator):
         """Nothing."""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     pieces=st.lists(st.tuples(st.integers(0, 20_000), st.integers(1, 1_448)), max_size=30),
     order=st.randoms(use_true_random=False),
