@@ -27,7 +27,9 @@ from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.fate import count, note_memory
 from emu.kernel.flows import flow_received, flow_sent
 from emu.kernel.ip_fragment import frag_timer_ns, ip_expire_run
+from emu.kernel.iscsi_write_back import follow_news, follow_read
 from emu.kernel.machine import (
+    EVENT_AGAIN,
     EVENT_CONTEXT,
     EVENT_FRAG,
     EVENT_INTR,
@@ -50,6 +52,7 @@ from emu.kernel.machine import (
 )
 from emu.kernel.page_alloc import move_pages
 from emu.kernel.policy import RULE_NONE
+from emu.kernel.retransmit import AGAIN_SEQ, again_begin, again_due_ns, again_next
 from emu.kernel.route import ROUTE_LOCAL, route_input
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
 from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
@@ -95,6 +98,8 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         m.total.filtered += 1
         p.verdict = FILTERED
         return
+    if m.follow.news_at < m.follow.news_len:
+        follow_news(m, p, m.seq_base + i)
     if not reaches_nic(m, p):
         m.total.not_received += 1
         note_memory(m, p)
@@ -114,9 +119,25 @@ def arrive(m: Machine, rows: Any, i: int) -> None:
         nic_intr_rx(m, p, m.seq_base + i)
 
 
+def arrive_again(m: Machine, k: int) -> None:
+    """A segment that was lost is on the wire once more: no frame of the capture, but a packet like any other."""
+    m.quiet_rounds = 0
+    if not again_begin(m, k):
+        return
+    p = m.again[k].p
+    forget_verdict(p)
+    if route_input(m, p) == ROUTE_LOCAL:
+        flow_received(m, p)
+    if not nic_receive(m, p.dev, p, AGAIN_SEQ - k):
+        note_memory(m, p)
+        count(m, p)
+    elif not m.dev[p.dev].napi:
+        nic_intr_rx(m, p, AGAIN_SEQ - k)
+
+
 def next_timer_ns(m: Machine) -> int:
     """When the next timer is due."""
-    due = min(m.reap_ns, m.reader_tick_ns, frag_timer_ns(m), plan_due_ns(m))
+    due = min(m.reap_ns, m.reader_tick_ns, frag_timer_ns(m), plan_due_ns(m), again_due_ns(m))
     for d in range(m.devices):
         due = min(due, m.dev[d].watchdog_ns)
     return due
@@ -150,6 +171,13 @@ def write_event(m: Machine, log: Any, at: int, event: int, dev: int, number: int
     return at + 1
 
 
+def read_at_tick(m: Machine) -> None:
+    """Readers with a rate read, an initiator's among them."""
+    reader_tick(m)
+    if m.follow.live:
+        follow_read(m)
+
+
 def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
     """Run one timer that is due now; the length of the recorded stream."""
     if m.reap_ns <= m.now_ns:
@@ -158,11 +186,15 @@ def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
         process_context(m)
         return write_event(m, log, at, EVENT_CONTEXT, 0, 0)
     if m.reader_tick_ns <= m.now_ns:
-        reader_tick(m)
+        read_at_tick(m)
         return write_event(m, log, at, EVENT_TICK, 0, 0)
     if frag_timer_ns(m) <= m.now_ns:
         ip_expire_run(m)
         return write_event(m, log, at, EVENT_FRAG, 0, 0)
+    if again_due_ns(m) <= m.now_ns:
+        k = again_next(m)
+        arrive_again(m, k)
+        return write_event(m, log, at, EVENT_AGAIN, k, 0)
     if plan_due_ns(m) <= m.now_ns:
         entry = m.plan_at
         carry_out(m, rows, entry)
@@ -177,6 +209,14 @@ def run_timer(m: Machine, rows: Any, log: Any, at: int) -> int:
     return at
 
 
+def poll_seq(m: Machine, rows: Any, d: int, seq: int) -> None:
+    """Process the packet with this sequence number: a frame's row, or a lost segment that has come again."""
+    if seq >= 0:
+        poll_one(m, d, rows[seq - m.seq_base])
+    else:
+        poll_one(m, d, m.again[AGAIN_SEQ - seq].p)
+
+
 def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
     """The CPU's next step in the softirq: one packet, or the end of a poll; the length of the recorded stream."""
     d = net_rx_next(m)
@@ -185,7 +225,7 @@ def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
         at = write_event(m, log, at, EVENT_POLL_BEGIN, d, dev.poll_limit)
     seq = next_seq(m, d)
     if dev.poll_work < dev.poll_limit and seq != NONE:
-        poll_one(m, d, rows[seq - m.seq_base])
+        poll_seq(m, rows, d, seq)
         return write_event(m, log, at, EVENT_PACKETS, d, 1)
     poll_end(m, d)
     at = write_event(m, log, at, EVENT_POLL_END, d, 0)
@@ -209,7 +249,7 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
             due = max(m.now_ns, m.cpu_busy_until_ns)
         else:
             if m.quiet_rounds > QUIET_ROUNDS:
-                skip_idle(m, min(next_ns, frag_timer_ns(m), plan_due_ns(m)))
+                skip_idle(m, min(next_ns, frag_timer_ns(m), plan_due_ns(m), again_due_ns(m)))
             due = max(next_timer_ns(m), m.cpu_busy_until_ns)
         if next_ns <= due:
             if first == last:
@@ -235,7 +275,7 @@ def play_packets(m: Machine, rows: Any, d: int, packets: int) -> None:
             break
         if packet > 0:
             m.now_ns = max(m.now_ns, m.cpu_busy_until_ns)
-        poll_one(m, d, rows[seq - m.seq_base])
+        poll_seq(m, rows, d, seq)
 
 
 def play_event(m: Machine, rows: Any, e: Any) -> None:
@@ -249,17 +289,21 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         poll_done(m, e.dev)
     elif e.event == EVENT_INTR:
         nic_intr(m, e.dev)
+    elif e.event == EVENT_AGAIN:
+        arrive_again(m, e.dev)
     elif e.event == EVENT_PLAN:
         carry_out(m, rows, e.number)
     elif e.event == EVENT_READ:
         if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
             sk_dequeue(m, e.dev, e.number)
+            if m.follow.live:
+                follow_read(m)
     elif e.event == EVENT_PAGES:
         move_pages(m, e.dev, e.number)
     elif e.event == EVENT_REAP:
         cache_reap(m)
     elif e.event == EVENT_TICK:
-        reader_tick(m)
+        read_at_tick(m)
     elif e.event == EVENT_FRAG:
         ip_expire_run(m)
     else:

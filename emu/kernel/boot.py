@@ -7,6 +7,7 @@ or read goes back to the slab and never meets a watermark.
 """
 
 from emu.kernel.af_packet import open_taps
+from emu.kernel.block_io import block_boot, block_start
 from emu.kernel.driver import has_watchdog, nic_hold
 from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.icmp import XRLIM_BURST_FACTOR, XRLIM_TIMEOUT_NS
@@ -286,6 +287,8 @@ def boot(m: Machine) -> None:
     open_taps(m)
     open_raws(m)
     init_zones(m)
+    if m.config.closed:
+        block_boot(m)
     init_caches(m)
     tcp_init(m)
     link_devices(m)
@@ -314,6 +317,8 @@ def start_clock(m: Machine, time_ns: int) -> None:
         m.icmp_last_ns[family] = time_ns
     m.reap_ns = time_ns + REAPTIMEOUT_CPUC_NS
     m.plan_start_ns = time_ns
+    if m.config.closed:
+        block_start(m)
     for d in range(m.devices):
         if has_watchdog(m.dev[d].driver):
             m.dev[d].watchdog_ns = time_ns + E1000_WATCHDOG_NS

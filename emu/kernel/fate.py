@@ -9,8 +9,10 @@ from emu.kernel.drop_reason import (
     TCP_OFOMERGE,
 )
 from emu.kernel.e1000 import ring_free
+from emu.kernel.iscsi_write_back import follow_verdict
 from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
+from emu.kernel.retransmit import again_counted, retransmit_later
 from emu.kernel.skbuff import kfree_chain, kfree_skb, kfree_skb_reason
 from emu.kernel.tcp_seq import TCP_FIN, tcp_hole
 from emu.wire.headers import KIND_TCP
@@ -42,7 +44,20 @@ def note_skb(m: Machine, p: Packet, b: int) -> None:
 
 
 def count(m: Machine, p: Packet) -> None:
-    """Add a received packet's final verdict to the sums."""
+    """Add a received packet's final verdict to the sums, and tell TCP of what it means for the stream."""
+    if p.again:
+        again_counted(m, p)
+    else:
+        count_frame(m, p)
+    if p.verdict == DROPPED and p.kind == KIND_TCP and p.sk != NONE and p.reason != TCP_OFOMERGE:
+        if (p.payload_length > 0 or p.tcp_flags & TCP_FIN) and not retransmit_later(m, p):
+            tcp_hole(m, p)
+    if m.follow.live and p.kind == KIND_TCP:
+        follow_verdict(m, p)
+
+
+def count_frame(m: Machine, p: Packet) -> None:
+    """Add the final verdict of a frame to the sums."""
     t = m.total
     fates = t.memalloc if p.memalloc else t.other
     fates.received += 1
@@ -58,9 +73,6 @@ def count(m: Machine, p: Packet) -> None:
         t.dropped += 1
         fates.dropped += 1
         t.drops_by_reason[p.reason] += 1
-        if p.kind == KIND_TCP and p.sk != NONE and (p.payload_length > 0 or p.tcp_flags & TCP_FIN):
-            if p.reason != TCP_OFOMERGE:
-                tcp_hole(m, p)
 
 
 def deliver(m: Machine, p: Packet, point: int) -> None:

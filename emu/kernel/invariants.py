@@ -2,11 +2,21 @@
 
 from typing import NamedTuple
 
-from emu.kernel.closed_loop import CONN_CLOSED, TcpConn
+from emu.kernel.closed_loop import CONN_CLOSED, MAX_AGES, MAX_TASKS, TASK_FREE, TASK_QUEUED, TcpConn
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
-from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock, Zone
+from emu.kernel.machine import (
+    MAX_BACKLOG,
+    MAX_ORDER,
+    NONE,
+    PAGE_SIZE,
+    ZONE_DMA,
+    ZONE_NORMAL,
+    Machine,
+    Sock,
+    Zone,
+)
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
 from emu.kernel.tcp_seq import after, before
@@ -30,9 +40,11 @@ from emu.kernel.tcp_seq import after, before
     SPLIT_PAGES_LOST,
     OFO_QUEUE_WRONG,
     TCP_MEMORY_WRONG,
+    CACHE_PAGES_WRONG,
+    WRITEBACK_PAGES_WRONG,
     TX_QUEUE_WRONG,
     WRITE_QUEUE_WRONG,
-) = range(20)
+) = range(22)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -52,20 +64,24 @@ SENTENCES = (
     "every data page of a packet-split ring is in a ring or attached to an skb",
     "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
     "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
+    "dirty, write-back and clean pages are those of all zones, and dirty ones those of all ages",
+    "pages under write-back are those of commands that wait or are under way",
     "a device's queue of frames is as long as it says",
     "a connection's write queue goes from snd_una to write_seq, and its truesize is wmem_queued",
 )
 
 
 def packets_waiting(m: Machine) -> int:
-    """Packets that wait in rings and in the backlog (an aggregated frame counts once)."""
-    waiting = m.backlog_packets
+    """Frames that wait in rings and in the backlog: an aggregated one counts once, a segment that comes again not."""
+    waiting = 0
+    for at in range(m.backlog_packets):
+        waiting += m.backlog_seq[(m.backlog_head + at) % MAX_BACKLOG] >= 0
     for d in range(m.devices):
         dev = m.dev[d]
         last = NONE
         for k in range(dev.ring_done):
             seq = dev.ring_seq[(dev.next_to_clean + k) % dev.ring_slots]
-            if seq != last:
+            if seq != last and seq >= 0:
                 waiting += 1
             last = seq
     return waiting
@@ -74,6 +90,47 @@ def packets_waiting(m: Machine) -> int:
 def cached_pages(z: Zone) -> int:
     """The page cache of a zone."""
     return z.dirty_pages + z.writeback_pages + z.clean_pages
+
+
+def page_cache_wrong(m: Machine) -> bool:
+    """Whether the page cache is not the sum of its parts, by zone or by age."""
+    v = m.vm
+    dirty = 0
+    writeback = 0
+    clean = 0
+    for zone in range(m.zones):
+        z = m.zone[zone]
+        if z.dirty_pages < 0 or z.writeback_pages < 0 or z.clean_pages < 0:
+            return True
+        dirty += z.dirty_pages
+        writeback += z.writeback_pages
+        clean += z.clean_pages
+    aged = 0
+    for second in range(MAX_AGES):
+        if not 0 <= v.age_dma[second] <= v.age[second]:
+            return True
+        aged += v.age[second]
+    return dirty != v.dirty_pages or aged != dirty or writeback != v.writeback_pages or clean != v.clean_pages
+
+
+def writeback_wrong(m: Machine) -> bool:
+    """Whether the pages under write-back are not those of the sessions' tasks, or tasks are miscounted."""
+    normal = 0
+    dma = 0
+    for s in range(m.sessions):
+        session = m.session[s]
+        tasks = 0
+        under_way = 0
+        for i in range(MAX_TASKS):
+            task = session.task[i]
+            if task.state != TASK_FREE:
+                tasks += 1
+                under_way += task.state != TASK_QUEUED
+                normal += task.normal_pages
+                dma += task.dma_pages
+        if tasks != session.tasks or under_way != session.under_way:
+            return True
+    return normal != m.zone[ZONE_NORMAL].writeback_pages or dma != m.zone[ZONE_DMA].writeback_pages
 
 
 def check_conservation(m: Machine) -> int:
@@ -103,6 +160,8 @@ def check_conservation(m: Machine) -> int:
             free += z.nr_free[order] << order
         if free != z.free_pages:
             return FREE_LISTS_WRONG
+    if m.config.closed and page_cache_wrong(m):
+        return CACHE_PAGES_WRONG
     for d in range(m.devices):
         dev = m.dev[d]
         if dev.rx_reserve_used < 0 or (m.policy.caps_reserve and dev.rx_reserve_used > dev.rx_reserve):
@@ -232,6 +291,8 @@ def check_structures(m: Machine) -> int:
     """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
     if slab_pages_wrong(m):
         return SLAB_PAGES_WRONG
+    if m.config.closed and writeback_wrong(m):
+        return WRITEBACK_PAGES_WRONG
     skbs = m.background_held + m.leaked_skbs
     for d in range(m.devices):
         dev = m.dev[d]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from emu.kernel.closed_loop import LATENCY_BUCKETS, MAX_CONNS, MAX_SESSIONS, MAX_TX, IscsiSession, TcpConn, TxFrame, Vm
 from emu.kernel.drop_reason import MAX_REASONS
+from emu.kernel.iscsi_follow_state import Follow
 from emu.kernel.record import record
 
 NONE = -1
@@ -34,7 +35,9 @@ FRAG_HASH_SIZE = 256
 FRAG_LISTS = 2  # of queues, for each family: by use, and by age
 MAX_BACKLOG = 2_048  # packets between netif_rx and the softirq
 MAX_PLAN = 4_096
+MAX_LINKS = 128  # of the chain of a lockup
 MAX_GHOSTS = 4  # ranges per TCP socket that our drops filled ahead of rcv_nxt
+MAX_AGAIN = 256  # lost segments that are awaited
 MAX_LATER = 65_536  # events of packets not yet handed out
 LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
@@ -55,6 +58,8 @@ DRIVERS = ("e1000", "e1000-ps", "8139cp", "tg3", "e1000e", "vlan", "bond", "brid
 
 ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM = range(3)
 ZONES = ("DMA", "Normal", "HighMem")
+
+AGAIN_FREE, AGAIN_WAITS, AGAIN_ON_ITS_WAY = range(3)
 
 # Whose memory management: page allocator, slab and sizes of buffers (`Config.mm`).
 MM_2_6_12, MM_6X = range(2)
@@ -146,6 +151,17 @@ class Packet:
     backlog_len: int
     culprit_frame: int
     decided_after: int  # of an event: how many frames had arrived
+    again: int  # a lost segment that comes again: its row in `Machine.again` + 1; 0: a frame
+
+
+@record
+class Again:
+    """A segment of a memalloc flow that was lost and comes again (`retransmit`)."""
+
+    state: int  # AGAIN_*
+    due_ns: int
+    losses: int
+    p: Packet
 
 
 @record
@@ -253,6 +269,7 @@ class Slab:
     desc_slab: int  # slab of its off-slab descriptor, else -1
     tagged: int  # 1: its pages were granted without watermarks (policies that tag)
     objects: int  # SLUB: how many it holds
+    staying: int  # scratch of `lockup`: objects that nobody could give back
 
 
 @record
@@ -278,6 +295,7 @@ class Skb:
     frag_offset: int  # in a fragment queue: where its bytes stand in the datagram
     frag_length: int
     frag_sum: int  # ones_sum of them; -1: not known
+    given_up: int  # scratch of `lockup`: the number of the look that counted it as freed
 
 
 @record
@@ -579,6 +597,7 @@ class Totals:
     dropped: int
     memalloc: Fates
     other: Fates
+    again: Fates  # segments that came again: no frames, and in none of the other sums
     drops_by_reason: Annotated[list[int], MAX_REASONS]
     events_by_reason: Annotated[list[int], MAX_REASONS]  # of packets that had their verdict
     reserve_skbs_delivered: int
@@ -629,6 +648,10 @@ class Config:
     ipfrag_high_thresh: Annotated[list[int], 2]  # bytes; IPv4, IPv6
     ipfrag_low_thresh: Annotated[list[int], 2]
     ipfrag_time_ns: Annotated[list[int], 2]
+    retransmit: (
+        int  # 1: lost segments of memalloc flows come again after the sender's timer; no hole of theirs is filled
+    )
+    write_back: int  # 1: a replay follows iSCSI, so that a delivered SCSI Response frees its write's pages
 
 
 @record
@@ -651,6 +674,39 @@ class Plan:
     action: int  # PLAN_*
     dev: int
     value: int
+
+
+@record
+class Wait:
+    """A link of the chain of a lockup: who waits for whom, and why; `lockup` says what the numbers mean."""
+
+    actor: int  # ACTOR_*
+    number: int  # which one: a device, a session, a writer, a connection
+    waits_for: int
+    waits_for_number: int
+    why: int  # WHY_*
+    skbs: int
+    pages: int
+    due_ns: int  # of a timer; else NEVER_NS
+
+
+@record
+class Lockup:
+    """Whether block I/O can ever go on, as `lockup` saw it last, and what it counts with while it looks."""
+
+    silent_devices: int  # bit d: nobody sends to device d any more, so what is in its ring stays there
+    locked: int
+    found_ns: int  # when it was first found
+    links: int
+    link: Annotated[list[Wait], MAX_LINKS]
+    looks: int
+    zone: Annotated[list[Zone], MAX_ZONES]  # as they would stand
+    spare: Annotated[list[int], MAX_CACHES]  # objects that a cache would have free
+    spare_tagged: Annotated[list[int], MAX_CACHES]  # of them on reserve pages, for entitled callers only
+    hollow: Annotated[list[int], MAX_CACHES * MAX_ZONES]  # slabs of a cache in a zone without an object in use
+    keep: Annotated[list[int], MAX_CACHES]  # objects that are better kept than given back as pages
+    frag_room: int  # bytes of the page-fragment block
+    granted_tagged: int
 
 
 @record
@@ -760,6 +816,12 @@ class Machine:
     tx_made: int
     rx_dev: int  # where the packet that is processed came from
     replies_open: int  # replies whose bytes are to be made, `tx` rows linked by reply_next; else -1
+    lockup: Lockup
+    follow: Follow
+    again: Annotated[list[Again], MAX_AGAIN]
+    agains_made: int
+    agains: int  # that are not AGAIN_FREE
+    again_due_ns: int  # while there are any
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way
@@ -788,8 +850,22 @@ class Event:
     EVENT_FRAG,  # fragment queues time out
     EVENT_INTR,  # dev: a device that is not polled refills its ring from an interrupt of its own
     EVENT_PLAN,  # number: entry of the plan
-) = range(11)
-EVENTS = ("poll-begin", "packets", "poll-end", "read", "pages", "reap", "tick", "context", "frag", "intr", "plan")
+    EVENT_AGAIN,  # dev: row of the lost segment that comes again
+) = range(12)
+EVENTS = (
+    "poll-begin",
+    "packets",
+    "poll-end",
+    "read",
+    "pages",
+    "reap",
+    "tick",
+    "context",
+    "frag",
+    "intr",
+    "plan",
+    "again",
+)
 
 LIMIT_NONE, LIMIT_SOCKETS, LIMIT_SKBS, LIMIT_SLABS = range(4)
 LIMITS = ("", f"{MAX_SOCKETS} sockets", f"{MAX_SKBS} skbs", f"{MAX_SLABS} slabs")

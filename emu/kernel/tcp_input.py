@@ -21,6 +21,7 @@ from emu.kernel.drop_reason import (
 from emu.kernel.fate import consume, deliver, drop
 from emu.kernel.machine import NONE, Machine, Packet
 from emu.kernel.reply import reply_tcp
+from emu.kernel.retransmit import awaits_again
 from emu.kernel.skbuff import chain_truesize, gfp_atomic, kfree_skb
 from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_charge, sk_done, sk_purge_ofo
 from emu.kernel.tcp_minisocks import tcp_closing
@@ -125,7 +126,8 @@ def tcp_v4_do_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
     if m.sk[i].conn != NONE:
         tcp_conn_rcv(m, p, b, i)
         return
-    tcp_follow(m, i, p)
+    if m.agains == 0 or not awaits_again(m, p):
+        tcp_follow(m, i, p)
     if p.tcp_flags & TCP_RST:
         tcp_reset(m, p, b, i)
         return

@@ -11,10 +11,11 @@ the first packet in it; mainline, which prunes the out-of-order queue piece by p
 from typing import NamedTuple
 
 from emu.kernel.drop_reason import AT_TCP_PRUNE_QUEUE, TCP_OFO_QUEUE_PRUNE
+from emu.kernel.iscsi_write_back import follow_lost
 from emu.kernel.machine import NONE, PAGE_SIZE, Machine
 from emu.kernel.page_alloc import GFP_ATOMIC
 from emu.kernel.skbuff import SKB_SHARED_INFO_BYTES, alloc_skb, kfree_skb
-from emu.kernel.sock import sk_charge, sk_purge_ofo, sk_uncharge
+from emu.kernel.sock import Ends, sk_charge, sk_purge_ofo, sk_uncharge
 from emu.kernel.tcp_mem import sk_stream_mem_reclaim, sk_stream_rmem_schedule
 from emu.kernel.tcp_seq import after, has_fin, seq_add
 
@@ -147,6 +148,16 @@ def tcp_clamp_window(m: Machine, i: int) -> None:
         sk.rcvbuf = min(sk.rmem_alloc, m.config.tcp_rmem_max)
 
 
+def tell_of_ofo(m: Machine, i: int) -> None:
+    """What the out-of-order queue holds is lost, to whoever follows this connection's stream."""
+    sk = m.sk[i]
+    ends = Ends(sk.family, sk.protocol, sk.saddr_hi, sk.saddr, sk.sport, sk.daddr_hi, sk.daddr, sk.dport)
+    b = sk.ofo_head
+    while b != NONE:
+        follow_lost(m, ends, m.skb[b].seq, m.skb[b].end_seq)
+        b = m.skb[b].next
+
+
 def tcp_prune_queue(m: Machine, i: int) -> bool:
     """Make room in a socket; whether it is within its receive buffer now."""
     sk = m.sk[i]
@@ -166,6 +177,8 @@ def tcp_prune_queue(m: Machine, i: int) -> bool:
         return True
     if sk.ofo_len > 0:
         m.mib.TcpExtOfoPruned += sk.ofo_len
+        if m.follow.live:
+            tell_of_ofo(m, i)
         sk_purge_ofo(m, i, TCP_OFO_QUEUE_PRUNE, AT_TCP_PRUNE_QUEUE)
     if sk.rmem_alloc <= sk.rcvbuf:
         return True

@@ -13,8 +13,9 @@ from emu.kernel.driver import has_watchdog, nic_fill, set_buffer_sizes
 from emu.kernel.drop_reason import AT_E1000_DOWN, DEV_READY
 from emu.kernel.e1000 import POLL_LIST
 from emu.kernel.fate import drop, note_memory
-from emu.kernel.machine import DRIVER_8139CP, NEVER_NS, NONE, Machine
+from emu.kernel.machine import DRIVER_8139CP, NEVER_NS, NONE, Machine, Packet
 from emu.kernel.netdevice import reserve_for_device, unreserve_for_device
+from emu.kernel.retransmit import AGAIN_SEQ
 from emu.kernel.skbuff import free_frags, kfree_skb
 from emu.kernel.tx_queue import tx_purge
 
@@ -54,6 +55,13 @@ def dev_open(m: Machine, d: int) -> None:
         dev.up = 0
 
 
+def drop_at_down(m: Machine, p: Packet, d: int) -> None:
+    """A packet is lost with the ring."""
+    p.skb_dev = d
+    note_memory(m, p)
+    drop(m, p, NONE, DEV_READY, AT_E1000_DOWN)
+
+
 def drop_waiting(m: Machine, rows: Any, d: int) -> None:
     """The packets that the driver has not taken off the ring are lost."""
     dev = m.dev[d]
@@ -61,10 +69,10 @@ def drop_waiting(m: Machine, rows: Any, d: int) -> None:
     for k in range(dev.ring_done):
         seq = dev.ring_seq[(dev.next_to_clean + k) % dev.ring_slots]
         if seq != last:
-            p = rows[seq - m.seq_base]
-            p.skb_dev = d
-            note_memory(m, p)
-            drop(m, p, NONE, DEV_READY, AT_E1000_DOWN)
+            if seq >= 0:
+                drop_at_down(m, rows[seq - m.seq_base], d)
+            else:
+                drop_at_down(m, m.again[AGAIN_SEQ - seq].p, d)
         last = seq
 
 

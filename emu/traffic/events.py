@@ -12,13 +12,13 @@ from typing import Any
 from emu.capture.output import OutputFile
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.kernel.machine import BACKLOG_DEV, EVENTS, MAX_SOCKETS, MAX_ZONES, Event
+from emu.kernel.machine import BACKLOG_DEV, EVENTS, MAX_AGAIN, MAX_SOCKETS, MAX_ZONES, Event
 
 VERSION = 1
 CHUNK = 4096
 MAX_NUMBER = 1 << 24  # packets, buffers or pages of one event
 POLLS = ("poll-begin", "packets", "poll-end")  # of a device, or of the CPU's backlog
-BOUNDS = {"read": MAX_SOCKETS, "pages": MAX_ZONES}
+BOUNDS = {"read": MAX_SOCKETS, "pages": MAX_ZONES, "again": MAX_AGAIN}
 
 
 class EventWriter:

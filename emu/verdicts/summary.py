@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from emu.kernel.drop_reason import POINTS, REASONS
+from emu.kernel.iscsi_write_back import responses_lost
 from emu.kernel.machine import VLAN_ANY, ZONES, Counters
 from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
@@ -48,17 +49,19 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "in_flight": int(total.in_flight),
         "oops": int(total.oops),
         "oops_bug": _oops(outcome),
-        "drops_by_reason": _by_reason(total.drops_by_reason),
-        "events_by_reason": _by_reason(total.events_by_reason),
-        "memalloc": _fates(total.memalloc),
-        "other": _fates(total.other),
+        "drops_by_reason": by_reason(total.drops_by_reason),
+        "events_by_reason": by_reason(total.events_by_reason),
+        "memalloc": fates_of(total.memalloc),
+        "other": fates_of(total.other),
+        "retransmitted": _retransmitted(m),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "crafted_sockets": _crafted(outcome),
-        "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
-        "upper_devices": _upper_devices(m, scenario),
-        "memory": _memory(m),
-        "sockets": _sockets(m),
-        "counters": _counters(m),
+        "devices": {device.name: device_facts(m, d) for d, device in enumerate(scenario.device)},
+        "upper_devices": upper_devices(m, scenario),
+        "memory": memory_facts(m),
+        "iscsi": _iscsi(m),
+        "sockets": socket_facts(m),
+        "counters": counters_of(m),
         "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
         "host": _host(outcome.host),
         "hosts": {scenario.device[d].name: _host(host) for d, host in sorted(outcome.hosts.items())},
@@ -125,7 +128,8 @@ def _said_of_hosts(outcome: Outcome) -> list[str]:
     ]
 
 
-def _by_reason(by_number: Any) -> dict[str, int]:
+def by_reason(by_number: Any) -> dict[str, int]:
+    """Counts by the names of reasons; those that did not occur are left out."""
     counts = {reason.name: int(by_number[reason.number]) for reason in REASONS if reason.name}
     return {name: count for name, count in counts.items() if count}
 
@@ -143,11 +147,22 @@ def _oops(outcome: Outcome) -> dict[str, Any] | None:
     }
 
 
-def _fates(fates: Any) -> dict[str, int]:
+def fates_of(fates: Any) -> dict[str, int]:
+    """What became of the packets of some flows."""
     return {name: int(getattr(fates, name)) for name in ("received", "delivered", "dropped")}
 
 
-def _device(m: Any, d: int) -> dict[str, int]:
+def _retransmitted(m: Any) -> dict[str, int] | None:
+    """Segments that came again, as often as they came; `waiting` are still to come.  None where none may."""
+    if not int(m.config.retransmit):
+        return None
+    again = m.total.again
+    counts = {"arrivals": int(again.received), "delivered": int(again.delivered), "dropped": int(again.dropped)}
+    return counts | {"waiting": int(m.agains)}
+
+
+def device_facts(m: Any, d: int) -> dict[str, int]:
+    """A NIC in numbers."""
     dev = m.dev[d]
     return {
         "rx_packets": int(dev.rx_packets),
@@ -180,7 +195,7 @@ def netdev_names(m: Any, scenario: Scenario) -> list[str]:
     return names
 
 
-def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
+def upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
     """What came in over VLANs, bonds and bridges."""
     names = netdev_names(m, scenario)
     return {
@@ -189,7 +204,8 @@ def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
     }
 
 
-def _memory(m: Any) -> dict[str, Any]:
+def memory_facts(m: Any) -> dict[str, Any]:
+    """The machine's memory as it stands, and the least that was free."""
     zones = {ZONES[zone]: _zone(m.zone[zone]) for zone in range(int(m.zones))}
     return {
         "min_free_kbytes": int(m.min_free_kbytes) + int(m.var_free_kbytes),
@@ -199,6 +215,19 @@ def _memory(m: Any) -> dict[str, Any]:
         "skbs_max": int(m.total.skbs_max),
         "zones": zones,
     }
+
+
+def _iscsi(m: Any) -> dict[str, int] | None:
+    """What was followed of iSCSI; None when there was none."""
+    follow = m.follow
+    if not int(follow.flows):
+        return None
+    counted = ("flows", "commands", "writes", "responses", "unmatched", "pages_written", "pages_short", "pages_freed")
+    of_stream = ("resyncs", "skipped_bytes", "truncated")
+    lost = {"responses_lost": int(responses_lost(m))}
+    return (
+        {name: int(getattr(follow, name)) for name in counted} | lost | {n: int(getattr(follow, n)) for n in of_stream}
+    )
 
 
 def _zone(zone: Any) -> dict[str, int]:
@@ -211,7 +240,8 @@ def _zone(zone: Any) -> dict[str, int]:
     }
 
 
-def _sockets(m: Any) -> dict[str, int]:
+def socket_facts(m: Any) -> dict[str, int]:
+    """How many sockets there were."""
     return {
         "made": int(m.total.sockets_made),
         "live": int(m.sk_live),
@@ -221,7 +251,8 @@ def _sockets(m: Any) -> dict[str, int]:
     }
 
 
-def _counters(m: Any) -> dict[str, int]:
+def counters_of(m: Any) -> dict[str, int]:
+    """What the host's own tools would show."""
     names = [field.name for field in fields_of(Counters)]
     return {TOOL_NAMES.get(name, name): int(getattr(m.mib, name)) for name in names}
 

@@ -433,6 +433,10 @@ def whole(m: Any) -> dict[str, int]:
         "raw": int(m.raws),
         "local_addr": int(m.local_addrs),
         "plan": int(m.plan_len),
+        "session": int(m.sessions),
+        "conn": int(m.conns),
+        "tx": int(m.tx_made),
+        "pdu": 256,
         **dict.fromkeys(("ring_skb", "ring_seq", "ring_pages"), max(int(m.dev[d].ring_size) for d in range(m.devices))),
     }
     backlog_dev = flat(m.dev[BACKLOG_DEV], Device, lambda _name, _length: 0)

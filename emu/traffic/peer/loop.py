@@ -10,13 +10,6 @@ has taken over and shares the CPU with them (2.6.12 kernel/softirq.c).  Differs:
 
 from typing import Annotated, Any
 
-from emu.kernel.iscsi_tcp import iscsi_recv
-from emu.kernel.lockup import find_lockup
-from emu.kernel.page_writeback import block_due_ns, block_timers
-from emu.traffic.peer.replies import craft_reply
-from emu.traffic.peer.state import STORE_BYTES, World, host_base
-from emu.traffic.peer.wire import arrival_due_ns, host_frame, take_arrival, wire_ns, world_due_ns, world_run
-
 from emu.capture.made import put_row
 from emu.engine.loop import arrive, forget_verdict, next_timer_ns, poll_step, run_timer
 from emu.kernel.closed_loop import CONN_ESTABLISHED, TX_REPLY, Sample
@@ -26,6 +19,8 @@ from emu.kernel.drop_reason import NOT_RECEIVED, PFMEMALLOC, RX_MISSED
 from emu.kernel.e1000 import ring_free
 from emu.kernel.fate import note_memory
 from emu.kernel.iscsi_pdu import read_pdu
+from emu.kernel.iscsi_tcp import iscsi_recv
+from emu.kernel.lockup import find_lockup
 from emu.kernel.machine import (
     DIR_INBOUND,
     LATER_ENOUGH,
@@ -37,11 +32,15 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.page_alloc import atomic_floor
+from emu.kernel.page_writeback import block_due_ns, block_timers
 from emu.kernel.record import record
 from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
 from emu.kernel.writeback import process_context
 from emu.kernel.xmit import tx_begin, tx_complete, tx_due_ns, tx_head, tx_ready
 from emu.traffic.arrivals import Feed, prepare
+from emu.traffic.peer.replies import craft_reply
+from emu.traffic.peer.state import STORE_BYTES, World, host_base
+from emu.traffic.peer.wire import arrival_due_ns, host_frame, take_arrival, wire_ns, world_due_ns, world_run
 from emu.wire.octets import Octets, copy_octets
 
 WHY_ROWS, WHY_FLOOD, WHY_OVER, WHY_OOPS, WHY_LOCKUP, WHY_SAMPLES, WHY_STEP, WHY_LIMIT = range(8)
@@ -147,7 +146,7 @@ def softirq_timers_due_ns(m: Machine) -> int:
     return min(next_timer_ns(m), tcp_timers_due_ns(m))
 
 
-def sessions_read(m: Machine, store: Octets) -> None:
+def sessions_read(m: Machine, store: bytearray) -> None:
     """The initiators read what has become in order (iscsi_tcp's data_ready, in the softirq)."""
     for s in range(m.sessions):
         c = m.conn[s]
@@ -158,7 +157,7 @@ def sessions_read(m: Machine, store: Octets) -> None:
                     break
 
 
-def replies_made(w: World, m: Machine, t: Tick, rows: Any, seq: int, octets: Octets) -> None:
+def replies_made(w: World, m: Machine, t: Tick, rows: Any, seq: int, octets: bytearray, store: bytearray) -> None:
     """Give replies that the host has just queued their bytes: they answer the packet with sequence number `seq`."""
     while m.replies_open != NONE:
         row = m.replies_open
@@ -166,15 +165,15 @@ def replies_made(w: World, m: Machine, t: Tick, rows: Any, seq: int, octets: Oct
         if seq == NONE:
             t.replies_lost += 1
         else:
-            craft_reply(w, m, row, rows[seq - m.seq_base], octets)
+            craft_reply(w, m, row, rows[seq - m.seq_base], octets, store)
 
 
-def cpu_step(w: World, m: Machine, t: Tick, rows: Any, log: Any, octets: Octets, store: Octets) -> None:
+def cpu_step(w: World, m: Machine, t: Tick, rows: Any, log: Any, octets: bytearray, store: bytearray) -> None:
     """One step of the CPU in the softirq, and what the protocols above TCP make of it."""
     seq = next_seq(m, m.poll_list[m.poll_head])
     poll_step(m, rows, log, 0)
     sessions_read(m, store)
-    replies_made(w, m, t, rows, seq, octets)
+    replies_made(w, m, t, rows, seq, octets, store)
     if m.mib.softnet_time_squeeze - t.squeezed >= MAX_SOFTIRQ_RESTART:
         t.squeezed = m.mib.softnet_time_squeeze
         process_context(m)
@@ -226,11 +225,11 @@ def run_closed(
     rows: Any,
     first: int,
     room: int,
-    octets: Octets,
+    octets: bytearray,
     at: int,
     moulds: Octets,
     pool: Octets,
-    store: Octets,
+    store: bytearray,
     feed: Feed,
     program: Any,
     inlets: Any,
@@ -289,7 +288,7 @@ def run_closed(
                 flood_at += 1
             frame_made(t, rows, first, octets, feed, program, inlets)
             arrive(m, rows, first)
-            replies_made(w, m, t, rows, m.seq_base + first, octets)
+            replies_made(w, m, t, rows, m.seq_base + first, octets, store)
             first += 1
             at += length
         else:
@@ -312,7 +311,7 @@ def outside_due_ns(m: Machine, w: World, t: Tick) -> int:
     return min(world_due_ns(w), tx_due_ns(m), t.next_sample_ns)
 
 
-def outside_runs(m: Machine, w: World, t: Tick, store: Octets, samples: Any) -> None:
+def outside_runs(m: Machine, w: World, t: Tick, store: bytearray, samples: Any) -> None:
     """A NIC has sent its frame, or peers do something, or it is time for a look."""
     if tx_due_ns(m) <= m.now_ns:
         complete_due(m)
@@ -323,16 +322,16 @@ def outside_runs(m: Machine, w: World, t: Tick, store: Octets, samples: Any) -> 
         look(m, t, samples)
 
 
-def cpu_runs(w: World, m: Machine, t: Tick, rows: Any, log: Any, octets: Octets, store: Octets) -> None:
+def cpu_runs(w: World, m: Machine, t: Tick, rows: Any, log: Any, octets: bytearray, store: bytearray) -> None:
     """The CPU's next step: timers that are due come before packets."""
     if m.poll_len > 0 and softirq_timers_due_ns(m) > m.now_ns:
         cpu_step(w, m, t, rows, log, octets, store)
     else:
         timers_run(m, rows, log)
-        replies_made(w, m, t, rows, NONE, octets)
+        replies_made(w, m, t, rows, NONE, octets, store)
 
 
-def frame_made(t: Tick, rows: Any, i: int, octets: Octets, feed: Feed, program: Any, inlets: Any) -> None:
+def frame_made(t: Tick, rows: Any, i: int, octets: bytearray, feed: Feed, program: Any, inlets: Any) -> None:
     """Number a frame of the run and dissect it, as one of a capture."""
     t.frame += 1
     rows[i].frame = t.frame
@@ -362,11 +361,11 @@ def nic_sends(
     d: int,
     rows: Any,
     first: int,
-    octets: Octets,
+    octets: bytearray,
     at: int,
     moulds: Octets,
     pool: Octets,
-    store: Octets,
+    store: bytearray,
     feed: Feed,
     program: Any,
     inlets: Any,
