@@ -123,6 +123,7 @@ SOURCES = (
     "emu.kernel.writeback",
     "emu.kernel.updown",
     "emu.kernel.timeline",
+    "emu.traffic.peer.state",
     "emu.traffic.peer.lane",
     "emu.traffic.peer.frames",
     "emu.traffic.peer.tcp_peer",
@@ -149,7 +150,6 @@ TABLES = (
     "emu.kernel.record",
     "emu.wire.headers",
     "emu.traffic.iscsi.state",
-    "emu.traffic.peer.state",
     "emu.traffic.rewrite.spec",
     "emu.engine.linking",
 )

@@ -15,7 +15,7 @@ from emu.traffic.peer.state import World, slot_of
 from emu.wire import arp, ethernet, icmp, icmpv6, ipv4, ipv6, tcp
 from emu.wire.checksum import ones_sum
 from emu.wire.headers import KIND_ARP, KIND_ICMP, KIND_ICMPV6, KIND_TCP, KIND_UDP, LINKTYPE_ETHERNET
-from emu.wire.octets import Octets, be16, copy_octets, put_be16, put_be32
+from emu.wire.octets import Octets, be16, copy_octets, is_zero, put_be16, put_be32
 
 VLAN_TAG_BYTES = 4
 MAC_BYTES = 6
@@ -99,6 +99,13 @@ def put_link(w: World, p: Packet, octets: Octets, out: bytearray, at: int) -> No
 def put_sum(out: bytearray, at: int, total: int) -> None:
     """A checksum of what sums to `total`."""
     put_be16(out, at, (65535 - total % 65535) % 65535)
+
+
+def put_icmp_sum(out: bytearray, at: int, end: int) -> None:
+    """The checksum of an ICMP message in which it is zero; nothing but zeros has the sum's other zero."""
+    put_sum(out, at + icmp.CHECKSUM, ones_sum(out, at, end))
+    if is_zero(out, at, end):
+        put_be16(out, at + icmp.CHECKSUM, 0xFFFF)
 
 
 def put_zeros(out: bytearray, at: int, count: int) -> None:
@@ -197,7 +204,7 @@ def put_over_ipv4(w: World, m: Machine, tx: TxFrame, p: Packet, octets: Octets, 
         l4 = request + ((octets[request] & 0x0F) << 2)
         put_echo(w, p, octets, l4, out, body, asked, 0)
         if w.reply_offset == 0:
-            put_sum(out, body + icmp.CHECKSUM, ones_sum(out, body, end))  # further pieces are zeros
+            put_icmp_sum(out, body, end)  # further pieces are zeros
         fragment = w.reply_offset >> 3
         w.reply_offset += asked
         if w.reply_offset < ICMP_HEADER_BYTES + p.payload_length:
@@ -209,7 +216,7 @@ def put_over_ipv4(w: World, m: Machine, tx: TxFrame, p: Packet, octets: Octets, 
         there = be16(octets, request + ipv4.TOTAL_LENGTH)
         length = put_quote(octets, request, out, body, there, asked - ICMP_HEADER_BYTES)
         end = body + length
-        put_sum(out, body + icmp.CHECKSUM, ones_sum(out, body, end))
+        put_icmp_sum(out, body, end)
         put_ipv4(w, octets, request, out, at, length, ipv4.PROTO_ICMP, 0)
     return end
 
