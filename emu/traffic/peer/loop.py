@@ -13,14 +13,14 @@ from typing import Annotated, Any
 from emu.capture.made import put_row
 from emu.engine.loop import arrive, forget_verdict, next_timer_ns, poll_step, run_timer
 from emu.kernel.block_io import block_due_ns, block_timers
-from emu.kernel.closed_loop import CONN_ESTABLISHED, TX_REPLY, Sample
+from emu.kernel.closed_loop import TX_REPLY, Sample
 from emu.kernel.dev import next_seq
 from emu.kernel.download import downloads_due_ns, downloads_run
 from emu.kernel.drop_reason import NOT_RECEIVED, PFMEMALLOC, RX_MISSED
 from emu.kernel.e1000 import ring_free
 from emu.kernel.fate import note_memory
 from emu.kernel.iscsi_pdu import read_pdu
-from emu.kernel.iscsi_tcp import iscsi_recv
+from emu.kernel.iscsi_tcp import iscsi_reads, iscsi_recv
 from emu.kernel.lockup import find_lockup
 from emu.kernel.machine import (
     DIR_INBOUND,
@@ -149,12 +149,11 @@ def softirq_timers_due_ns(m: Machine) -> int:
 def sessions_read(m: Machine, store: bytearray) -> None:
     """The initiators read what has become in order (iscsi_tcp's data_ready, in the softirq)."""
     for s in range(m.sessions):
-        c = m.conn[s]
-        if c.state == CONN_ESTABLISHED and c.sk != NONE:
-            while read_pdu(m.session[s].reader, store, host_base(s), STORE_BYTES - 1, m.sk[c.sk].rcv_nxt):
-                iscsi_recv(m, s)
-                if c.state != CONN_ESTABLISHED or c.sk == NONE:
-                    break
+        while iscsi_reads(m, s):
+            next_seq = m.sk[m.conn[s].sk].rcv_nxt
+            if not read_pdu(m.session[s].reader, store, host_base(s), STORE_BYTES - 1, next_seq):
+                break
+            iscsi_recv(m, s)
 
 
 def replies_made(w: World, m: Machine, t: Tick, rows: Any, seq: int, octets: bytearray, store: bytearray) -> None:

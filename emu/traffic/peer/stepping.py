@@ -19,7 +19,7 @@ NO_EVENT = -1
 class ClosedSteppingEngine(SteppingEngine):
     """Plays a run of the closed loop, and calls `watch` after each step."""
 
-    def function(self, function: F) -> F:  # type: ignore[override]
+    def function(self, function: F) -> F:
         """The function itself; of the loop, one that stops between any two steps."""
         return self._run_stepped if function is run_closed else function  # type: ignore[return-value]
 
