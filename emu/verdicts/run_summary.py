@@ -153,7 +153,7 @@ def _downloads(outcome: "RunOutcome") -> list[dict[str, Any]]:
     found = []
     for at, table in enumerate(scenario.download):
         c = len(scenario.session) + at
-        octets = int(w.peer[c].bytes_acked)
+        octets = max(0, int(w.peer[c].bytes_acked) - 1)  # its SYN counts one
         found.append(
             {
                 "server": table.server,

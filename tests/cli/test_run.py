@@ -15,7 +15,7 @@ from emu.kernel.record import fields_of
 SMALL = """
 why = "a disk and a download, no flood"
 [run]
-for = "300ms"
+for = "1s"
 sample = "1ms"
 [[writer]]
 rate = "4MB/s"
@@ -57,9 +57,9 @@ def test_a_quiet_run_makes_progress(folder: Path) -> None:
     assert block["writes_completed"] == block["writes_issued"] > 0
     assert block["bytes_completed"] == sum(writer["bytes_written"] for writer in summary["writers"])
     assert (summary["memory"]["dirty_pages"], summary["memory"]["writeback_pages"]) == (0, 0)
-    assert summary["downloads"][0]["bytes_received"] >= 64 << 10
+    assert summary["downloads"][0]["bytes_received"] == 64 << 10
     assert summary["sessions"][0]["logged_in"]
-    assert summary["duration_ns"] == summary["asked_ns"] == 300_000_000
+    assert summary["duration_ns"] == summary["asked_ns"] == 1_000_000_000
     assert summary["frames"] == summary["received"] + summary["sent"]
     assert all(judgement["holds"] for judgement in summary["expectations"])
 
@@ -104,7 +104,7 @@ def test_an_expectation_that_fails_is_exit_code_1(folder: Path) -> None:
 def test_an_expectation_of_nothing_is_refused_before_the_run(folder: Path) -> None:
     done = emu_here("run", "small.toml", "--expect", "outcomes == 3", "-w", "out.pcapng", *ENGINE, cwd=folder)
     assert done.code == 2
-    assert "the summary has no 'outcomes'; did you mean outcome?" in done.err
+    assert "the summary has no 'outcomes'; did you mean outcome" in done.err
     assert not list(folder.glob("out.pcapng*"))
 
 
@@ -139,13 +139,13 @@ def test_policies_are_compared_on_one_seed(folder: Path) -> None:
 
 def test_samples_stay_bounded(folder: Path) -> None:
     """A run of more looks than there is room for keeps every second one, as often as needed, at even distances."""
-    result = run_in_python(str(folder / "small.toml"), settings={"run.sample": "5us"}, engine="plain", baseline=False)
+    result = run_in_python(str(folder / "small.toml"), settings={"run.sample": "20us"}, engine="plain", baseline=False)
     samples = result.samples
     assert set(samples) == {field.name for field in fields_of(Sample)}
     times = samples["time_ns"]
     assert 1000 < len(times) <= 4096
     assert times[0] == 0
-    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {160_000}
+    assert {later - earlier for earlier, later in itertools.pairwise(times)} == {320_000}
 
 
 def test_the_function_and_the_verb_agree(folder: Path) -> None:
