@@ -5,6 +5,7 @@ from typing import NamedTuple
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
+from emu.kernel.iscsi_write_back import is_balanced
 from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock, Zone
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
@@ -29,7 +30,8 @@ from emu.kernel.tcp_seq import after, before
     SPLIT_PAGES_LOST,
     OFO_QUEUE_WRONG,
     TCP_MEMORY_WRONG,
-) = range(18)
+    WRITE_BACK_WRONG,
+) = range(19)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -49,6 +51,7 @@ SENTENCES = (
     "every data page of a packet-split ring is in a ring or attached to an skb",
     "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
     "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
+    "the pages under write-back are those of the followed writes",
 )
 
 
@@ -229,6 +232,8 @@ def check_structures(m: Machine) -> int:
     """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
     if slab_pages_wrong(m):
         return SLAB_PAGES_WRONG
+    if m.config.closed == 0 and not is_balanced(m):
+        return WRITE_BACK_WRONG
     skbs = m.background_held + m.leaked_skbs
     for d in range(m.devices):
         dev = m.dev[d]

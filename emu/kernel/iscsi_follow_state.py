@@ -137,6 +137,7 @@ class Follow:
     pages_written: int  # put under write-back
     pages_short: int  # that a write names and nobody had left
     pages_freed: int
+    pages_stuck: int  # under write-back for good: nobody remembers their write any more
     unmatched: int  # responses read that answer no command under way
     resyncs: int  # how often the beginning of the next PDU was lost
     skipped_bytes: int  # without PDU boundaries

@@ -106,6 +106,7 @@ def task_begin(m: Machine, flow: FollowedFlow, itt: int, bytes_: int) -> None:
     task.used = flow.commands
     task.itt = itt
     for zone in range(m.zones):
+        m.follow.pages_stuck += task.pages[zone]
         task.pages[zone] = 0
     pages_write_back(m, task, (max(bytes_, 0) + PAGE_SIZE - 1) // PAGE_SIZE)
 
@@ -329,6 +330,19 @@ def follow_read(m: Machine) -> int:
         if m.follow.flow[k].used:
             freed += flow_read(m, k)
     return freed
+
+
+def is_balanced(m: Machine) -> bool:
+    """Whether the pages under write-back in a replay are those of the writes under way, and those that are stuck."""
+    pages = m.follow.pages_stuck
+    for k in range(MAX_FOLLOWED):
+        flow = m.follow.flow[k]
+        for t in range(flow.tasks):
+            for zone in range(m.zones):
+                pages += flow.task[t].pages[zone]
+    for zone in range(m.zones):
+        pages -= m.zone[zone].writeback_pages
+    return pages == 0
 
 
 def responses_lost(m: Machine) -> int:

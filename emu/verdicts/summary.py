@@ -224,7 +224,7 @@ def _iscsi(m: Any) -> dict[str, int] | None:
     if not int(follow.flows):
         return None
     counted: tuple[str, ...] = ("flows", "commands", "writes", "responses", "unmatched")
-    counted += ("pages_written", "pages_short", "pages_freed")
+    counted += ("pages_written", "pages_short", "pages_freed", "pages_stuck")
     counted += ("resyncs", "skipped_bytes", "truncated")
     return {name: int(getattr(follow, name)) for name in counted} | {"responses_lost": int(responses_lost(m))}
 

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import iscsi_kit
 import pytest
 from replay_kit import (
     HOST,
@@ -29,6 +30,7 @@ from replay_kit import (
 )
 
 from emu.task import Outputs
+from emu.wire.iscsi import SCSICommand
 
 MS = 1_000_000
 PORT = 40_000
@@ -131,6 +133,7 @@ def test_a_delivered_response_frees_the_pages_of_its_write() -> None:
         "pages_written": 3,
         "pages_short": 0,
         "pages_freed": 3,
+        "pages_stuck": 0,
         "responses_lost": 0,
         "resyncs": 0,
         "skipped_bytes": 0,
@@ -241,6 +244,18 @@ def test_data_that_the_capture_lacks_or_cuts_off_is_passed_over() -> None:
     assert (said["truncated"], said["resyncs"], said["pages_freed"], said["unmatched"]) == (1, 0, 1, 1)
 
 
+@pytest.mark.parametrize("burst", [500, 3072])
+@pytest.mark.parametrize("digests", [0, 1, 2, 3])
+def test_every_kind_of_pdu_keeps_the_stream_in_step(digests: int, burst: int) -> None:
+    """Every PDU that there is, with AHS, padding, sense data and digests, in segments of 1460 bytes."""
+    pdus = iscsi_kit.conversation(digests, burst)
+    frames = [Frame(octets, NS + at * MS) for at, octets in enumerate(iscsi_kit.frames_of(pdus))]
+    said = iscsi(frames)
+    writes = [pdu for pdu in pdus if isinstance(pdu, SCSICommand)]
+    assert (said["commands"], said["responses"], said["unmatched"]) == (len(writes), len(writes), 0)
+    assert (said["pages_freed"], said["resyncs"], said["skipped_bytes"]) == (said["pages_written"], 0, 0)
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_header_that_is_cut_off_is_lost_until_a_segment_begins_with_one(cut: bool) -> None:
     """The second of two responses in a segment lies behind the snap length."""
@@ -273,7 +288,11 @@ def test_a_new_connection_of_the_same_addresses_forgets_the_old_one() -> None:
     talk.host(command(1, 4096))
     talk.target(response(1))
     said = iscsi(talk.frames)
-    assert (said["flows"], said["pages_written"], said["pages_freed"]) == (2, 11, 1)
+    assert (said["flows"], said["pages_written"], said["pages_freed"], said["pages_stuck"]) == (2, 11, 1, 0)
+    talk.host(command(2, 4096) + command(2, 8192))
+    talk.target(response(2))
+    said = iscsi(talk.frames)
+    assert (said["pages_written"], said["pages_freed"], said["pages_stuck"]) == (14, 3, 1)
 
 
 def test_more_connections_and_writes_than_there_are_rows_for() -> None:
