@@ -7,6 +7,7 @@ from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
 from emu.kernel.iscsi_write_back import is_balanced
 from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock, Zone
+from emu.kernel.retransmit import again_balanced
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
 from emu.kernel.tcp_seq import after, before
@@ -31,7 +32,8 @@ from emu.kernel.tcp_seq import after, before
     OFO_QUEUE_WRONG,
     TCP_MEMORY_WRONG,
     WRITE_BACK_WRONG,
-) = range(19)
+    AGAIN_LOST,
+) = range(20)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -52,6 +54,7 @@ SENTENCES = (
     "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
     "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
     "the pages under write-back are those of the followed writes",
+    "segments that came again = delivered + dropped + in a ring or in the backlog",
 )
 
 
@@ -84,6 +87,8 @@ def check_conservation(m: Machine) -> int:
     waiting = 0 if m.oops else packets_waiting(m)
     if t.received != t.delivered + t.dropped + t.oops + waiting:
         return RECEIVED_LOST
+    if not again_balanced(m):
+        return AGAIN_LOST
     by_reason = 0
     for reason in range(MAX_REASONS):
         by_reason += t.drops_by_reason[reason]

@@ -96,7 +96,7 @@ def cut(stream: bytes, sizes: list[int]) -> list[tuple[int, bytes]]:
     return segments
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pdus, pieces, st.randoms(use_true_random=False), st.booleans())
 def test_the_same_pdus_however_the_stream_is_cut_and_shuffled(
     wanted: list[tuple[int, int]], sizes: list[int], dice: Any, outgoing: bool
@@ -121,7 +121,7 @@ def test_the_same_pdus_however_the_stream_is_cut_and_shuffled(
     assert wire.m.follow.skipped_bytes == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -147,7 +147,7 @@ def test_any_bytes_at_the_port_are_borne(frames: list[tuple[bool, int, bytes, in
     assert follow.writes <= follow.commands == sum(news[0] == NEWS_COMMAND for news in wire.news)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(("command", "lost", "delivered"))), max_size=40))
 def test_pages_come_back_once_and_only_for_what_was_delivered(steps: list[tuple[int, str]]) -> None:
     """Writes of one page each and their responses in any fate: those delivered free a page, those lost do not."""
