@@ -7,7 +7,20 @@ that `import emu` and the command line stay quick.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emu.api import Comparison, Fates, Flood, Interrupted, ReplayResult, compare, flood, replay
+    from emu.api import (
+        Comparison,
+        Fates,
+        Flood,
+        Interrupted,
+        ReplayResult,
+        RunComparison,
+        RunResult,
+        compare,
+        compare_runs,
+        flood,
+        replay,
+        run,
+    )
     from emu.errors import CaptureError, EmuError, NothingToPlayError, UsageError
 
 __version__ = "0.1.0"
@@ -23,11 +36,15 @@ __all__ = [
     "Interrupted",
     "NothingToPlayError",
     "ReplayResult",
+    "RunComparison",
+    "RunResult",
     "UsageError",
     "__version__",
     "compare",
+    "compare_runs",
     "flood",
     "replay",
+    "run",
 ]
 
 

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from emu.as_posted import buildable, parse_as_posted
 from emu.engine.plain import Engine
-from emu.engine.setup import build_machine
+from emu.engine.setup import ClosedLoop, build_machine
 from emu.errors import UsageError
 from emu.kernel.machine import DRIVERS, MAX_RULES, MM_6X, PLAN_ACTIONS, ZONES
 from emu.kernel.policy import POLICIES
@@ -25,10 +25,10 @@ from emu.scenario import (
     memory_pages,
     ring_of,
     tcp_rmem,
-    time_ns_of,
     weight_of,
     writers,
 )
+from emu.scenario_parts import time_ns_of
 from emu.tables import shown
 from emu.traffic.crafted import Crafted, CraftedSocket
 from emu.traffic.expression import FlowTerm, parse_address, parse_flows
@@ -45,8 +45,13 @@ def policy_rules(scenario: Scenario) -> dict[str, int]:
     return POLICIES[scenario.policy.name].rules | scenario.policy.rules
 
 
-def machine_of(engine: Engine, scenario: Scenario, crafted: Iterable[Crafted] = ()) -> Any:
-    """The machine that a scenario describes, booted; `crafted` traffic says which sockets its frames are for."""
+def machine_of(
+    engine: Engine, scenario: Scenario, crafted: Iterable[Crafted] = (), closed: ClosedLoop | None = None
+) -> Any:
+    """The machine that a scenario describes, booted; `crafted` traffic says which sockets its frames are for.
+
+    `closed`: what it has besides in a closed loop.
+    """
     rules = policy_rules(scenario)
     ip = scenario.ip
     return build_machine(
@@ -69,7 +74,8 @@ def machine_of(engine: Engine, scenario: Scenario, crafted: Iterable[Crafted] = 
         uppers=_uppers(scenario),
         plan=_plan(scenario),
         free_blocks=scenario.pressure.free_blocks or (),
-        sock_rules=_sock_rules(scenario, crafted),
+        sock_rules=_sock_rules(scenario, crafted, () if closed is None else closed.sock_rules),
+        closed=closed,
         zones={ZONES.index(zone.name): _zone(zone) for zone in scenario.zone},
         frag_limits=[
             {
@@ -227,10 +233,13 @@ def _crafted_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> list[dict[
     return rules
 
 
-def _sock_rules(scenario: Scenario, crafted: Iterable[Crafted]) -> Sequence[Mapping[str, int]]:
-    # Later rules win: what crafted traffic says comes first.
-    rules = _crafted_rules(scenario, crafted)
-    rules += [_remote(term) | {"memalloc": 1} for term in parse_flows(scenario.replay.memalloc, "replay.memalloc")]
+def _sock_rules(
+    scenario: Scenario, crafted: Iterable[Crafted], own: Sequence[Mapping[str, int]]
+) -> Sequence[Mapping[str, int]]:
+    # Later rules win: what crafted traffic says comes first, then what a run says of its own connections.
+    rules: list[Mapping[str, int]] = [*_crafted_rules(scenario, crafted), *own]
+    memalloc = "" if scenario.is_run else scenario.replay.memalloc
+    rules += [_remote(term) | {"memalloc": 1} for term in parse_flows(memalloc, "replay.memalloc")]
     for term in parse_flows(scenario.replay.closed, "replay.closed"):
         local = {"protocol": term.protocol, "local_port": term.port, "local_addr": term.addr}
         local |= {"family": term.family, "local_addr_hi": term.addr_hi}

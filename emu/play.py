@@ -5,64 +5,42 @@ annotated capture and to the log, in the order of the frames.  What still waits 
 batch, so memory is bounded whatever the capture's size.
 """
 
-import os
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import emu
-from emu.capture.annotate import AnnotatedWriter
 from emu.capture.bpf import Filter
 from emu.capture.frames import FrameSource
-from emu.capture.output import STDOUT, OutputFile
-from emu.engine.loop import end_in_oops, leave_in_flight, resolved, rows_of_later, run, run_recorded
+from emu.engine.loop import end_in_oops, run, run_recorded
 from emu.engine.plain import Engine
-from emu.errors import NothingToPlayError, UsageError
+from emu.errors import NothingToPlayError
+from emu.in_progress import RunInProgress, rss_peak_bytes
 from emu.interrupt import Interruption
 from emu.kernel.boot import start_clock
-from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.iscsi_follow import follow_begin, follow_wire
 from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
-from emu.kernel.machine import LATER_ENOUGH, LIMITS, Event, Packet
-from emu.kernel.policy import RULES
+from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.task import Outcome, Outputs, Pace, Task
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.beside import Playing
 from emu.traffic.crafted import crafted_of
-from emu.traffic.events import EventReader, EventWriter
+from emu.traffic.events import EventReader
 from emu.traffic.host import HOST_FRAMES, Host, host_beside
 from emu.traffic.inlets import Inlet, device_table
 from emu.traffic.tally import Tally, tally_rows, totals_of
 from emu.verdicts.expect import refuse_impossible
-from emu.verdicts.log import LogWriter
-from emu.verdicts.summary import netdev_names, summarise
+from emu.verdicts.summary import summarise
 from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
 EVENT_LOG = 1 << 16
 MAX_WAITING = 1 << 18  # frames kept behind one that waits in the ring: some 120 MB of rows when compiled
 
 
-def invariants_hold(engine: Engine, m: Any, check: Callable[[Any], int]) -> None:
-    """Raise AssertionError naming the frame when an invariant of the machine is broken: a bug of ours."""
-    broken = engine.function(check)(m)
-    if broken != HOLDS:
-        raise AssertionError(f"frame {int(m.total.frames)}: broken invariant: {SENTENCES[broken]}")
-
-
-def rss_peak_bytes() -> int:
-    """The most memory that this process has held; getrusage would count that of the process that started it."""
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
-    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return (peaks or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])[0] * 1024
-
-
-class Replay:
+class Replay(RunInProgress):
     """A replay in progress."""
+
+    verb = "replay of"
 
     def __init__(
         self,
@@ -78,16 +56,13 @@ class Replay:
 
         `floods` are among what `reader` gives, `hosts` who the host of a device is, where that is known already.
         """
-        self.task = task
-        self.engine = engine
+        self.crafted = crafted_of(reader.section_comments)
+        self.filter = Filter(task.filter)
+        machine = machine_of(engine, task.scenario, self.crafted)
+        super().__init__(task, engine, machine, 2 * max(task.batch, HOST_FRAMES))
         self.reader = reader
         self.interruption = interruption or Interruption()
-        self.devices = [device.name for device in task.scenario.device]
-        self.netdevs = list(self.devices)  # and the upper devices, as they appear
-        self.filter = Filter(task.filter)
         self.floods = floods
-        self.crafted = crafted_of(reader.section_comments)
-        self.machine = machine_of(engine, task.scenario, self.crafted)
         self.feed = self._feed()
         self.hosts = dict(hosts or {})  # by device
         self.host = Host(0, False, "")  # of the first device that shows frames
@@ -97,12 +72,6 @@ class Replay:
         self.store = self._begin_to_follow()
         self.events = self._recorded()
         self.event_log = engine.rows(Event, EVENT_LOG)
-        self.rows = engine.rows(Packet, 2 * max(task.batch, HOST_FRAMES))
-        self.room = 2 * max(task.batch, HOST_FRAMES)
-        self.kept = 0
-        self.later_room = 64
-        self.later = engine.rows(Packet, self.later_room)
-        self.later_kept = 0  # events that wait for their place among the rows
         self.at_event = 0
         self.events_read = 0
         self.first_ns = 0
@@ -110,6 +79,20 @@ class Replay:
         self.limited = False
         refuse_impossible(task.expectations, summarise(self._outcome()))
         self._open_outputs(inputs)
+
+    @property
+    def octets(self) -> Any:
+        """The reader's window."""
+        return self.reader.octets
+
+    @property
+    def position(self) -> int:
+        """Behind all that has been read."""
+        return self.reader.position
+
+    def discard(self, offset: int) -> int:
+        """Let the reader reuse its window."""
+        return self.reader.discard(offset)
 
     def _begin_to_follow(self) -> Any:
         """Where the last bytes of followed iSCSI connections are remembered; nothing if none are to be followed."""
@@ -175,53 +158,6 @@ class Replay:
         return EventReader(
             self.task.events, self.engine, len(self.devices), int(self.machine.plan_len), self.task.scenario.digest()
         )
-
-    def _open_outputs(self, inputs: Sequence[str]) -> None:
-        outputs, scenario = self.task.outputs, self.task.scenario
-        _refuse_doubles(outputs)
-        self.stack = ExitStack()
-        self.opened: list[OutputFile | LogWriter] = []
-        self.annotated: AnnotatedWriter | None = None
-        self.log: LogWriter | None = None
-        self.recorder: EventWriter | None = None
-        with self.stack:
-            if outputs.write is not None:
-                self.annotated_file = OutputFile(outputs.write, inputs)
-                self._opened(self.annotated_file)
-            if outputs.log is not None:
-                self.log = LogWriter(
-                    outputs.log,
-                    engine_name=self.engine.name,
-                    devices=self.netdevs,
-                    rows=outputs.log_rows,
-                    inputs=inputs,
-                )
-                self._opened(self.log)
-            if outputs.record_events is not None:
-                self.recorder_file = OutputFile(outputs.record_events, inputs)
-                self._opened(self.recorder_file)
-                self.recorder = EventWriter(self.recorder_file, scenario.digest())
-                self.engine.fill(self.machine.config, {"recording": 1})
-            if outputs.write is not None:
-                self.annotated = AnnotatedWriter(
-                    self.annotated_file,
-                    self.engine,
-                    annotate=outputs.annotate,
-                    policy=scenario.policy.name,
-                    rules=RULES,
-                    devices=self.devices,
-                    comments=self._comments(),
-                )
-            self.stack = self.stack.pop_all()
-
-    def _opened(self, output: OutputFile | LogWriter) -> None:
-        self.opened.append(output)
-        self.stack.callback(output.abandon)
-
-    def _comments(self) -> list[str]:
-        scenario = self.task.scenario
-        policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
-        return [f"emu {emu.__version__} replay of {self.task.name}: {policy}"]
 
     def run(self, progress: Callable[[FrameSource, Any], None] | None = None) -> Outcome:
         """Play the whole capture; the outputs are complete and in place when this returns."""
@@ -354,11 +290,7 @@ class Replay:
             if int(m.total.oops) + int(m.total.not_played) == 0:
                 self.oops_frame = int(m.total.frames)
             function(end_in_oops)(m, rows, first, last)
-        if int(m.limit_hit):
-            raise UsageError(
-                f"{self.task.name}: frame {int(m.total.frames)}: the machine holds {LIMITS[int(m.limit_hit)]} and none "
-                "of them can go; play less at once (--limit, --filter) or let the sockets be read (readers.ordinary)"
-            )
+        self._refuse_limit()
 
     def _advance_recorded(self, first: int, last: int) -> int:
         assert self.events is not None
@@ -382,64 +314,6 @@ class Replay:
             elif first == last:
                 return first
 
-    def _hand_out(self, last: int) -> None:
-        """Give what is decided to the outputs, keep the rest for the next batch."""
-        done = self.engine.function(resolved)(self.rows, 0, last)
-        self._write(done)
-        invariants_hold(self.engine, self.machine, check_conservation)
-        carry = last - done
-        if carry > MAX_WAITING:
-            raise UsageError(
-                f"{self.task.name}: frame {int(self.rows[done].frame)}: more than {MAX_WAITING} frames arrive before "
-                "the CPU has taken this one; the clock stands still or runs too fast: give it a pace (--pps 100k)"
-            )
-        needed = int(self.rows[done].offset) if carry else self.reader.position
-        self.engine.move(self.rows, done, carry)
-        self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + done})
-        shift = self.reader.discard(needed)
-        for i in range(carry if shift else 0):
-            self.rows[i].offset -= shift
-        self.kept = carry
-
-    def _take_later(self) -> None:
-        """Turn the machine's events of packets into rows of the log, and make room for further ones."""
-        fresh = int(self.machine.later_len)
-        if fresh == 0:
-            return
-        if self.log is not None:
-            if self.later_kept + fresh > self.later_room:
-                self.later_room = 2 * (self.later_kept + fresh)
-                self.later = self.engine.grown(self.later, self.later_room)
-            self.engine.function(rows_of_later)(self.machine, self.later, self.later_kept)
-            self.later_kept += fresh
-        self.engine.fill(self.machine, {"later_len": 0})
-
-    def _write(self, done: int) -> None:
-        if self.annotated is not None:
-            self.annotated.write(self.rows, 0, done, self.reader.octets, int(self.machine.oops))
-        if self.log is not None:
-            self._write_log(self.log, done)
-
-    def _write_log(self, log: LogWriter, done: int) -> None:
-        """The packets that are decided, in frame order, and behind each what happened before the next one arrived."""
-        if int(self.machine.netdevs) != len(self.netdevs):
-            self.netdevs[:] = netdev_names(self.machine, self.task.scenario)
-        written = event = 0
-        while done and event < self.later_kept:
-            after_frame = int(self.later[event].decided_after)
-            upto = after_frame - int(self.rows[0].frame) + 1
-            if upto > done:
-                break
-            same = event + 1
-            while same < self.later_kept and int(self.later[same].decided_after) == after_frame:
-                same += 1
-            log.write(self.rows, written, max(upto, written))
-            log.write(self.later, event, same)
-            written, event = max(upto, written), same
-        log.write(self.rows, written, done)
-        self.later_kept -= event
-        self.engine.move(self.later, event, self.later_kept)
-
     def _incomplete(self, interrupted: bool) -> str | None:
         frames = int(self.machine.total.frames)
         if interrupted:
@@ -460,40 +334,7 @@ class Replay:
         if int(total.frames) and not interrupted and not int(self.machine.oops):
             end_ns = int(self.feed.last_time_ns) + self.task.scenario.replay.drain_ns
             self._advance(self.kept, self.kept, end_ns)
-        self.engine.function(leave_in_flight)(self.machine, self.rows, 0, self.kept)
-        self._write(self.kept)
-        if self.log is not None:
-            self.log.write(self.later, 0, self.later_kept)
-        invariants_hold(self.engine, self.machine, check_conservation)
-        invariants_hold(self.engine, self.machine, check_structures)
-
-    def _discard_outputs(self) -> None:
-        """Nothing was played: leave no unfinished file behind."""
-        self.stack.pop_all()
-        for output in self.opened:
-            output.discard()
-
-    def _close_outputs(self, incomplete: str | None) -> None:
-        if self.annotated is not None:
-            self.annotated.close(incomplete)
-            self.annotated_file.finish()
-        if self.log is not None:
-            self.log.close(incomplete)
-        if self.recorder is not None:
-            self.recorder_file.finish()
-        self.stack.pop_all()
-        self.engine.finished()
-
-
-def _refuse_doubles(outputs: Outputs) -> None:
-    wanted = (outputs.write, outputs.log, outputs.record_events)
-    names = [
-        name for name in wanted if name not in (None, STDOUT) and (Path(name).is_file() or not Path(name).exists())
-    ]
-    places = [os.path.realpath(name) for name in names]
-    for place, name in zip(places, names, strict=True):
-        if places.count(place) > 1:
-            raise UsageError(f"{name}: is asked for twice; name another output")
+        self._end_rows()
 
 
 def replay(

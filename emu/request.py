@@ -26,7 +26,7 @@ from emu.kernel.machine import NONE
 from emu.play import replay
 from emu.reread import rereadable
 from emu.scenario import Scenario
-from emu.scenario_file import load_scenario, parse_setting
+from emu.scenario_file import load_scenario, parse_setting, scenario_path
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.beside import (
     USUAL_FRAME_BYTES,
@@ -46,7 +46,7 @@ from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
 from emu.traffic.rewrite.rules import added
 from emu.traffic.rewrite.source import report_of, rewritten
 from emu.traffic.rewrite.spec import Rewrite, parse_rewrite
-from emu.verdicts.expect import Expectation, parse_expectation
+from emu.verdicts.expect import Expectation, parse_expectation, texts_for
 
 RATE_LIMIT = 1_000_000_000
 NUMERATOR_LIMIT = 1_000_000_000_000  # pacing counts in 64 bits
@@ -126,7 +126,8 @@ def input_name(given: Input) -> str:
 
 def expectations_of(command: PlayCommand, scenario: Scenario) -> list[Expectation]:
     """What must hold: the scenario's expectations, then the command's."""
-    return [parse_expectation(text) for text in [*scenario.expect, *(command.expect or [])]]
+    said = texts_for(scenario.expect, scenario.policy.name)
+    return [parse_expectation(text) for text in [*said, *(command.expect or [])]]
 
 
 def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | None = None) -> Scenario:
@@ -145,8 +146,11 @@ def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | Non
         if value is not None:
             settings[key] = value
             options[key] = f"{option} {value}"
-    path = None if command.scenario is None else str(command.scenario)
+    path = None if command.scenario is None else scenario_path(str(command.scenario))
     scenario = load_scenario(path, settings, options, [given.device for given in inputs if given.device])
+    if scenario.is_run:
+        name = command.scenario or "--set"
+        raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")
     devices = [device.name for device in scenario.device]
     for text in command.flood or []:
         parse_beside(text, "--flood", devices)

@@ -12,7 +12,7 @@ from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand, PlayCommand, ReplayCommand
 from emu.errors import Exit, UsageError
 from emu.kernel.policy import POLICIES
-from emu.request import Advance, check_choice, expectations_of, play, scenario_of, task_of
+from emu.request import Advance, check_choice, play, scenario_of, task_of
 from emu.reread import rereadable
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Task
 from emu.verdicts.expect import Expectation, Judgement, judge, speaks_of_oops
@@ -32,6 +32,7 @@ class Run(NamedTuple):
     judgements: tuple[Judgement, ...] = ()
     code: Exit = Exit.DONE
     interrupted: bool = False
+    samples: dict[str, list[int]] | None = None  # the timeline of a run of the closed loop
 
     @property
     def builds(self) -> bool:
@@ -41,7 +42,7 @@ class Run(NamedTuple):
     @property
     def damage(self) -> str | None:
         """What is wrong with the capture."""
-        return self.summary["input"]["damage"] if self.builds else None
+        return self.summary["input"]["damage"] if "input" in self.summary else None
 
     def printed(self) -> dict[str, Any]:
         """The summary as `--json` prints it."""
@@ -76,7 +77,6 @@ def run_each(
     scenario = scenario_of(replace(command, as_posted=None), inputs)
     asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
     as_posted = as_posted_for_each(asked, policies)
-    expectations = expectations_of(command, scenario)
     refused = {name: buildable(name, parse_as_posted(as_posted[name], name)) for name in policies}
     if all(refused.values()):
         raise UsageError(refused[policies[0]])
@@ -87,7 +87,7 @@ def run_each(
                 continue
             its_own: PlayCommand = replace(command, as_posted=as_posted[name])
             task = task_of(its_own, inputs, policy=name, outputs=outputs(name))
-            run = _judged(play(its_own, task, again, watch(task), say), expectations)
+            run = _judged(play(its_own, task, again, watch(task), say), task.expectations)
             yield run
             if run.interrupted:
                 return
@@ -111,21 +111,24 @@ def _judged(outcome: Outcome, expectations: Sequence[Expectation]) -> Run:
 
 
 def exit_code(outcome: Outcome, judgements: Sequence[Judgement]) -> Exit:
-    """The exit code of a run."""
-    if outcome.interrupted:
+    """The exit code of a replay."""
+    failed = oops_unasked(outcome.task, outcome.machine) or not all(judgement.holds for judgement in judgements)
+    return exit_code_of(interrupted=outcome.interrupted, damaged=outcome.damage is not None, failed=failed)
+
+
+def exit_code_of(*, interrupted: bool, damaged: bool, failed: bool) -> Exit:
+    """The exit code of a run, by what is worst of it."""
+    if interrupted:
         return Exit.INTERRUPTED
-    if outcome.damage is not None:
+    if damaged:
         return Exit.CAPTURE
-    if oops_unasked(outcome) or not all(judgement.holds for judgement in judgements):
-        return Exit.EXPECTATION_FAILED
-    return Exit.DONE
+    return Exit.EXPECTATION_FAILED if failed else Exit.DONE
 
 
-def oops_unasked(outcome: Outcome) -> bool:
+def oops_unasked(task: Task, m: Any) -> bool:
     """Whether the kernel died of a bug that nobody left in on purpose, and no expectation speaks of."""
-    m = outcome.machine
     asked = int(m.config.as_posted) >> int(m.oops) & 1
-    spoken = any(speaks_of_oops(expectation) for expectation in outcome.task.expectations)
+    spoken = any(speaks_of_oops(expectation) for expectation in task.expectations)
     return bool(int(m.oops)) and not asked and not spoken
 
 

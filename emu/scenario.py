@@ -10,8 +10,9 @@ import re
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from emu.kernel.closed_loop import MAX_SESSIONS, MAX_WRITERS
 from emu.kernel.e1000 import E1000_RXBUFFER_256
 from emu.kernel.machine import (
     MAX_DEVICES,
@@ -28,8 +29,19 @@ from emu.kernel.machine import (
 from emu.kernel.netdevice import PS_PAGE_BUFFERS
 from emu.kernel.policy import DEFAULT_POLICY
 from emu.kernel.replace import CP_MAX_MTU, CP_RX_RING_SIZE, CP_WEIGHT, TG3_RX_RING_MAX, TG3_RX_RING_PENDING
-from emu.kernel.sock import READERS
 from emu.kernel.tcp_mem import tcp_bind_hash_order
+from emu.scenario_loop import (
+    MAX_BLACKOUTS,
+    MAX_DOWNLOADS,
+    BlackoutTable,
+    DownloadTable,
+    RunTable,
+    SessionTable,
+    VmTable,
+    WireTable,
+    WriterTable,
+)
+from emu.scenario_parts import Count, Part, Rate, Rcvbuf, Reader, about
 from emu.tables import Key, keys_of
 from emu.traffic.arrivals import OFFLOADS
 from emu.wire.headers import CHECKSUMS
@@ -39,22 +51,10 @@ RING_BUFFERS_LEFT = 32  # what the background leaves in the ring: the driver sho
 
 SMALL_BIND_HASH_ORDER = 3
 
-Count = Annotated[int, Meta(ge=0, le=1 << 40)]
-Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-Rcvbuf = Annotated[int, Meta(ge=256, le=1 << 30)]
+Expected = str | int | float | bool
+LOOP_TABLES = ("run", "vm", "writer", "session", "download", "wire", "blackout")
 FragBytes = Annotated[int, Meta(ge=0, le=64 << 20)]  # MAX_SKBS fragments are more
 FragTime = Annotated[int, Meta(ge=1, le=3_600_000_000_000)]
-Reader = Literal["immediate", "rate", "needs-memory", "never"]
-assert Reader.__args__ == READERS  # type: ignore[attr-defined]
-
-
-def about(meaning: str, unit: str = "") -> Meta:
-    """What a key means, in one sentence, and the unit of its number."""
-    return Meta(description=meaning, extra={"unit": unit})
-
-
-class Part(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A table of the scenario: unknown keys are refused."""
 
 
 class Geometry(Part, frozen=True):
@@ -239,7 +239,10 @@ class PressureTable(Part, frozen=True):
 
     start: Annotated[
         Literal["crunch", "quiet"],
-        about("Crunch: every zone stands at its GFP_ATOMIC floor when play starts; quiet: all memory is free."),
+        about(
+            "Crunch: every zone stands at its GFP_ATOMIC floor when play starts; quiet: all memory is free, which is "
+            "the default of `emu run`."
+        ),
     ] = "crunch"
     free_pages_above_floor: Annotated[
         Count, about("Of a crunch: free pages of each zone above its floor.", "pages")
@@ -413,13 +416,33 @@ class Scenario(Part, frozen=True):
     tap: Annotated[list[TapTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
     raw: Annotated[list[RawTable], Meta(max_length=MAX_PACKET_SOCKS)] = []
     replay: ReplayTable = ReplayTable()
+    run: RunTable | None = None
+    vm: VmTable | None = None
+    writer: Annotated[list[WriterTable], Meta(max_length=MAX_WRITERS)] = []
+    session: Annotated[list[SessionTable], Meta(max_length=MAX_SESSIONS)] = []
+    download: Annotated[list[DownloadTable], Meta(max_length=MAX_DOWNLOADS)] = []
+    wire: Annotated[list[WireTable], Meta(max_length=MAX_DEVICES)] = []
+    blackout: Annotated[list[BlackoutTable], Meta(max_length=MAX_BLACKOUTS)] = []
     expect: Annotated[
-        list[str], about("What must hold of the summary, PATH OP VALUE, such as 'memalloc.dropped == 0'.")
+        list[str] | dict[str, dict[str, Expected]],
+        about(
+            "What must hold of the summary: a list of PATH OP VALUE, such as 'memalloc.dropped == 0'; or tables "
+            '[expect."POLICY"], `*` for all, in which each PATH has its value, or OP VALUE.'
+        ),
     ] = []
 
+    @property
+    def is_run(self) -> bool:
+        """Whether it is played by `emu run`: the loop is closed."""
+        return self.run is not None
+
     def digest(self) -> str:
-        """SHA-256 of the complete scenario, defaults included."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        """SHA-256 of the complete scenario, defaults included; of a replay, without the tables of the closed loop."""
+        whole = msgspec.json.encode(self, order="deterministic")
+        if not self.is_run:  # as before there were such tables
+            tables = msgspec.json.decode(whole)
+            whole = msgspec.json.encode({key: table for key, table in tables.items() if key not in LOOP_TABLES})
+        return hashlib.sha256(whole).hexdigest()
 
 
 def memory_pages(scenario: Scenario) -> int:
@@ -462,16 +485,14 @@ def max_backlog(scenario: Scenario) -> int:
     return scenario.machine.netdev_max_backlog or geometry_of(scenario).netdev_max_backlog
 
 
-def time_ns_of(time: str | int) -> int:
-    """A time after the first frame, in ns; a bare number is ns.  Errors: ValueError."""
-    if isinstance(time, int):
-        return time
-    found = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?\s*(ns|us|ms|s|min|h)", time)
-    if not found:
-        raise ValueError(f"'{time}': expected a time such as '1.5s' or '200ms'")
-    unit = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}[found[3]]
-    part = found[2] or "0"
-    return int(found[1]) * unit + int(part) * unit // int(10 ** len(part))
+def vlans_of(scenario: Scenario) -> dict[str, UpperTable]:
+    """The 802.1Q VLANs that lie right over a NIC, by name: connections may be over them."""
+    nics = [device.name for device in scenario.device]
+    return {
+        upper.name: upper
+        for upper in scenario.upper
+        if upper.kind == "vlan" and upper.vlan_protocol == "802.1q" and upper.lower[0] in nics and upper.vlan_id
+    }
 
 
 def background_skbs(scenario: Scenario, device: DeviceTable) -> int:

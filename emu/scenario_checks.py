@@ -22,11 +22,12 @@ from emu.scenario import (
     max_backlog,
     memory_pages,
     ring_of,
-    time_ns_of,
 )
+from emu.scenario_loop_checks import LOOP_CHECKS
+from emu.scenario_parts import time_ns_of
 from emu.traffic.beside import parse_beside
 from emu.traffic.expression import FlowTerm, parse_address, parse_flows
-from emu.verdicts.expect import parse_expectation
+from emu.verdicts.expect import EVERY_POLICY, expectation_text, parse_expectation
 
 
 def _check_machine(scenario: Scenario) -> Iterator[tuple[str, str]]:
@@ -91,11 +92,23 @@ def _check_floods(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 
 def _check_expectations(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    for number, text in enumerate(scenario.expect):
+    expected = scenario.expect
+    if isinstance(expected, dict):
+        for policy in expected:
+            if policy != EVERY_POLICY and policy not in POLICIES:
+                yield f"expect.{policy}", f"'{policy}' is not one of {EVERY_POLICY}, {', '.join(POLICIES)}"
+        texts = [
+            (f"expect.{policy}", expectation_text(path, value))
+            for policy, table in expected.items()
+            for path, value in table.items()
+        ]
+    else:
+        texts = [(f"expect.{number}", text) for number, text in enumerate(expected)]
+    for key, text in texts:
         try:
             parse_expectation(text)
         except UsageError as error:
-            yield f"expect.{number}", str(error).removeprefix("--expect ")
+            yield key, str(error).removeprefix("--expect ")
 
 
 def _check_zones(scenario: Scenario) -> Iterator[tuple[str, str]]:
@@ -263,4 +276,5 @@ CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_taps,
     _check_members,
     _check_expectations,
+    *LOOP_CHECKS,
 )

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from emu.errors import UsageError
-from emu.scenario import DeviceTable, Scenario
+from emu.scenario import LOOP_TABLES, DeviceTable, Scenario
 from emu.scenario_checks import CHECKS
+from emu.scenarios import shipped_names, shipped_scenario
 from emu.tables import Problem, convert_tables, dotted, nearest_line
 from emu.toml_text import key_lines, toml_text, toml_value
 
@@ -22,6 +23,21 @@ class ScenarioError(UsageError):
         """Say each once: what options set comes first, then the file from its beginning."""
         self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.line)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def shipped_scenarios() -> dict[str, str]:
+    """The scenarios that come with emu: their files by name."""
+    return {name: str(shipped_scenario(name)) for name in shipped_names()}
+
+
+def scenario_path(text: str) -> str:
+    """The file of a scenario: that of this path, else that of a shipped one of this name; else the text as it is."""
+    return text if Path(text).exists() else shipped_scenarios().get(text, text)
+
+
+def named_scenario(text: str) -> str:
+    """As `scenario_path`.  Errors: UsageError for what is neither a file nor the name of a shipped one."""
+    return text if Path(text).exists() else str(shipped_scenario(text))
 
 
 def load_scenario(
@@ -45,6 +61,7 @@ def load_scenario(
         except ValueError as error:
             problems.append(Problem(option, 0, "", str(error)))
     said |= _add_devices(tree, devices)
+    _complete_run(tree)
 
     def problem(place: tuple[str | int, ...], sentence: str) -> Problem:
         around = [option for key, option in said.items() if place[: len(key)] == key]
@@ -67,6 +84,15 @@ def load_scenario(
     return scenario
 
 
+def _complete_run(tree: dict[str, Any]) -> None:
+    """A run of the closed loop has its tables, and begins with all memory free where it does not say otherwise."""
+    if "run" in tree or tree.get("session"):
+        for table in ("run", "vm", "pressure"):
+            tree.setdefault(table, {})
+        if isinstance(tree["pressure"], dict):
+            tree["pressure"].setdefault("start", "quiet")
+
+
 def _add_devices(tree: dict[str, Any], names: Sequence[str]) -> dict[tuple[str | int, ...], str]:
     """Devices that the command line names; the option of each that was added, by its place."""
     tables = tree.setdefault("device", []) if names else []
@@ -83,7 +109,13 @@ def _add_devices(tree: dict[str, Any], names: Sequence[str]) -> dict[tuple[str |
 
 def show_scenario(scenario: Scenario) -> str:
     """The complete scenario, defaults included, as TOML that loads as the same scenario."""
-    return toml_text(msgspec.to_builtins(scenario))
+    return toml_text(tables_of(scenario))
+
+
+def tables_of(scenario: Scenario) -> dict[str, Any]:
+    """The complete scenario as tables; a replay's has none of a closed loop."""
+    tables: dict[str, Any] = msgspec.to_builtins(scenario)
+    return tables if scenario.is_run else {key: table for key, table in tables.items() if key not in LOOP_TABLES}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

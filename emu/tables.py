@@ -4,6 +4,7 @@ One description of a class serves the check, its messages, `emu scenarios schema
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -123,10 +124,14 @@ def _value(value: Any, described: Any, path: Path, found: list[tuple[Path, str]]
     for kind in kinds:
         if isinstance(kind, inspect.StructType):
             return _table(value, kind, path, found)
-        if isinstance(kind, inspect.ListType):
-            return _array(value, kind, path, found)
         if isinstance(kind, inspect.DictType) and isinstance(value, dict):
             return _mapping(value, kind, path, found)
+    for kind in kinds:
+        if isinstance(kind, inspect.ListType):
+            if not isinstance(value, list):
+                found.append((path, f"expected {expected(described)}, found {shown(value)}"))
+                return None
+            return _array(value, kind, path, found)
     if not any(_fits(value, kind) for kind in kinds):
         beyond = type(value) is int and value > ANY_COUNT  # a bound that goes without saying, until it is met
         wanted = f"an integer of at most {ANY_COUNT}" if beyond else expected(described)
@@ -144,10 +149,7 @@ def _mapping(value: Mapping[str, Any], kind: inspect.DictType, path: Path, found
     return sound
 
 
-def _array(value: Any, kind: inspect.ListType, path: Path, found: list[tuple[Path, str]]) -> list[Any] | None:
-    if not isinstance(value, list):
-        found.append((path, f"expected {expected(kind)}, found {shown(value)}"))
-        return None
+def _array(value: list[Any], kind: inspect.ListType, path: Path, found: list[tuple[Path, str]]) -> list[Any] | None:
     least, most = kind.min_length or 0, kind.max_length
     if len(value) < least or (most is not None and len(value) > most):
         found.append((path, f"expected {expected(kind)}, found {len(value)} of them"))
@@ -174,6 +176,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return long_enough and (kind.pattern is None or re.search(kind.pattern, value) is not None)
     if isinstance(kind, inspect.IntType):
         return type(value) is int and _within(value, kind)
+    if isinstance(kind, inspect.FloatType):
+        return type(value) is float and math.isfinite(value)
     return isinstance(kind, inspect.DictType) and isinstance(value, dict)
 
 
@@ -208,11 +212,14 @@ def _noun(kind: Any, article: bool = False) -> str:
     if isinstance(kind, inspect.ListType):
         inside = _bare(kind.item_type)[0]
         return ("an array of " if article else "array of ") + ("tables" if _is_struct(inside) else f"{_noun(inside)}s")
+    if isinstance(kind, inspect.DictType):
+        inside = _bare(kind.value_type)[0]
+        return ("a " if article else "") + f"table of {'integers' if isinstance(inside, inspect.IntType) else 'values'}"
     for known, noun in (
         (inspect.BoolType, "true or false"),
         (inspect.IntType, "integer"),
+        (inspect.FloatType, "number"),
         (inspect.StrType, "text"),
-        (inspect.DictType, "table of integers"),
         (inspect.StructType, "table"),
     ):
         if isinstance(kind, known):

@@ -7,6 +7,7 @@ from emu.cli.scenarios import default_text
 from emu.scenario import SCHEMA, schema_keys
 from emu.scenario_file import load_scenario, show_scenario
 from emu.tables import Key
+from emu.verdicts.outcome import outcome_rules
 
 PAGE = Path(__file__).parents[1] / "docs" / "scenario.md"
 HEAD = f"""\
@@ -19,6 +20,12 @@ prints the complete scenario. This page is generated from the schema (schema {SC
 
 An array of tables (`device`, `socket`) is written `[[device]]`, once per element; `device.*.ring` below is the key
 `ring` of each, and `--set device.0.ring=512` sets that of the first. A number's unit is in the column "unit".
+"""
+
+OUTCOME_HEAD = """\
+## What a run comes to
+
+`emu run` ends in one word, `outcome` in its summary; the first row that holds is it. `emu compare` shows it by policy.
 """
 
 COLUMNS = ("| key | type, range | unit | default | what it says |", "|---|---|---|---|---|")
@@ -35,6 +42,7 @@ def page() -> str:
     for table, rows in sections.items():
         title, meaning = heading(table, tables)
         parts.append("\n".join((f"## {title}", "", meaning, "", *COLUMNS, *rows, "")))
+    parts.append("\n".join((OUTCOME_HEAD, *outcome_rules(), "")))
     parts.append(f"## The default scenario\n\n```toml\n{show_scenario(load_scenario(None))}```\n")
     return "\n".join(parts)
 

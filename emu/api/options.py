@@ -8,7 +8,7 @@ import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
@@ -39,6 +39,7 @@ Capture: TypeAlias = FilePath | bytes | bytearray | memoryview | BinaryIO | Craf
 BY_HAND = ("capture", "device", "json")  # captures are arguments, and nothing is printed
 STDOUT_REFUSED = ("write", "log", "record_events")
 Command = TypeVar("Command", bound=PlayCommand)
+Kind = TypeVar("Kind")
 
 
 class PlayOptions(TypedDict, total=False):
@@ -93,7 +94,7 @@ class CompareOptions(PlayOptions, total=False):
     policies: Texts | None
 
 
-def command_of(verb: str, kind: type[Command], options: Mapping[str, Any]) -> Command:
+def command_of(verb: str, kind: type[Kind], options: Mapping[str, Any]) -> Kind:
     """The command with these options; `device` is left to `emu.api.inputs`.
 
     Errors: TypeError for an unknown keyword (naming the nearest) or a value of a wrong type; UsageError for a value
@@ -137,14 +138,18 @@ def _values(
     return values
 
 
-def described(function: Callable[..., Any], kind: type[PlayCommand], meanings: Mapping[str, str]) -> None:
+def described(function: Callable[..., Any], kind: type[Any], meanings: Mapping[str, str]) -> None:
     """Give a function the keywords that its command has, with their meaning: for help() and for completion.
 
     `meanings` of keywords that are the function's own, or that Python says in other words.
     """
     own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
     hints = get_type_hints(kind, include_extras=True)
-    defaults = {field.name: field.default for field in fields(kind) if field.name not in ("capture", "json")}
+    defaults = {
+        field.name: field.default
+        for field in fields(kind)
+        if field.name not in ("capture", "json") and field.default is not MISSING
+    }
     defaults["progress"] = False
     keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in defaults.items()

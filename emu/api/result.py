@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars
 
     from emu.api.floods import Flood
+    from emu.api.runs import RunComparison, RunResult
 
 WIDTH = 120  # characters of a table
 PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
@@ -282,7 +283,7 @@ class Interrupted(KeyboardInterrupt):
     `result` is what was played, or the flood whose `report` says how far it was written.
     """
 
-    def __init__(self, result: "ReplayResult | Comparison | Flood") -> None:
+    def __init__(self, result: "ReplayResult | Comparison | RunResult | RunComparison | Flood") -> None:
         """The result says `incomplete`."""
         super().__init__(f"interrupted: {result!r}")
         self.result = result

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from emu import __version__
-from emu.cli.options import CompareCommand, Json, ReplayCommand, verb
-from emu.errors import EmuError, Exit, InterruptedEarlyError
+from emu.cli.options import Json, ReplayCommand, StepCommand, verb
+from emu.cli.run_options import CompareVerb, RunCommand
+from emu.errors import EmuError, Exit, InterruptedEarlyError, UsageError
 
 HELP = """\
 Replay a capture through an emulated kernel receive path that is short of memory: which packets survive, and why.
@@ -50,10 +51,22 @@ def _replay(command: ReplayCommand) -> None:
     _leave(run_replay, command)
 
 
-def _compare(command: CompareCommand) -> None:
+def _run(command: RunCommand) -> None:
+    from emu.cli.run import run_run
+
+    _leave(run_run, command)
+
+
+def _compare(command: CompareVerb) -> None:
     from emu.cli.compare import run_compare
 
     _leave(run_compare, command)
+
+
+def _step(command: StepCommand) -> None:
+    from emu.cli.step import run_step
+
+    _leave(run_step, command)
 
 
 app.command(
@@ -68,8 +81,39 @@ app.command(
     )
 )
 app.command(
-    "compare", epilog="Example:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline"
-)(verb(CompareCommand, _compare, "Replay one capture under several policies: who survives under which."))
+    "run",
+    epilog="Examples:  emu run deadlock --policy linux-2.6.12   |   emu run deadlock -w out.pcapng "
+    "--report out.html   |   emu run my.toml --for 5s --json",
+)(
+    verb(
+        RunCommand,
+        _run,
+        "Close the loop: block I/O whose memory comes back only with the packets it waits for, under download and "
+        "flood, in virtual time; say whether it locks up, and who waits for whom.",
+    )
+)
+app.command(
+    "compare",
+    epilog="Examples:  emu compare pcaps/mixed.pcap --policies linux-2.6.12,reserve-only,phillips-v5,mainline   |   "
+    "emu compare deadlock --report debate.html",
+)(
+    verb(
+        CompareVerb,
+        _compare,
+        "Replay one capture, or run one scenario of the closed loop (its name or file), under several policies.",
+    )
+)
+
+
+app.command(
+    "step", epilog="Examples:  emu step five-packets   |   emu step pcaps/mixed.pcap --policy phillips-v3 --plain"
+)(
+    verb(
+        StepCommand,
+        _step,
+        "Go through a capture, or a scenario by its name, packet by packet: pages, ring, queues, the rule that fires.",
+    )
+)
 
 
 @app.command(
@@ -98,16 +142,28 @@ def warmup(json: Json = False) -> None:
 
 
 scenarios = typer.Typer(
-    help="Check scenario files, show them complete, or print what they may say.",
-    no_args_is_help=True,
+    help="List the scenarios that come with emu; check scenario files, show them complete, print what they may say.",
+    invoke_without_command=True,
     rich_markup_mode=None,
 )
 app.add_typer(scenarios, name="scenarios")
 
 
+@scenarios.callback()
+def list_scenarios(context: typer.Context, json: Json = False) -> None:
+    """List the scenarios that come with emu, and why; check files, show one complete, print what they may say."""
+    if context.invoked_subcommand is not None:
+        if json:
+            raise UsageError("emu scenarios --json: lists the shipped ones; the other verbs have --json behind them")
+        return
+    from emu.cli.scenarios import list_shipped
+
+    _leave(list_shipped, json)
+
+
 @scenarios.command("check", epilog="Example:  emu scenarios check experiments/*.toml")
 def check_scenarios(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenario files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Scenario files, or names of shipped ones.")],
     json: Json = False,
 ) -> None:
     """Name every problem of every file, with its line and key (exit 2), or each file's checksum."""
@@ -126,7 +182,7 @@ def scenario_schema(json: Json = False) -> None:
 
 @scenarios.command("show")
 def show_scenario(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A scenario file.")],
+    file: Annotated[Path, typer.Argument(metavar="NAME|FILE", help="A shipped scenario, or a file.")],
     json: Json = False,
 ) -> None:
     """Print the complete scenario, defaults included, as TOML."""

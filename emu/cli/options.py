@@ -5,7 +5,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -157,7 +157,19 @@ class CompareCommand(PlayCommand):
     ] = "all"
 
 
-def verb(command: type[PlayCommand], run: Callable[[Any], None], about: str) -> Callable[..., None]:
+@dataclass(frozen=True, kw_only=True)
+class StepCommand(PlayCommand):
+    """What `emu step` takes."""
+
+    policy: Annotated[
+        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
+    ] = None
+    plain: Annotated[bool, typer.Option("--plain", help="Print every packet's panel instead of waiting for keys.")] = (
+        False
+    )
+
+
+def verb(command: type[Any], run: Callable[[Any], None], about: str) -> Callable[..., None]:
     """A function whose parameters are the fields of a command, as typer wants to see them; it runs `run`."""
     parameters = parameters_of(command)
 
@@ -168,12 +180,15 @@ def verb(command: type[PlayCommand], run: Callable[[Any], None], about: str) -> 
     return with_parameters(call, parameters)
 
 
-def parameters_of(command: type[RewriteOptions]) -> list[inspect.Parameter]:
+def parameters_of(command: type[Any]) -> list[inspect.Parameter]:
     """The fields of a command as parameters that typer makes options of."""
     hints = get_type_hints(command, include_extras=True)
     return [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
         )
         for field in fields(command)
     ]

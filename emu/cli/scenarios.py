@@ -1,11 +1,10 @@
-"""`emu scenarios`: check scenario files, show one complete, print what a scenario may say."""
+"""`emu scenarios`: list the shipped ones, check scenario files, show one complete, print what a scenario may say."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +13,42 @@ from rich.text import Text
 from emu.cli.replay import print_json, screen
 from emu.errors import Exit, UsageError
 from emu.scenario import SCHEMA, schema_keys
-from emu.scenario_file import ScenarioError, load_scenario, show_scenario
+from emu.scenario_file import (
+    ScenarioError,
+    load_scenario,
+    scenario_path,
+    shipped_scenarios,
+    show_scenario,
+    tables_of,
+)
 from emu.tables import Key
 from emu.toml_text import toml_value
+from emu.verdicts.expect import EVERY_POLICY
+
+
+def list_shipped(as_json: bool) -> int:
+    """Print the scenarios that come with emu; the exit code."""
+    rows = [_listed(name, path) for name, path in shipped_scenarios().items()]
+    if as_json:
+        print_json({"scenarios": rows})
+        return Exit.DONE
+    console = screen(sys.stdout)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scenario", no_wrap=True)
+    for title in ("played by", "why", "expects of"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, (row["name"], row["verb"], row["why"], ", ".join(row["expects_of"]))))
+    console.print(table)
+    return Exit.DONE
+
+
+def _listed(name: str, path: str) -> dict[str, Any]:
+    scenario = load_scenario(path)
+    expected = scenario.expect
+    verb = "emu run" if scenario.is_run else "emu replay --scenario"
+    policies = [*expected] if isinstance(expected, dict) else [EVERY_POLICY] if expected else []
+    return {"name": name, "verb": verb, "why": " ".join(scenario.why.split()), "expects_of": policies}
 
 
 def check(files: Sequence[Path], as_json: bool) -> int:
@@ -37,7 +69,7 @@ def _checked(file: str) -> dict[str, Any]:
     problems: list[dict[str, Any]] = []
     digest = None
     try:
-        digest = load_scenario(file).digest()
+        digest = load_scenario(scenario_path(file)).digest()
     except ScenarioError as error:
         problems = [problem._asdict() | {"text": str(problem)} for problem in error.problems]
     except UsageError as error:
@@ -47,9 +79,9 @@ def _checked(file: str) -> dict[str, Any]:
 
 def show(file: Path, as_json: bool) -> int:
     """Print a scenario with its defaults; the exit code."""
-    scenario = load_scenario(str(file))
+    scenario = load_scenario(scenario_path(str(file)))
     if as_json:
-        print_json(msgspec.to_builtins(scenario))
+        print_json(tables_of(scenario))
     else:
         sys.stdout.write(show_scenario(scenario))
     return Exit.DONE

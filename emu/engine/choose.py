@@ -3,7 +3,7 @@
 import functools
 from typing import TYPE_CHECKING
 
-from emu.engine.plain import FLOOD, Engine, PlainEngine
+from emu.engine.plain import FLOOD, REPLAY, Engine, PlainEngine
 from emu.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ def choose_flood_engine(asked: str, frames: int) -> tuple[Engine, str]:
     return compiled, "" if compiled.is_warm(FLOOD) else "compiling, once for this version and CPU: some seconds"
 
 
-def choose_engine(asked: str, capture_bytes: int | None) -> tuple[Engine, str]:
+def choose_engine(asked: str, capture_bytes: int | None, use: str = REPLAY) -> tuple[Engine, str]:
     """The engine, and a sentence when the choice needs one; `capture_bytes` None: more than a window of a pipe."""
     if asked == "plain" or (asked == "auto" and capture_bytes is not None and capture_bytes < WORTH_LOADING_BYTES):
         return PlainEngine(), ""
     compiled = _compiled(asked)
     if isinstance(compiled, str):
         return PlainEngine(), compiled
-    if compiled.is_warm():
+    if compiled.is_warm(use):
         return compiled, ""
     if asked == "auto" and capture_bytes is not None and capture_bytes < WORTH_COMPILING_BYTES:
         return PlainEngine(), ""

@@ -7,6 +7,7 @@ from emu.kernel.record import Rows
 
 REPLAY = "replay"  # what an engine is used for: each use compiles functions of its own
 FLOOD = "flood"
+RUN = "run"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

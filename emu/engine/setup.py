@@ -1,7 +1,7 @@
 """From a scenario to a machine that is ready to play."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from emu.engine.plain import Engine
 from emu.kernel.boot import boot
@@ -16,6 +16,17 @@ FRAG_LIMITS = (
 
 # A rule on sockets that says nothing (`SockRule`): its match fields are 0, which is any.
 SILENT_RULE = {"memalloc": -1, "closed": -1, "reader": -1, "read_rate": -1, "rcvbuf": -1}
+
+
+class ClosedLoop(NamedTuple):
+    """What a machine has in a closed loop only; mappings fill the records `Vm`, `Writer`, `IscsiSession`, `TcpConn`."""
+
+    now_ns: int  # when it boots
+    vm: Mapping[str, int]
+    writers: Sequence[Mapping[str, int]]
+    sessions: Sequence[Mapping[str, int]]
+    conns: Sequence[Mapping[str, int]]  # the sessions' first
+    sock_rules: Sequence[Mapping[str, int]]  # of these connections
 
 
 def build_machine(
@@ -33,6 +44,7 @@ def build_machine(
     local_addrs: Sequence[Mapping[str, int]] = (),
     taps: Sequence[Mapping[str, int]] = (),
     raws: Sequence[Mapping[str, int]] = (),
+    closed: ClosedLoop | None = None,
 ) -> Any:
     """A booted machine; each mapping fills the record of its name (`Config`, `Policy`, `Device`, `SockRule` ...).
 
@@ -58,8 +70,23 @@ def build_machine(
     for zone, values in (zones or {}).items():
         engine.fill(m.zone_said[zone], dict(values) | {"said": 1})
     fill_network(engine, m, frag_limits, local_addrs, taps, raws)
+    if closed is not None:
+        fill_closed(engine, m, closed)
     engine.function(boot)(m)
     return m
+
+
+def fill_closed(engine: Engine, m: Any, closed: ClosedLoop) -> None:
+    """Close the loop: dirty memory, writers, sessions, connections."""
+    engine.fill(m.config, {"closed": 1})
+    engine.fill(m, {"now_ns": closed.now_ns, "sessions": len(closed.sessions), "conns": len(closed.conns)})
+    engine.fill(m.vm, dict(closed.vm) | {"writers": len(closed.writers)})
+    for at, values in enumerate(closed.writers):
+        engine.fill(m.vm.writer[at], values)
+    for at, values in enumerate(closed.sessions):
+        engine.fill(m.session[at], values)
+    for at, values in enumerate(closed.conns):
+        engine.fill(m.conn[at], values)
 
 
 def fill_network(

@@ -7,6 +7,7 @@ or read goes back to the slab and never meets a watermark.
 """
 
 from emu.kernel.af_packet import open_taps
+from emu.kernel.block_io import block_boot, block_start
 from emu.kernel.driver import has_watchdog, nic_hold
 from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.icmp import XRLIM_BURST_FACTOR, XRLIM_TIMEOUT_NS
@@ -34,6 +35,7 @@ from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.slub import slub_define_cache
 from emu.kernel.tcp_mem import tcp_init
+from emu.kernel.tx_queue import tx_boot
 from emu.kernel.updown import dev_open
 from emu.kernel.upper import link_devices
 from emu.kernel.writeback import process_context
@@ -262,6 +264,8 @@ def lay_free_blocks(m: Machine) -> None:
 
 def boot(m: Machine) -> None:
     """Bring the machine to the moment when play starts; `config`, `policy`, devices and rules are filled in."""
+    if m.config.closed:
+        tx_boot(m)
     m.slab_free = NONE
     m.skb_free = NONE
     m.sk_free = NONE
@@ -283,6 +287,8 @@ def boot(m: Machine) -> None:
     open_taps(m)
     open_raws(m)
     init_zones(m)
+    if m.config.closed:
+        block_boot(m)
     init_caches(m)
     tcp_init(m)
     link_devices(m)
@@ -311,6 +317,8 @@ def start_clock(m: Machine, time_ns: int) -> None:
         m.icmp_last_ns[family] = time_ns
     m.reap_ns = time_ns + REAPTIMEOUT_CPUC_NS
     m.plan_start_ns = time_ns
+    if m.config.closed:
+        block_start(m)
     for d in range(m.devices):
         if has_watchdog(m.dev[d].driver):
             m.dev[d].watchdog_ns = time_ns + E1000_WATCHDOG_NS

@@ -92,6 +92,8 @@ class TcpConn:
     snd_nxt: int
     write_seq: int  # behind the last byte queued
     snd_wnd: int  # bytes
+    snd_wscale: int  # by how many bits the peer's window field is to be shifted
+    rcv_wscale: int  # and this end's own
     max_window: int
     snd_cwnd: int  # segments
     snd_cwnd_cnt: int
@@ -117,7 +119,11 @@ class TcpConn:
     ack_owed: int  # peers only: segments since the last acknowledgement
     ack_now: int
     delack_due_ns: int
+    rcv_mss: int  # the largest segment received, as far as acknowledgements depend on it
+    quick: int  # segments still to be acknowledged at once (quickacks)
+    sent_ns: int  # when data were last sent
     fin_sent: int
+    connect_due_ns: int  # of a download: when its task goes on, NEVER_NS once it has asked
     queue_head: int  # host: the write queue, skbs by sequence number (sk_write_queue)
     queue_tail: int
     send_head: int  # the first skb that was never sent
@@ -142,7 +148,8 @@ class TxFrame:
     window: int  # bytes
     length: int  # payload bytes of a segment; of a reply all its bytes, without FCS
     tcp_flags: int
-    reply_at: int  # of a reply: where its bytes stand
+    reply_at: int  # of a reply: where its bytes stand; -1 until they are made
+    reply_next: int  # the next reply whose bytes are to be made
     queued_ns: int
 
 
@@ -163,6 +170,7 @@ class IscsiTask:
     r2t_waits: int  # 1: an R2T is to be answered
     queued_ns: int  # when its pages went under write-back
     sent_ns: int  # when its command went into the connection
+    next: int  # of the free tasks, of those to be sent, or of those whose R2T waits: a task is in one list at most
 
 
 @record
@@ -204,6 +212,18 @@ class IscsiSession:
     task: Annotated[list[IscsiTask], MAX_TASKS]
     tasks: int  # not TASK_FREE
     sending: int  # the task whose data are being sent, else -1
+    task_free: int  # heads and tails of the lists of tasks; those to be sent are in the order of their blocks
+    queued_head: int
+    queued_tail: int
+    r2t_head: int
+    r2t_tail: int
+    under_way: int  # tasks whose command has gone into the connection
+    congested: int  # 1: the queue was nearly full and has not yet become shorter by enough
+    failed: int  # 1: the connection is to be given up (iscsi_conn_failure)
+    login_owed: int  # 1: the next login request is to be sent
+    nop_owed_ping: int  # 1: a ping of ours is to be sent
+    busy_since_ns: int  # when writes began to wait that have not all completed
+    write_errors: int  # responses with a status that is not GOOD: those writes are made again
     writes_issued: int
     writes_completed: int
     bytes_completed: int
@@ -217,10 +237,12 @@ class Writer:
     """A process that writes to files: each page that it writes needs memory and becomes dirty."""
 
     bytes_per_s: int  # 0: as fast as it may
-    start_ns: int
-    stop_ns: int
+    start_ns: int  # of virtual time, as `Machine.now_ns`
+    stop_ns: int  # NEVER_NS: it goes on
     due_ns: int  # when its rate lets it go on
-    owed_over: int  # of its rate's division
+    credited_ns: int  # up to when its rate has been turned into pages
+    owed_over: int  # of that division, byte-nanoseconds
+    owed_pages: int  # of its present write(2)
     blocked: int  # BLOCKED_*
     blocked_since_ns: int
     blocked_ns: int  # in all
@@ -238,6 +260,14 @@ class Vm:
     dirty_background_ratio: int
     dirty_expire_ns: int
     dirty_writeback_ns: int  # how often kupdate looks; 0: never
+    boot_clean_pages: int  # what the page cache holds when play starts
+    boot_anonymous_pages: int  # memory that nobody can reclaim, mapped by processes
+    unplaced_pages: int  # pages of both that the machine does not have
+    total_pages: int  # present pages above pages_high, at boot (mm/page-writeback.c)
+    buffer_pages: int  # those of them that are no ZONE_HIGHMEM's
+    ratelimit_pages: int  # a writer asks how much is dirty once in so many pages,
+    ratelimit: int  # of which so many are gone
+    dirty_exceeded: int  # 1: the limit was passed: it asks once in 8 pages
     dirty_pages: int
     writeback_pages: int
     clean_pages: int  # page cache that can be reclaimed
@@ -245,7 +275,14 @@ class Vm:
     background_limit_pages: int
     kupdate_due_ns: int
     age: Annotated[list[int], MAX_AGES]  # dirty pages by the second in which they became so, a ring
+    age_dma: Annotated[list[int], MAX_AGES]  # how many of them are in ZONE_DMA
     age_now: int  # which second age[age_now % MAX_AGES] is
+    age_oldest: int  # no dirty page is older than this second
+    expired_pages: int  # that kupdate has found and that are not yet under write-back
+    wanted_pages: int  # that reclaim has asked the flusher to write, ditto
+    flush_session: int  # whose turn it is,
+    flush_left: int  # for so many commands more
+    context_turns: int  # how often tasks have run: who is first takes turns
     kswapd_awake: int
     reclaimed_pages: int  # since play started
     pages_cleaned: int

@@ -34,6 +34,7 @@ def note_memory(m: Machine, p: Packet) -> None:
 def note_skb(m: Machine, p: Packet, b: int) -> None:
     """The core has a packet, in skb `b`: write down that buffer, and how things stand."""
     skb = m.skb[b]
+    m.rx_dev = p.dev
     p.skb_dev = p.dev
     note_memory(m, p)
     p.from_reserve = skb.from_reserve

@@ -130,16 +130,26 @@ def sk_join(m: Machine, i: int, members: int, ends: Ends) -> None:
         m.memalloc_socks += member.memalloc
 
 
+def is_conn(m: Machine, ends: Ends) -> bool:
+    """Whether these are the addresses of a connection of a closed loop: no stranger makes a socket for those."""
+    for c in range(m.conns):
+        conn = m.conn[c]
+        if conn.sport == ends.local_port and conn.dport == ends.remote_port and conn.daddr == ends.remote:
+            if conn.saddr == ends.local and ends.family == 4:
+                return True
+    return False
+
+
 def infer_tcp(m: Machine, p: Packet) -> int:
     """The socket that a TCP frame to the host belongs to, made on first sight; -1 for none."""
     ends = ends_received(p)
     i = sk_find(m, ends)
     opening = p.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
-    if i != NONE and not (opening and is_over(m, i)):
+    if i != NONE and (m.sk[i].conn != NONE or not (opening and is_over(m, i))):
         return i
     if i != NONE:
         sk_begin_anew(m, i, ends)
-    if p.tcp_flags & TCP_RST:
+    if p.tcp_flags & TCP_RST or (m.config.closed and is_conn(m, ends)):
         return NONE
     if opening:
         listener = ends_of_port(p.ip_version, IPPROTO_TCP, p.dport)
@@ -196,6 +206,8 @@ def infer_members(m: Machine, p: Packet) -> int:
 def tcp_arrives(m: Machine, p: Packet, i: int) -> None:
     """Note what only the order of arrival shows: what the host had acknowledged, and whose FIN comes first."""
     sk = m.sk[i]
+    if sk.conn != NONE:
+        return
     if sk.rcv_nxt == NONE:
         tcp_learn(m, i, p)
     p.tcp_host_ack = sk.host_ack
@@ -234,7 +246,12 @@ def flow_received(m: Machine, p: Packet) -> None:
 
 
 def flow_sent(m: Machine, p: Packet) -> None:
-    """The host sends a frame: a RST or a port unreachable says that a socket is not there."""
+    """The host sends a frame: a RST or a port unreachable says that a socket is not there.
+
+    In a closed loop the host is no capture's: its sockets are known.
+    """
+    if m.config.closed:
+        return
     if p.kind == KIND_TCP and not p.tcp_flags & TCP_RST:
         tcp_departs(m, p)
     elif p.kind == KIND_TCP:

@@ -2,11 +2,22 @@
 
 from typing import NamedTuple
 
+from emu.kernel.closed_loop import CONN_CLOSED, MAX_AGES, MAX_TASKS, TASK_FREE, TASK_QUEUED, TcpConn
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
 from emu.kernel.iscsi_write_back import is_balanced
-from emu.kernel.machine import MAX_BACKLOG, MAX_ORDER, NONE, PAGE_SIZE, Machine, Sock, Zone
+from emu.kernel.machine import (
+    MAX_BACKLOG,
+    MAX_ORDER,
+    NONE,
+    PAGE_SIZE,
+    ZONE_DMA,
+    ZONE_NORMAL,
+    Machine,
+    Sock,
+    Zone,
+)
 from emu.kernel.retransmit import again_balanced
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
@@ -31,9 +42,13 @@ from emu.kernel.tcp_seq import after, before
     SPLIT_PAGES_LOST,
     OFO_QUEUE_WRONG,
     TCP_MEMORY_WRONG,
-    WRITE_BACK_WRONG,
+    CACHE_PAGES_WRONG,
+    WRITEBACK_PAGES_WRONG,
+    TX_QUEUE_WRONG,
+    WRITE_QUEUE_WRONG,
+    FOLLOWED_PAGES_WRONG,
     AGAIN_LOST,
-) = range(20)
+) = range(24)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -45,7 +60,7 @@ SENTENCES = (
     "slab pages are the pages of the slabs",
     "0 <= rx_reserve_used <= rx_reserve",
     "the ring's counts are those of its slots",
-    "skbs = in rings + in the backlog + in socket queues + in fragment queues + held in the background + leaked",
+    "skbs = in rings, in the backlog, in queues of sockets, fragments and frames to be sent, in the background, leaked",
     "a socket's rmem_alloc is the truesize of its queues",
     "fragment memory is the truesize of all fragments and their descriptors; fragments do not overlap",
     "skbs that share data are one ring over one data area",
@@ -53,6 +68,10 @@ SENTENCES = (
     "every data page of a packet-split ring is in a ring or attached to an skb",
     "a socket's out-of-order queue is sorted and ahead of rcv_nxt",
     "tcp_memory_allocated is what all TCP sockets hold or may still charge, and all of them are counted",
+    "dirty, write-back and clean pages are those of all zones, and dirty ones those of all ages",
+    "pages under write-back are those of commands that wait or are under way",
+    "a device's queue of frames is as long as it says",
+    "a connection's write queue goes from snd_una to write_seq, and its truesize is wmem_queued",
     "the pages under write-back are those of the followed writes",
     "segments that came again = delivered + dropped + in a ring or in the backlog",
 )
@@ -79,6 +98,47 @@ def cached_pages(z: Zone) -> int:
     return z.dirty_pages + z.writeback_pages + z.clean_pages
 
 
+def page_cache_wrong(m: Machine) -> bool:
+    """Whether the page cache is not the sum of its parts, by zone or by age."""
+    v = m.vm
+    dirty = 0
+    writeback = 0
+    clean = 0
+    for zone in range(m.zones):
+        z = m.zone[zone]
+        if z.dirty_pages < 0 or z.writeback_pages < 0 or z.clean_pages < 0:
+            return True
+        dirty += z.dirty_pages
+        writeback += z.writeback_pages
+        clean += z.clean_pages
+    aged = 0
+    for second in range(MAX_AGES):
+        if not 0 <= v.age_dma[second] <= v.age[second]:
+            return True
+        aged += v.age[second]
+    return dirty != v.dirty_pages or aged != dirty or writeback != v.writeback_pages or clean != v.clean_pages
+
+
+def writeback_wrong(m: Machine) -> bool:
+    """Whether the pages under write-back are not those of the sessions' tasks, or tasks are miscounted."""
+    normal = 0
+    dma = 0
+    for s in range(m.sessions):
+        session = m.session[s]
+        tasks = 0
+        under_way = 0
+        for i in range(MAX_TASKS):
+            task = session.task[i]
+            if task.state != TASK_FREE:
+                tasks += 1
+                under_way += task.state != TASK_QUEUED
+                normal += task.normal_pages
+                dma += task.dma_pages
+        if tasks != session.tasks or under_way != session.under_way:
+            return True
+    return normal != m.zone[ZONE_NORMAL].writeback_pages or dma != m.zone[ZONE_DMA].writeback_pages
+
+
 def check_conservation(m: Machine) -> int:
     """The sums over frames and the pages of each zone; cheap enough for every batch."""
     t = m.total
@@ -87,8 +147,6 @@ def check_conservation(m: Machine) -> int:
     waiting = 0 if m.oops else packets_waiting(m)
     if t.received != t.delivered + t.dropped + t.oops + waiting:
         return RECEIVED_LOST
-    if not again_balanced(m):
-        return AGAIN_LOST
     by_reason = 0
     for reason in range(MAX_REASONS):
         by_reason += t.drops_by_reason[reason]
@@ -108,6 +166,8 @@ def check_conservation(m: Machine) -> int:
             free += z.nr_free[order] << order
         if free != z.free_pages:
             return FREE_LISTS_WRONG
+    if m.config.closed and page_cache_wrong(m):
+        return CACHE_PAGES_WRONG
     for d in range(m.devices):
         dev = m.dev[d]
         if dev.rx_reserve_used < 0 or (m.policy.caps_reserve and dev.rx_reserve_used > dev.rx_reserve):
@@ -238,7 +298,11 @@ def check_structures(m: Machine) -> int:
     if slab_pages_wrong(m):
         return SLAB_PAGES_WRONG
     if m.config.closed == 0 and not is_balanced(m):
-        return WRITE_BACK_WRONG
+        return FOLLOWED_PAGES_WRONG
+    if not again_balanced(m):
+        return AGAIN_LOST
+    if m.config.closed and writeback_wrong(m):
+        return WRITEBACK_PAGES_WRONG
     skbs = m.background_held + m.leaked_skbs
     for d in range(m.devices):
         dev = m.dev[d]
@@ -261,7 +325,68 @@ def check_structures(m: Machine) -> int:
     held = queued_skbs(m)
     if held < 0:
         return -held
+    if m.config.closed:
+        sending = skbs_to_send(m)
+        if sending < 0:
+            return -sending
+        skbs += sending
     return HOLDS if skbs + fragments + held == m.skbs_used else SKBS_LOST
+
+
+def skbs_in_tx(m: Machine) -> int:
+    """How many frames wait for the NICs, or -1 when a queue is not what its device says."""
+    skbs = 0
+    for d in range(m.devices):
+        dev = m.dev[d]
+        row = dev.tx_head
+        last = NONE
+        frames = 0
+        while row != NONE and frames <= dev.tx_len:
+            frames += 1
+            last = row
+            row = m.tx[row].next
+        if frames != dev.tx_len or last != dev.tx_tail or (dev.tx_sending and frames == 0):
+            return NONE
+        skbs += frames
+    return skbs
+
+
+def write_queue_skbs(m: Machine, conn: TcpConn) -> int:
+    """How many skbs a write queue holds, or -1 when it is not from snd_una to write_seq, with what it is charged."""
+    b = conn.queue_head
+    seq = conn.snd_una
+    skbs = 0
+    truesize = 0
+    sent = 1
+    while b != NONE:
+        skb = m.skb[b]
+        if b == conn.send_head:
+            sent = 0
+            if skb.seq != conn.snd_nxt:
+                return NONE
+        if skb.seq != seq or (sent and after(skb.end_seq, conn.snd_nxt)) or not clones_agree(m, b):
+            return NONE
+        skbs += 1
+        truesize += skb.truesize
+        seq = skb.end_seq
+        b = skb.next
+    if seq != conn.write_seq or truesize != conn.wmem_queued:
+        return NONE
+    return skbs
+
+
+def skbs_to_send(m: Machine) -> int:
+    """How many skbs write queues and NICs' queues hold; minus the number of what does not hold there."""
+    skbs = skbs_in_tx(m)
+    if skbs < 0:
+        return -TX_QUEUE_WRONG
+    for c in range(m.conns):
+        if m.conn[c].state != CONN_CLOSED:
+            queued = write_queue_skbs(m, m.conn[c])
+            if queued < 0:
+                return -WRITE_QUEUE_WRONG
+            skbs += queued
+    return skbs
 
 
 def queued_skbs(m: Machine) -> int:

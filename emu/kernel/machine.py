@@ -35,6 +35,7 @@ FRAG_HASH_SIZE = 256
 FRAG_LISTS = 2  # of queues, for each family: by use, and by age
 MAX_BACKLOG = 2_048  # packets between netif_rx and the softirq
 MAX_PLAN = 4_096
+MAX_LINKS = 128  # of the chain of a lockup
 MAX_GHOSTS = 4  # ranges per TCP socket that our drops filled ahead of rcv_nxt
 MAX_AGAIN = 256  # lost segments that are awaited
 MAX_LATER = 65_536  # events of packets not yet handed out
@@ -116,6 +117,7 @@ class Packet:
     tcp_flags: int
     tcp_seq: int
     tcp_ack: int
+    tcp_window: int  # as the header has it, not scaled
     tcp_host_ack: int  # the highest number that the host had acknowledged on this flow when the packet arrived, else -1
     frag_id: int
     frag_offset: int  # bytes
@@ -267,6 +269,7 @@ class Slab:
     desc_slab: int  # slab of its off-slab descriptor, else -1
     tagged: int  # 1: its pages were granted without watermarks (policies that tag)
     objects: int  # SLUB: how many it holds
+    staying: int  # scratch of `lockup`: objects that nobody could give back
 
 
 @record
@@ -292,6 +295,7 @@ class Skb:
     frag_offset: int  # in a fragment queue: where its bytes stand in the datagram
     frag_length: int
     frag_sum: int  # ones_sum of them; -1: not known
+    given_up: int  # scratch of `lockup`: the number of the look that counted it as freed
 
 
 @record
@@ -671,6 +675,39 @@ class Plan:
 
 
 @record
+class Wait:
+    """A link of the chain of a lockup: who waits for whom, and why; `lockup` says what the numbers mean."""
+
+    actor: int  # ACTOR_*
+    number: int  # which one: a device, a session, a writer, a connection
+    waits_for: int
+    waits_for_number: int
+    why: int  # WHY_*
+    skbs: int
+    pages: int
+    due_ns: int  # of a timer; else NEVER_NS
+
+
+@record
+class Lockup:
+    """Whether block I/O can ever go on, as `lockup` saw it last, and what it counts with while it looks."""
+
+    silent_devices: int  # bit d: nobody sends to device d any more, so what is in its ring stays there
+    locked: int
+    found_ns: int  # when it was first found
+    links: int
+    link: Annotated[list[Wait], MAX_LINKS]
+    looks: int
+    zone: Annotated[list[Zone], MAX_ZONES]  # as they would stand
+    spare: Annotated[list[int], MAX_CACHES]  # objects that a cache would have free
+    spare_tagged: Annotated[list[int], MAX_CACHES]  # of them on reserve pages, for entitled callers only
+    hollow: Annotated[list[int], MAX_CACHES * MAX_ZONES]  # slabs of a cache in a zone without an object in use
+    keep: Annotated[list[int], MAX_CACHES]  # objects that are better kept than given back as pages
+    frag_room: int  # bytes of the page-fragment block
+    granted_tagged: int
+
+
+@record
 class Machine:
     """The emulated host: the ONE record."""
 
@@ -775,6 +812,9 @@ class Machine:
     tx: Annotated[list[TxFrame], MAX_TX]
     tx_free: int
     tx_made: int
+    rx_dev: int  # where the packet that is processed came from
+    replies_open: int  # replies whose bytes are to be made, `tx` rows linked by reply_next; else -1
+    lockup: Lockup
     follow: Follow
     again: Annotated[list[Again], MAX_AGAIN]
     agains_made: int

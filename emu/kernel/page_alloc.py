@@ -3,8 +3,9 @@
 Source: Linux 2.6.12 mm/page_alloc.c; with `Config.mm` MM_6X, Linux 6.1 and v6.19 mm/page_alloc.c, mm/khugepaged.c.
 The rules of `mainline` that differ are marked.
 Differs: pages have no address here, so freed blocks are not coalesced with their buddies, and a larger block is split
-for good (how the free pages lie at the start is the scenario's `pressure.free_blocks`); kswapd, direct reclaim and
-the OOM killer do not run (a blocked GFP_KERNEL caller waits); NUMA and the cold per-CPU list are left out.
+for good (how the free pages lie at the start is the scenario's `pressure.free_blocks`); in a replay neither kswapd nor
+direct reclaim runs (in a closed loop: `vmscan`), the OOM killer never (a blocked GFP_KERNEL caller waits); NUMA and the
+cold per-CPU list are left out.
 6.x: DMA32 and Normal of x86-64 are one zone, ZONE_NORMAL (lowmem_reserve of DMA is that against both together);
 blocks of more than one page do not pass through the per-CPU lists; no MIGRATE_HIGHATOMIC block, no watermark boost;
 managed pages are taken for all present ones.
@@ -111,6 +112,13 @@ def buffered_rmqueue(zone: Zone, order: int) -> bool:
     return take_block(zone, 0)
 
 
+def wakeup_kswapd(m: Machine) -> None:
+    """Wake kswapd if a zone is at pages_low or below; lowmem_reserve does not count (wakeup_kswapd)."""
+    for zone in range(ZONE_DMA, ZONE_NORMAL + 1):
+        if m.zone[zone].present_pages and m.zone[zone].free_pages <= m.zone[zone].pages_low:
+            m.vm.kswapd_awake = 1
+
+
 def alloc_pages(m: Machine, gfp: int, order: int) -> int:
     """Allocate a block of 2^order pages for the kernel; the zone, or -1.
 
@@ -124,6 +132,8 @@ def alloc_pages(m: Machine, gfp: int, order: int) -> int:
         if z.present_pages and watermark_ok(m, zone, order, z.pages_low, 0, 0):
             if buffered_rmqueue(z, order):
                 return zone
+    if m.config.closed:
+        wakeup_kswapd(m)
     high = gfp & GFP_HIGH
     harder = 0 if gfp & GFP_WAIT else 1
     if m.policy.atomic_first_nomemalloc and gfp & GFP_NOMEMALLOC:

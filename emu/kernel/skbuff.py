@@ -289,13 +289,18 @@ def skb_cloned(m: Machine, b: int) -> bool:
 
 def skb_clone(m: Machine, b: int, with_head: int) -> int:
     """An skb of its own over the same data, or -1; without a head it belongs to the head of its datagram's clone."""
+    return skb_clone_gfp(m, b, with_head, gfp_copy(m, b))
+
+
+def skb_clone_gfp(m: Machine, b: int, with_head: int, gfp: int) -> int:
+    """The same with other allocation flags."""
     c = skb_new(m)
     if c == NONE:
         return NONE
     clone = m.skb[c]
     clone.head_slab = NONE
     if with_head:
-        clone.head_slab = kmem_cache_alloc(m, m.head_cache, gfp_copy(m, b))
+        clone.head_slab = kmem_cache_alloc(m, m.head_cache, gfp)
         if clone.head_slab == NONE:
             skb_release(m, c)
             return NONE

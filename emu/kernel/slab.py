@@ -67,6 +67,7 @@ def pages_for_slab(m: Machine, cache: int, order: int, gfp: int) -> int:
     slab.tagged = tagged
     m.zone[zone].slab_pages += 1 << order
     m.last_page_frame = m.last_held_frame
+    m.last_page_ns = m.now_ns
     return s
 
 

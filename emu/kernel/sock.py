@@ -21,10 +21,10 @@ from emu.kernel.machine import (
     Machine,
     Packet,
 )
-from emu.kernel.page_alloc import zone_watermark_ok
 from emu.kernel.policy import CHECK_TAG
 from emu.kernel.skbuff import UDP4_CSUM_BAD, UDP6_CSUM_BAD, chain_truesize, kfree_skb, kfree_skb_reason
 from emu.kernel.tcp_mem import sk_stream_mem_reclaim, sk_stream_rfree, sk_stream_set_owner_r
+from emu.kernel.tcp_output import tcp_read_done
 
 SS_FREE, SS_ESTABLISHED, SS_CLOSED, SS_LISTEN, SS_BOUND, SS_TIME_WAIT = range(6)
 
@@ -368,6 +368,8 @@ def sk_dequeue(m: Machine, i: int, packets: int) -> int:
         sk_stream_mem_reclaim(m, i)
         m.quiet_rounds = 0
         lru_place(m, i)
+        if sk.conn != NONE:
+            tcp_read_done(m, i)
     return taken
 
 
@@ -449,10 +451,13 @@ def sk_filter_refuses(m: Machine, i: int, b: int) -> bool:
 
 
 def gfp_kernel_would_wait(m: Machine) -> bool:
-    """Whether a task that asks for a page with GFP_KERNEL has to wait: the machine is in a crunch."""
+    """Whether a task that asks for a page with GFP_KERNEL has to wait: the machine is in a crunch.
+
+    Clean pages count as free: direct reclaim would get them.  Only a closed loop has any.
+    """
     for zone in range(ZONE_NORMAL, ZONE_DMA - 1, -1):
         z = m.zone[zone]
-        if z.present_pages and zone_watermark_ok(z, 0, z.pages_min, ZONE_NORMAL, 0, 0):
+        if z.free_pages + z.clean_pages > z.pages_min + z.lowmem_reserve[ZONE_NORMAL]:
             return False
     return True
 

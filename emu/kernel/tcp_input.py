@@ -4,7 +4,7 @@ Source: Linux 2.6.12 net/ipv4/tcp_input.c tcp_rcv_established, tcp_validate_inco
 tcp_fin, tcp_reset; tcp_ipv4.c tcp_v4_conn_request.  v6.19 for the words.
 Differs: windows and timestamps are not obeyed, so every old segment is TCP_OLD_DATA, where v6.19 has TCP_OLD_SEQUENCE
 and others, too; receive buffers do not grow by themselves (tcp_moderate_rcvbuf); an open request takes no memory; a SYN
-on an open connection is acknowledged and does not reset it.
+on an open connection is acknowledged and does not reset it.  Connections of a closed loop: `tcp_rcv`.
 """
 
 from emu.kernel.drop_reason import (
@@ -20,13 +20,14 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.fate import consume, deliver, drop
 from emu.kernel.machine import NONE, Machine, Packet
-from emu.kernel.reply import MAX_TCP_HEADER, reply
+from emu.kernel.reply import reply_tcp
 from emu.kernel.retransmit import awaits_again
-from emu.kernel.skbuff import chain_truesize, kfree_skb
+from emu.kernel.skbuff import chain_truesize, gfp_atomic, kfree_skb
 from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_charge, sk_done, sk_purge_ofo
 from emu.kernel.tcp_minisocks import tcp_closing
 from emu.kernel.tcp_output import tcp_ack_snd_check, tcp_send_ack
 from emu.kernel.tcp_prune import tcp_rmem_schedule
+from emu.kernel.tcp_rcv import tcp_conn_rcv
 from emu.kernel.tcp_seq import (
     TCP_ACK,
     TCP_RST,
@@ -109,7 +110,7 @@ def tcp_reset(m: Machine, p: Packet, b: int, i: int) -> None:
 def tcp_listen(m: Machine, p: Packet, b: int) -> None:
     """A listener answers a SYN with a SYN-ACK."""
     if p.tcp_flags & (TCP_SYN | TCP_RST | TCP_ACK) == TCP_SYN:
-        reply(m, MAX_TCP_HEADER)
+        reply_tcp(m, TCP_SYN | TCP_ACK, gfp_atomic(m))
     consume(m, p, b, AT_TCP_V4_RCV)
 
 
@@ -121,6 +122,9 @@ def tcp_v4_do_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
         return
     if m.sk[i].state == SS_LISTEN:
         tcp_listen(m, p, b)
+        return
+    if m.sk[i].conn != NONE:
+        tcp_conn_rcv(m, p, b, i)
         return
     if m.agains == 0 or not awaits_again(m, p):
         tcp_follow(m, i, p)

@@ -21,11 +21,12 @@ from emu.kernel.flows import inet_lookup, infer_tcp, sk_begin_anew
 from emu.kernel.machine import NONE, PACKET_HOST, Machine, Packet
 from emu.kernel.netdevice import in_reserve, rule_of_check
 from emu.kernel.policy import CHECK_COUNT, RULE_FILTER, RULE_TCP
-from emu.kernel.reply import MAX_TCP_HEADER, reply
+from emu.kernel.reply import reply_tcp
+from emu.kernel.skbuff import gfp_atomic
 from emu.kernel.sock import SS_LISTEN, SS_TIME_WAIT, ends_received, sk_filter_refuses
 from emu.kernel.tcp_input import tcp_v4_do_rcv
 from emu.kernel.tcp_minisocks import TW_ACK, TW_SYN, tcp_timewait_state_process
-from emu.kernel.tcp_seq import TCP_RST, TCP_SYN
+from emu.kernel.tcp_seq import TCP_ACK, TCP_RST, TCP_SYN
 from emu.wire.headers import CSUM_BAD
 
 CSUM_AT_ONCE_BYTES = 76  # tcp_v4_checksum_init verifies shorter segments before the lookup
@@ -35,7 +36,7 @@ def tcp_v4_send_reset(m: Machine, p: Packet) -> None:
     """Answer a segment for nobody; never a RST with a RST."""
     if not p.tcp_flags & TCP_RST:
         m.mib.TcpOutRsts += 1
-        reply(m, MAX_TCP_HEADER)
+        reply_tcp(m, TCP_RST, gfp_atomic(m))
 
 
 def tcp_process(m: Machine, p: Packet, b: int, i: int) -> None:
@@ -63,7 +64,7 @@ def tcp_v4_time_wait(m: Machine, p: Packet, b: int, i: int) -> None:
             tcp_process(m, p, b, p.sk)
             return
     if answer == TW_ACK:
-        reply(m, MAX_TCP_HEADER)
+        reply_tcp(m, TCP_ACK, gfp_atomic(m))
     consume(m, p, b, AT_TCP_TIMEWAIT_STATE_PROCESS)
 
 

@@ -1,15 +1,24 @@
 """TCP's sequence space of one connection: what is next, what waits out of order, and which holes are ours.
 
-Source: Linux 2.6.12 include/net/tcp.h before, after; net/ipv4/tcp_input.c tcp_ofo_queue and the out-of-order part of
+Source: Linux 2.6.12 net/ipv4/tcp_input.c tcp_ofo_queue and the out-of-order part of
 tcp_data_queue; v6.19 for the words TCP_OFOMERGE and TCP_OFO_DROP.
 Differs: open loop.  A connection learns rcv_nxt from the first segment that is seen of it.  A hole that a drop of ours
 makes counts as received without memory (a "ghost"); the span of what was filled so is remembered, as one range, and a
 captured retransmission of it is a fresh arrival.  A hole that the capture itself has counts as received when the host
-had acknowledged it before the packet came.  A segment more than 1 GiB away sets rcv_nxt anew.
+had acknowledged it before the packet came.  A segment more than 1 GiB away sets rcv_nxt anew.  None of this holds for
+a connection of a closed loop (`tcp_rcv`).
 """
 
 from emu.kernel.drop_reason import AT_TCP_DATA_QUEUE, AT_TCP_OFO_QUEUE, TCP_OFO_DROP, TCP_OFOMERGE
 from emu.kernel.machine import MAX_GHOSTS, NONE, Machine, Packet
+from emu.kernel.seq import SEQ_MASK as SEQ_MASK
+from emu.kernel.seq import TCP_ACK as TCP_ACK
+from emu.kernel.seq import TCP_FIN as TCP_FIN
+from emu.kernel.seq import TCP_RST as TCP_RST
+from emu.kernel.seq import TCP_SYN as TCP_SYN
+from emu.kernel.seq import after as after
+from emu.kernel.seq import before as before
+from emu.kernel.seq import seq_add as seq_add
 from emu.kernel.skbuff import kfree_skb, kfree_skb_reason
 from emu.kernel.sock import (
     READER_IMMEDIATE,
@@ -24,29 +33,8 @@ from emu.kernel.sock import (
 )
 from emu.kernel.tcp_mem import sk_stream_mem_reclaim
 
-TCP_FIN = 0x01
-TCP_SYN = 0x02
-TCP_RST = 0x04
-TCP_ACK = 0x10
-
-SEQ_MASK = 0xFFFFFFFF
 FAR_BYTES = 1 << 30
 FILLED_SPAN_BYTES = 1 << 20  # a drop further away than this from the last ones starts a span of its own
-
-
-def before(seq: int, other: int) -> bool:
-    """Whether a sequence number comes before another, modulo 2^32."""
-    return (seq - other) & SEQ_MASK >= 0x80000000
-
-
-def after(seq: int, other: int) -> bool:
-    """Whether a sequence number comes after another, modulo 2^32."""
-    return before(other, seq)
-
-
-def seq_add(seq: int, count: int) -> int:
-    """The sequence number `count` further on."""
-    return (seq + count) & SEQ_MASK
 
 
 def seq_length(p: Packet) -> int:
@@ -281,6 +269,8 @@ def tcp_hole(m: Machine, p: Packet) -> None:
     if i == NONE or m.sk[i].state != SS_ESTABLISHED or p.tcp_flags & (TCP_RST | TCP_SYN):
         return
     sk = m.sk[i]
+    if sk.conn != NONE:
+        return  # its peer sends again what was lost
     if sk.rcv_nxt == NONE:
         tcp_learn(m, i, p)
     end = seq_add(p.tcp_seq, seq_length(p))

@@ -17,6 +17,7 @@ from emu.kernel.machine import DRIVER_8139CP, NEVER_NS, NONE, Machine, Packet
 from emu.kernel.netdevice import reserve_for_device, unreserve_for_device
 from emu.kernel.retransmit import AGAIN_SEQ
 from emu.kernel.skbuff import free_frags, kfree_skb
+from emu.kernel.tx_queue import tx_purge
 
 
 def clear_ring(m: Machine, d: int) -> None:
@@ -106,6 +107,8 @@ def dev_close(m: Machine, rows: Any, d: int) -> None:
     dev = m.dev[d]
     dev.up = 0
     dev.watchdog_ns = NEVER_NS
+    if m.config.closed:
+        tx_purge(m, d)
     leave_poll_list(m, d)
     drop_waiting(m, rows, d)
     free_ring(m, d)

@@ -2,9 +2,11 @@
 
 Source: Linux 2.6.12 mm/page_alloc.c (GFP_KERNEL waits at pages_min).  Differs: the default crunch.  Blocked writers
 take every page that appears above pages_min and never give one back; of write-back a replay knows what the capture
-shows (`iscsi_write_back`).
+shows (`iscsi_write_back`).  In a closed loop it is modelled (`block_io`), and block I/O and readers take turns at being
+first: tasks that wait for memory have no order in which they wake.
 """
 
+from emu.kernel.block_io import block_run
 from emu.kernel.iscsi_write_back import follow_read
 from emu.kernel.machine import ZONE_DMA, ZONE_NORMAL, Machine
 from emu.kernel.page_alloc import buffered_rmqueue, zone_watermark_ok
@@ -25,6 +27,19 @@ def process_context(m: Machine) -> None:
     """The softirq is done: tasks run."""
     if m.config.writers:
         writers_run(m)
+    if m.config.closed:
+        tasks_run(m)
+        return
     readers_run(m)
     if m.follow.live and follow_read(m) and m.config.writers:
         writers_run(m)
+
+
+def tasks_run(m: Machine) -> None:
+    """A closed loop's tasks: block I/O and readers, in turns."""
+    if m.vm.context_turns % 2:
+        readers_run(m)
+        block_run(m)
+    else:
+        block_run(m)
+        readers_run(m)

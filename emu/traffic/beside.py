@@ -11,7 +11,8 @@ from emu.capture.frames import FrameSource
 from emu.capture.merge import MergedReader, Waiting, merged
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.scenario import Scenario, time_ns_of
+from emu.scenario import Scenario
+from emu.scenario_parts import time_ns_of
 from emu.tables import ANY_COUNT
 from emu.traffic.crafted import START_NS, crafted_of
 from emu.traffic.expression import parse_address
@@ -123,6 +124,18 @@ def besides_of(scenario: Scenario) -> list[Beside]:
     """The floods of a scenario, which has been checked."""
     devices = [device.name for device in scenario.device]
     return [parse_beside(text, "replay.flood", devices) for text in scenario.replay.flood]
+
+
+def in_a_run(floods: Sequence[Beside], engine: Engine, devices: Sequence[str], start_ns: int, seed: int) -> Company:
+    """Floods that last until the run ends; one without a seed of its own has the run's."""
+    seeded = [each._replace(flood=_seeded(each.flood, seed)) for each in floods]
+    sources = [_open(each, engine, devices, start_ns, Ends()) for each in seeded]
+    return _company(merged(sources, engine), seeded, sources, {})
+
+
+def _seeded(flood: Flood, seed: int) -> Flood:
+    given = given_options(flood)
+    return flood_of(flood.kind, {"seed": seed} | given, lambda key: f"{flood.kind}: {key}")
 
 
 def alone(floods: Sequence[Beside], engine: Engine, devices: Sequence[str]) -> Company:

@@ -7,8 +7,10 @@ reason that did not occur is 0; what is said of an oops is null when there was n
 import difflib
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import REASONS
@@ -21,6 +23,8 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+WORDS = {"null": None, "true": True, "false": False}
+EVERY_POLICY = "*"  # among tables of expectations
 OOPS_KEYS = ("bug", "point", "time_ns", "frame")
 FORM = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(==|!=|<=|>=|<|>)\s*(\S.*?)\s*")
 PATH = re.compile(r"[A-Za-z_][\w.-]*")
@@ -50,6 +54,40 @@ def parse_expectation(text: str) -> Expectation:
         symbols = " ".join(OPERATORS)
         raise UsageError(f"--expect '{text}': expected PATH OP VALUE, such as 'memalloc.dropped == 0' (OP: {symbols})")
     return Expectation(text, found[1], found[2], found[3])
+
+
+def expectation_text(path: str, value: str | int | float | bool) -> str:
+    """A line of a table of expectations, `path = value`, as PATH OP VALUE.
+
+    A text may begin with an operator; a word that is to be equal, or not, is a word and not another path.
+    """
+    if not isinstance(value, str):
+        return f"{path} == {msgspec.json.encode(value).decode()}"
+    found = re.fullmatch(r"\s*(==|!=|<=|>=|<|>)\s*(.*?)\s*", value)
+    symbol, right = (found[1], found[2]) if found else ("==", value)
+    is_word = symbol in ("==", "!=") and right[:1] not in ("'", '"') and right not in WORDS and not _is_number(right)
+    return f"{path} {symbol} {quoted(right) if is_word else right}"
+
+
+def quoted(word: str) -> str:
+    """A word in quotes that it does not contain."""
+    return f'"{word}"' if "'" in word else f"'{word}'"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def texts_for(expected: Sequence[str] | Mapping[str, Mapping[str, Any]], policy: str) -> list[str]:
+    """What a scenario expects of a run under a policy: its list, or the tables of all policies and of this one."""
+    if not isinstance(expected, Mapping):
+        return list(expected)
+    tables = [expected[name] for name in (EVERY_POLICY, policy) if name in expected]
+    return [expectation_text(path, value) for table in tables for path, value in table.items()]
 
 
 def speaks_of_oops(expectation: Expectation) -> bool:
@@ -85,8 +123,8 @@ def _value(text: str, summary: dict[str, Any], whole: str) -> Any:
             return kind(text)
         except ValueError:
             continue
-    if text in ("null", "true", "false"):
-        return {"null": None, "true": True, "false": False}[text]
+    if text in WORDS:
+        return WORDS[text]
     if len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]:
         return text[1:-1]
     if PATH.fullmatch(text):

@@ -40,18 +40,19 @@ def show_summary(console: Console, summary: dict[str, Any]) -> None:
         f"{summary['duration_ns'] / 1e9:.3f} s",
         highlight=False,
     )
-    console.print(_fates(summary))
+    console.print(fate_table(summary))
     if summary["drops_by_reason"]:
-        console.print(_reasons("Drops", "packets", summary["drops_by_reason"]))
+        console.print(reason_table("Drops", "packets", summary["drops_by_reason"]))
     if summary["events_by_reason"]:
-        console.print(_reasons("Later: packets that had been accepted", "events", summary["events_by_reason"]))
-    console.print(_devices(summary))
+        console.print(reason_table("Later: packets that had been accepted", "events", summary["events_by_reason"]))
+    console.print(device_table(summary))
     for flood in summary["floods"]:
         console.print(f"crafted: {escape(flood_line(flood))}", highlight=False, soft_wrap=True)
-    _say(console, summary)
+    say(console, summary)
 
 
-def _fates(summary: dict[str, Any]) -> Table:
+def fate_table(summary: dict[str, Any]) -> Table:
+    """What became of packets, block I/O's and all others."""
     table = plain_table("Packets", "flows", "received", "delivered", "dropped", "lost")
     for key, name in (("memalloc", "memalloc (block I/O)"), ("other", "all others")):
         fates = summary[key]
@@ -77,7 +78,8 @@ def flood_line(flood: dict[str, Any]) -> str:
     )
 
 
-def _reasons(title: str, counted: str, by_reason: dict[str, int]) -> Table:
+def reason_table(title: str, counted: str, by_reason: dict[str, int]) -> Table:
+    """Counts by reason, the most frequent first."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("reason", no_wrap=True)
     table.add_column(counted, justify="right")
@@ -88,7 +90,8 @@ def _reasons(title: str, counted: str, by_reason: dict[str, int]) -> Table:
     return table
 
 
-def _devices(summary: dict[str, Any]) -> Table:
+def device_table(summary: dict[str, Any]) -> Table:
+    """Reserve and ring of each NIC."""
     table = plain_table(
         "Reserve and ring",
         "device",
@@ -114,7 +117,8 @@ def _devices(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _say(console: Console, summary: dict[str, Any]) -> None:
+def say(console: Console, summary: dict[str, Any]) -> None:
+    """Print what a reader must know, what was assumed, and how fast it went."""
     for finding in summary["findings"]:
         console.print(f"[yellow]note:[/] {escape(finding)}", highlight=False)
     for assumption in summary["assumptions"]:

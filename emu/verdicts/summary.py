@@ -54,19 +54,19 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "in_flight": int(total.in_flight),
         "oops": int(total.oops),
         "oops_bug": _oops(outcome),
-        "drops_by_reason": _by_reason(total.drops_by_reason),
-        "events_by_reason": _by_reason(total.events_by_reason),
-        "memalloc": _fates(total.memalloc),
-        "other": _fates(total.other),
+        "drops_by_reason": by_reason(total.drops_by_reason),
+        "events_by_reason": by_reason(total.events_by_reason),
+        "memalloc": fates_of(total.memalloc),
+        "other": fates_of(total.other),
         "retransmitted": _retransmitted(m),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "crafted_sockets": _crafted(outcome),
-        "devices": {device.name: _device(m, d) for d, device in enumerate(scenario.device)},
-        "upper_devices": _upper_devices(m, scenario),
-        "memory": _memory(m),
+        "devices": {device.name: device_facts(m, d) for d, device in enumerate(scenario.device)},
+        "upper_devices": upper_devices(m, scenario),
+        "memory": memory_facts(m),
         "iscsi": _iscsi(m),
-        "sockets": _sockets(m),
-        "counters": _counters(m),
+        "sockets": socket_facts(m),
+        "counters": counters_of(m),
         "duration_ns": int(outcome.feed.last_time_ns) - outcome.first_ns if int(total.frames) else 0,
         "host": _host(outcome.host),
         "hosts": {scenario.device[d].name: _host(host) for d, host in sorted(outcome.hosts.items())},
@@ -133,7 +133,8 @@ def _said_of_hosts(outcome: Outcome) -> list[str]:
     ]
 
 
-def _by_reason(by_number: Any) -> dict[str, int]:
+def by_reason(by_number: Any) -> dict[str, int]:
+    """Counts by the names of reasons; those that did not occur are left out."""
     counts = {reason.name: int(by_number[reason.number]) for reason in REASONS if reason.name}
     return {name: count for name, count in counts.items() if count}
 
@@ -151,7 +152,8 @@ def _oops(outcome: Outcome) -> dict[str, Any] | None:
     }
 
 
-def _fates(fates: Any) -> dict[str, int]:
+def fates_of(fates: Any) -> dict[str, int]:
+    """What became of the packets of some flows."""
     return {name: int(getattr(fates, name)) for name in ("received", "delivered", "dropped")}
 
 
@@ -164,7 +166,8 @@ def _retransmitted(m: Any) -> dict[str, int] | None:
     return counts | {"waiting": int(m.agains)}
 
 
-def _device(m: Any, d: int) -> dict[str, int]:
+def device_facts(m: Any, d: int) -> dict[str, int]:
+    """A NIC in numbers."""
     dev = m.dev[d]
     return {
         "rx_packets": int(dev.rx_packets),
@@ -197,7 +200,7 @@ def netdev_names(m: Any, scenario: Scenario) -> list[str]:
     return names
 
 
-def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
+def upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
     """What came in over VLANs, bonds and bridges."""
     names = netdev_names(m, scenario)
     return {
@@ -206,7 +209,8 @@ def _upper_devices(m: Any, scenario: Scenario) -> dict[str, dict[str, int]]:
     }
 
 
-def _memory(m: Any) -> dict[str, Any]:
+def memory_facts(m: Any) -> dict[str, Any]:
+    """The machine's memory as it stands, and the least that was free."""
     zones = {ZONES[zone]: _zone(m.zone[zone]) for zone in range(int(m.zones))}
     return {
         "min_free_kbytes": int(m.min_free_kbytes) + int(m.var_free_kbytes),
@@ -256,7 +260,8 @@ def _zone(zone: Any) -> dict[str, int]:
     }
 
 
-def _sockets(m: Any) -> dict[str, int]:
+def socket_facts(m: Any) -> dict[str, int]:
+    """How many sockets there were."""
     return {
         "made": int(m.total.sockets_made),
         "live": int(m.sk_live),
@@ -266,7 +271,8 @@ def _sockets(m: Any) -> dict[str, int]:
     }
 
 
-def _counters(m: Any) -> dict[str, int]:
+def counters_of(m: Any) -> dict[str, int]:
+    """What the host's own tools would show."""
     names = [field.name for field in fields_of(Counters)]
     return {TOOL_NAMES.get(name, name): int(getattr(m.mib, name)) for name in names}
 

@@ -59,6 +59,7 @@ def forget_headers(p: Headers) -> None:
     p.tcp_flags = 0
     p.tcp_seq = 0
     p.tcp_ack = 0
+    p.tcp_window = 0
     p.frag_id = 0
     p.frag_offset = 0
     p.frag_more = 0

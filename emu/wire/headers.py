@@ -77,6 +77,7 @@ class Headers(Protocol):
     tcp_flags: int
     tcp_seq: int
     tcp_ack: int
+    tcp_window: int  # not scaled
     frag_id: int
     frag_offset: int
     frag_more: int

@@ -66,6 +66,7 @@ def read_tcp(p: Headers, octets: Octets, at: int) -> int:
     p.tcp_seq = be32(octets, at + tcp.SEQ)
     p.tcp_ack = be32(octets, at + tcp.ACK)
     p.tcp_flags = octets[at + tcp.FLAGS] & 0xFF
+    p.tcp_window = be16(octets, at + tcp.WINDOW)
     return (octets[at + tcp.DATA_OFFSET] & 0xF0) >> 2
 
 

@@ -437,6 +437,7 @@ def whole(m: Any) -> dict[str, int]:
         "conn": int(m.conns),
         "session": int(m.sessions),
         "tx": int(m.tx_made),
+        "pdu": 256,
         "again": int(m.agains_made),
         **dict.fromkeys(("wire", "flow"), MAX_FOLLOWED if m.follow.flows else 0),
         "news": int(m.follow.news_len),

@@ -17,9 +17,9 @@ from emu.kernel.machine import (
     ZONE_NORMAL,
 )
 from emu.machine_of import machine_of
-from emu.scenario import time_ns_of
 from emu.scenario_checks import CHECKS
 from emu.scenario_file import load_scenario
+from emu.scenario_parts import time_ns_of
 
 UPPERS = """
 [[device]]

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from emu.errors import UsageError
-from emu.scenario import Part, about
+from emu.scenario_parts import Part, about
 from emu.tables import ANY_COUNT, convert_tables, dotted
 from emu.traffic.flood import values
 from emu.traffic.flood.plan import SHORTEST_FRAME, Sizes

@@ -9,7 +9,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from emu.scenario import time_ns_of
+from emu.scenario_parts import time_ns_of
 from emu.traffic.flood.plan import Sizes
 from emu.traffic.host import MAC, mac_number, mac_text
 

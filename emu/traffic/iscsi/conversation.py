@@ -99,12 +99,17 @@ def stamp_of(s: Session, zero: int, now_ns: int) -> int:
 
 
 def service_of(s: Session, number: int) -> int:
-    """How long the target takes for a write: three to five quarters of the service time."""
-    draw = (number ^ s.seed) & 0x7FFFFFFF
+    """How long the target takes for a write."""
+    return drawn_service_ns(s.service_ns, s.seed, number)
+
+
+def drawn_service_ns(service_ns: int, seed: int, number: int) -> int:
+    """Three to five quarters of a service time, by the seed and the write's number."""
+    draw = (number ^ seed) & 0x7FFFFFFF
     draw = draw * 0x45D9F3B & 0x7FFFFFFF
     draw = draw ^ draw >> 15
     draw = draw * 0x45D9F3B & 0x7FFFFFFF
-    return s.service_ns - s.service_ns // 4 + (s.service_ns >> 1) * (draw >> 16 & 0x3FF) // 1023
+    return service_ns - service_ns // 4 + (service_ns >> 1) * (draw >> 16 & 0x3FF) // 1023
 
 
 def begin_session(s: Session) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from msgspec import Meta, to_builtins
 
 from emu.errors import UsageError
-from emu.scenario import Part, about, time_ns_of
+from emu.scenario_parts import Part, about, time_ns_of
 from emu.tables import ANY_COUNT, convert_tables, dotted, shown
 from emu.traffic.crafted import Crafted, CraftedSocket
 from emu.traffic.flood.values import RATE, UNITS

@@ -40,6 +40,27 @@ def crc32c(s: Session, octets: Octets, at: int, end: int) -> int:
     return crc ^ MASK
 
 
+def put_ipv4_numbers(octets: bytearray, ip: int, length: int, ip_id: int, ip_sum: int) -> None:
+    """Length, identification and checksum of an IPv4 header; `ip_sum` sums it with all three zero."""
+    put_be16(octets, ip + 2, length)
+    put_be16(octets, ip + 4, ip_id)
+    put_be16(octets, ip + 10, (65535 - (ip_sum + length + ip_id) % 65535) % 65535)
+
+
+def put_tcp_numbers(octets: bytearray, tcp: int, seq: int, ack: int, stamps: int, stamp: int, echo: int) -> None:
+    """Sequence numbers of a TCP header, and its timestamps at `stamps`."""
+    put_be32(octets, tcp + 4, seq)
+    put_be32(octets, tcp + 8, ack)
+    put_be32(octets, stamps, stamp)
+    put_be32(octets, stamps + 4, echo)
+
+
+def put_tcp_checksum(octets: bytearray, tcp: int, end: int, pseudo_sum: int) -> None:
+    """The checksum of the segment octets[tcp:end], in which it is zero; `pseudo_sum` is without the length."""
+    total = pseudo_sum + end - tcp + ones_sum(octets, tcp, end)
+    put_be16(octets, tcp + 16, (65535 - total % 65535) % 65535)
+
+
 def put_headers(
     s: Session, moulds: Octets, kind: int, octets: bytearray, at: int, payload: int, push: bool, ip_id: int
 ) -> None:
@@ -51,9 +72,7 @@ def put_headers(
     if s.ipv6:
         put_be16(octets, ip + 4, length - 40)
     else:
-        put_be16(octets, ip + 2, length)
-        put_be16(octets, ip + 4, ip_id)
-        put_be16(octets, ip + 10, (65535 - (shape.ip_sum + length + ip_id) % 65535) % 65535)
+        put_ipv4_numbers(octets, ip, length, ip_id, shape.ip_sum)
     if push:
         octets[at + s.tcp_at + 13] = octets[at + s.tcp_at + 13] | PSH
 
@@ -64,12 +83,8 @@ def put_numbers(
     """TCP's numbers of a frame that is otherwise complete, and the checksum."""
     shape = s.shapes[kind]
     tcp = at + s.tcp_at
-    put_be32(octets, tcp + 4, seq)
-    put_be32(octets, tcp + 8, ack)
-    put_be32(octets, at + shape.stamp_at, stamp)
-    put_be32(octets, at + shape.stamp_at + 4, echo)
-    total = shape.pseudo_sum + size - s.tcp_at + ones_sum(octets, tcp, at + size)
-    put_be16(octets, tcp + 16, (65535 - total % 65535) % 65535)
+    put_tcp_numbers(octets, tcp, seq, ack, at + shape.stamp_at, stamp, echo)
+    put_tcp_checksum(octets, tcp, at + size, shape.pseudo_sum)
 
 
 def put_part(

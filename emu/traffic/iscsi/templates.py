@@ -58,6 +58,8 @@ TTL = 64
 WRITE_10 = 0x2A
 PURE = (ACK, FIN, SYN, T_ACK, T_FIN, T_SYN_ACK)  # frames without a PDU
 TCP_FLAGS = {SYN: "S", T_SYN_ACK: "SA", FIN: "FA", T_FIN: "FA"}
+STAMPS = ("Timestamp", (0, 0))
+SEGMENT_OPTIONS = [("NOP", None), ("NOP", None), STAMPS]
 DIGEST_ROOM = 8  # behind a header: its digest, and that of data
 FLAT_LUN = 256  # from here on a LUN is written in flat space addressing (SAM-3 4.9.3)
 
@@ -103,7 +105,20 @@ def choose(options: IscsiAcks) -> Chosen:
     )
 
 
-def login_keys(terms: Terms, max_recv: int, answered: bool) -> list[tuple[str, str]]:
+def login_names(isid: int) -> list[tuple[str, str]]:
+    """What the initiator says in the security stage (RFC 7143 13)."""
+    return [
+        ("InitiatorName", f"{INITIATOR_NAME}{isid:012x}"),
+        ("TargetName", TARGET_NAME),
+        ("SessionType", "Normal"),
+        ("AuthMethod", "None"),
+    ]
+
+
+TARGET_NAMES = [("TargetPortalGroupTag", "1"), ("AuthMethod", "None")]
+
+
+def login_keys(terms: Terms, max_recv: int, answered: bool, initial_r2t: bool = True) -> list[tuple[str, str]]:
     """What one end says in the operational stage (RFC 7143 13); the initiator offers what the target then takes."""
     offer = "CRC32C" if answered else "CRC32C,None"
     return [
@@ -114,7 +129,7 @@ def login_keys(terms: Terms, max_recv: int, answered: bool) -> list[tuple[str, s
         ("IFMarker", "No"),
         ("OFMarker", "No"),
         ("ErrorRecoveryLevel", "0"),
-        ("InitialR2T", "Yes" if answered else "No"),
+        ("InitialR2T", "Yes" if answered and initial_r2t else "No"),
         ("ImmediateData", "Yes" if terms.immediate_bytes else "No"),
         ("MaxBurstLength", str(terms.max_burst_bytes)),
         ("FirstBurstLength", str(terms.first_burst_bytes)),
@@ -139,14 +154,8 @@ def pdus(options: IscsiAcks, terms: Terms, chosen: Chosen) -> dict[int, bytes]:
     operational = {"T": 1, "CSG": OPERATIONAL, "NSG": FULL_FEATURE} | isid
     blocks = terms.write_bytes >> 9
     cdb = bytes((WRITE_10, 0, 0, 0, 0, 0, 0)) + blocks.to_bytes(2, "big") + bytes(7)
-    names = [
-        ("InitiatorName", f"{INITIATOR_NAME}{chosen.isid:012x}"),
-        ("TargetName", TARGET_NAME),
-        ("SessionType", "Normal"),
-        ("AuthMethod", "None"),
-    ]
     built = {
-        LOGIN_SECURITY: LoginRequest(**security, KeyValues=names),
+        LOGIN_SECURITY: LoginRequest(**security, KeyValues=login_names(chosen.isid)),
         LOGIN_OPERATIONAL: LoginRequest(**operational, KeyValues=login_keys(terms, HOST_MAX_RECV_BYTES, False)),
         COMMAND: SCSICommand(
             F=1,
@@ -159,7 +168,7 @@ def pdus(options: IscsiAcks, terms: Terms, chosen: Chosen) -> dict[int, bytes]:
         DATA_OUT: DataOut(LUN=lun),
         NOP_OUT: NOPOut(I=1, LUN=lun, ITT=NO_TAG),
         LOGOUT: LogoutRequest(I=1, ReasonCode=0),
-        T_LOGIN_SECURITY: LoginResponse(**security, KeyValues=[("TargetPortalGroupTag", "1"), ("AuthMethod", "None")]),
+        T_LOGIN_SECURITY: LoginResponse(**security, KeyValues=TARGET_NAMES),
         T_LOGIN_OPERATIONAL: LoginResponse(
             **operational, TSIH=chosen.tsih, KeyValues=login_keys(terms, terms.max_recv_bytes, True)
         ),
@@ -182,8 +191,7 @@ def headers(options: IscsiAcks, terms: Terms, chosen: Chosen, kind: int) -> byte
         network = IP(src=ends[one], dst=ends[two], ttl=TTL, flags="DF", id=0, len=0, chksum=0, proto=PROTO_TCP)
     else:
         network = IPv6(src=ends[one], dst=ends[two], hlim=TTL, plen=0, nh=PROTO_TCP)
-    stamps = ("Timestamp", (0, 0))
-    first = [("MSS", terms.mss), ("SAckOK", b""), stamps, ("NOP", None), ("WScale", WINDOW_SCALE)]
+    first = [("MSS", terms.mss), ("SAckOK", b""), STAMPS, ("NOP", None), ("WScale", WINDOW_SCALE)]
     opening = kind in (SYN, T_SYN_ACK)
     transport = TCP(
         sport=ports[one],
@@ -193,16 +201,21 @@ def headers(options: IscsiAcks, terms: Terms, chosen: Chosen, kind: int) -> byte
         flags=TCP_FLAGS.get(kind, "A"),
         window=SYN_WINDOW if opening else WINDOW,
         chksum=0,
-        options=first if opening else [("NOP", None), ("NOP", None), stamps],
+        options=first if opening else SEGMENT_OPTIONS,
     )
     return bytes(Ether(src=macs[one], dst=macs[two]) / network / transport)
+
+
+def ipv4_sums(head: bytes, ip_at: int) -> tuple[int, int]:
+    """The sums of the IPv4 header and of the pseudo header without its length."""
+    end = ip_at + ipv4.HEADER_LEN
+    return ones_sum(head, ip_at, end), ones_sum(head, ip_at + ipv4.SRC, end) + PROTO_TCP
 
 
 def network_sums(terms: Terms, head: bytes) -> tuple[int, int]:
     """The sums of the IPv4 header, 0 for IPv6, and of the pseudo header without its length."""
     if terms.family == 4:
-        addresses = ones_sum(head, HEADER_LEN + ipv4.SRC, terms.tcp_at)
-        return ones_sum(head, HEADER_LEN, terms.tcp_at), addresses + PROTO_TCP
+        return ipv4_sums(head, HEADER_LEN)
     return 0, ones_sum(head, HEADER_LEN + ipv6.SRC, terms.tcp_at) + PROTO_TCP
 
 

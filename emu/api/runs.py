@@ -1,0 +1,260 @@
+"""`run` and `compare_runs`: the closed loop as functions, and what they return."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from rich.console import Console
+
+from emu.api.options import FilePath, Texts, command_of, described
+from emu.api.play import say
+from emu.api.result import Interrupted, Shown, Verdicts, frame_of
+from emu.cli.run_options import RunCommand
+from emu.closed_runs import Watch, run_closed_each, run_closed_once, scenario_name, write_pictures
+from emu.errors import Exit, UsageError
+from emu.runs import Run
+from emu.task import Outputs
+from emu.toml_text import toml_text
+from emu.verdicts.expect import Judgement
+from emu.verdicts.log import import_polars
+from emu.verdicts.run_screen import show_run, show_run_comparison
+from emu.verdicts.screen import show_judgements
+
+if TYPE_CHECKING:
+    import polars
+
+MEANINGS = {  # where Python has other words than the command line
+    "scenario": "A shipped scenario's name, a file, or its tables as a dictionary.",
+    "settings": "Keys of the scenario to change: {'vm.dirty_ratio': 5}, also nested; or KEY=VALUE texts.",
+    "expect": "What should hold of the summary, 'outcome == progress'; one or several: see `expectations`, `ok`.",
+    "as_posted": "Leave the patch's own bugs in: True for all that the revision was posted with, or [1, 8, 11].",
+    "duration": "How long the run lasts, such as '30s'.",
+    "baseline": "Also run without floods and downloads, to tell what they cost.",
+    "progress": "Show progress on stderr.",
+    "policies": "Rows of `emu policies`, a list of names, or 'all'.",
+    "keep_verdicts": "Keep the log for `verdicts()`, in a temporary file that goes with the result.",
+}
+
+
+class RunOptions(TypedDict, total=False):
+    """What `run` and `compare_runs` take beside the scenario; None is as if not given."""
+
+    policy: str | None
+    write: FilePath | None
+    annotate: str | None
+    log: FilePath | None
+    log_rows: str | None
+    report: FilePath | None
+    plot: FilePath | None
+    settings: Mapping[str, Any] | Texts | None
+    expect: Texts | None
+    duration: str | None
+    seed: int | None
+    as_posted: bool | str | Sequence[int] | None
+    baseline: bool | None
+    engine: str | None
+    progress: bool | None
+
+
+class RunResult(Shown):
+    """How a run ended.  `summary` is the object that `emu run --json` prints; the attributes are parts of it."""
+
+    def __init__(self, run: Run, verdicts: Verdicts | None = None) -> None:
+        """Made by `run` and `compare_runs`."""
+        self._run = run
+        self._verdicts = verdicts
+        self.summary: dict[str, Any] = run.printed()
+
+    @property
+    def scenario(self) -> str:
+        """What was run."""
+        return str(self.summary["scenario"])
+
+    @property
+    def policy(self) -> str:
+        """Under which policy."""
+        return self._run.policy
+
+    @property
+    def outcome(self) -> str:
+        """What it came to: progress, degraded, LOCKUP or oops."""
+        return str(self.summary["outcome"])
+
+    @property
+    def lockup(self) -> dict[str, Any] | None:
+        """When it locked up, and the chain of who waits for whom; None: it did not."""
+        found: dict[str, Any] | None = self.summary["lockup"]
+        return found
+
+    @property
+    def block_io(self) -> dict[str, Any]:
+        """Block I/O in figures."""
+        return dict(self.summary["block_io"])
+
+    @property
+    def samples(self) -> dict[str, list[int]]:
+        """The timeline: columns of counts since play started, `time_ns` among them."""
+        return {name: list(values) for name, values in (self._run.samples or {}).items()}
+
+    @property
+    def expectations(self) -> tuple[Judgement, ...]:
+        """What was expected of this policy, whether it holds, and what was found."""
+        return self._run.judgements
+
+    @property
+    def exit_code(self) -> Exit:
+        """What the command would have exited with."""
+        return self._run.code
+
+    @property
+    def ok(self) -> bool:
+        """Whether all expectations held and the kernel lived; a lockup that nobody expected otherwise is a result."""
+        return self._run.code == Exit.DONE
+
+    def timeline(self) -> "polars.DataFrame":
+        """The samples as a frame.  Errors: UsageError when polars is missing."""
+        import_polars("timeline()")
+        import polars
+
+        return polars.DataFrame(self.samples)
+
+    def verdicts(self) -> "polars.DataFrame":
+        """A row per received packet: the log.  Errors: UsageError when it was not kept, or polars is missing."""
+        import_polars("verdicts()")
+        if self._verdicts is None:
+            raise UsageError("verdicts(): they were not kept; run with keep_verdicts=True, or with log='NAME.parquet'")
+        return self._verdicts.scan().collect()
+
+    def __repr__(self) -> str:
+        """One line."""
+        block = self.block_io
+        return (
+            f"<RunResult {self.scenario!r} under {self.policy}: {self.outcome}, "
+            f"{block['writes_completed']} of {block['writes_issued']} writes, {block['mb_per_s']} MB/s>"
+        )
+
+    def _show(self, console: Console) -> None:
+        show_run(console, self.summary)
+        show_judgements(console, self.expectations)
+
+
+class RunComparison(Shown, Mapping[str, RunResult]):
+    """The same run under several policies: a mapping from a policy's name to its result, in the order asked for."""
+
+    def __init__(self, scenario: str, runs: Sequence[Run]) -> None:
+        """Made by `compare_runs`."""
+        self._runs = tuple(runs)
+        self.scenario = scenario
+        self.results = {run.policy: RunResult(run) for run in runs if run.builds}
+        self.not_built = {run.policy: str(run.summary["does_not_build"]) for run in runs if not run.builds}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The object that `emu compare SCENARIO --json` prints."""
+        return {"scenario": self.scenario, "policies": {run.policy: run.printed() for run in self._runs}}
+
+    @property
+    def exit_code(self) -> Exit:
+        """What the command would have exited with: the worst of all."""
+        return max(run.code for run in self._runs)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every run is `ok`."""
+        return self.exit_code == Exit.DONE
+
+    def to_polars(self) -> "polars.DataFrame":
+        """Outcome and block I/O, one row per policy.  Errors: UsageError when polars is missing."""
+        return frame_of([_figures(result) for result in self.values()])
+
+    def __getitem__(self, policy: str) -> RunResult:
+        """The result under a policy."""
+        return self.results[policy]
+
+    def __iter__(self) -> Iterator[str]:
+        """The policies' names."""
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        """How many policies were run."""
+        return len(self.results)
+
+    def __repr__(self) -> str:
+        """One line."""
+        outcomes = ", ".join(f"{name} {result.outcome}" for name, result in self.items())
+        return f"<RunComparison {self.scenario!r}: {outcomes}>"
+
+    def _show(self, console: Console) -> None:
+        show_run_comparison(console, self.scenario, [run.summary for run in self._runs])
+
+
+def _figures(result: RunResult) -> dict[str, Any]:
+    block, memalloc = result.block_io, result.summary["memalloc"]
+    plain = {name: value for name, value in block.items() if not isinstance(value, Mapping)}
+    latency = {f"latency_{name}_us": value for name, value in block["latency_us"].items()}
+    critical = {"memalloc_received": memalloc["received"], "memalloc_dropped": memalloc["dropped"]}
+    return {"policy": result.policy, "outcome": result.outcome} | plain | latency | critical
+
+
+def run(
+    scenario: FilePath | Mapping[str, Any], *, keep_verdicts: bool = False, **options: Unpack[RunOptions]
+) -> RunResult:
+    """Close the loop: block I/O whose memory comes back only with the packets it waits for, in virtual time.
+
+    Memory is bounded however long it runs.  Errors: TypeError, UsageError; Interrupted on Ctrl-C.
+    """
+    with ExitStack() as until:
+        command = _command("run", scenario, options, until)
+        outputs, verdicts = Outputs(command.write, command.annotate, command.log, command.log_rows), None
+        if outputs.log is not None:
+            verdicts = Verdicts(outputs.log)
+        elif keep_verdicts and find_spec("polars") is not None:
+            verdicts = Verdicts()
+            outputs = outputs._replace(log=verdicts.path)
+        found = run_closed_once(command, outputs, _watch(command.progress), say)
+        write_pictures(command, [found])
+    result = RunResult(found, verdicts)
+    if found.interrupted:
+        raise Interrupted(result)
+    return result
+
+
+def compare_runs(
+    scenario: FilePath | Mapping[str, Any], *, policies: Texts = "all", **options: Unpack[RunOptions]
+) -> RunComparison:
+    """Run the same scenario on the same seed under several policies.  Errors: as `run`."""
+    with ExitStack() as until:
+        command = _command("compare_runs", scenario, options, until)
+        names = policies if isinstance(policies, str) else ",".join(policies)
+        runs = list(run_closed_each(command, names, _watch(command.progress), say))
+        write_pictures(command, runs)
+        result = RunComparison(scenario_name(command.scenario), runs)
+    if any(each.interrupted for each in runs):
+        raise Interrupted(result)
+    return result
+
+
+def _command(
+    verb: str, scenario: FilePath | Mapping[str, Any], options: Mapping[str, Any], until: ExitStack
+) -> RunCommand:
+    if isinstance(scenario, Mapping):
+        folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-", ignore_cleanup_errors=True))
+        path = Path(folder, "scenario")
+        path.write_text(toml_text(scenario), encoding="utf-8")
+        scenario = path
+    return command_of(verb, RunCommand, {**options, "scenario": scenario})
+
+
+def _watch(progress: bool | None) -> Watch:
+    if not progress:
+        return lambda _what, _duration_ns: nullcontext()
+    from emu.cli.run import watch_on_stderr
+
+    return watch_on_stderr(True)
+
+
+described(run, RunCommand, MEANINGS)
+described(compare_runs, RunCommand, MEANINGS)

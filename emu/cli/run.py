@@ -1,0 +1,87 @@
+"""`emu run`: a scenario of the closed loop is played, and what it comes to is shown."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from emu.capture.output import STDOUT
+from emu.cli.replay import print_json, screen, tell
+from emu.cli.run_options import RunCommand
+from emu.closed_runs import Advance, Watch, run_closed_once, write_pictures
+from emu.errors import UsageError
+from emu.request import check_choice, say_on_stderr
+from emu.task import Outputs
+from emu.verdicts.run_screen import show_run
+from emu.verdicts.screen import show_judgements
+
+NS_PER_S = 1_000_000_000
+
+
+def run_run(command: RunCommand) -> int:
+    """Play one scenario; the exit code."""
+    if command.write == STDOUT and command.json:
+        raise UsageError("-w - and --json both want standard output; write one of them to a file")
+    check_pictures(command)
+    run = run_closed_once(command, outputs_of_run(command), watch_on_stderr(command.progress), say_on_stderr)
+    write_pictures(command, [run])
+    if command.json:
+        print_json(run.printed())
+    else:
+        console = screen(sys.stderr if STDOUT in (command.write, command.log) else sys.stdout)
+        show_run(console, run.summary)
+        show_judgements(console, run.judgements)
+    tell(run)
+    return run.code
+
+
+def outputs_of_run(command: RunCommand) -> Outputs:
+    """What the command writes.  Errors: UsageError for a word that is none of the choices."""
+    check_choice("--annotate", command.annotate, ("drops", "all"))
+    check_choice("--log-rows", command.log_rows, ("all", "drops"))
+    return Outputs(command.write, command.annotate, command.log, command.log_rows)
+
+
+def check_pictures(command: RunCommand) -> None:
+    """Refuse, before anything is played, a report or plot that could not be written in the end."""
+    if command.report is not None and not command.report.lower().endswith((".html", ".htm")):
+        raise UsageError(f"--report {command.report}: expected a name that ends in .html")
+    if command.plot is not None and not command.plot.lower().endswith((".png", ".svg")):
+        raise UsageError(f"--plot {command.plot}: expected a name that ends in .png or .svg")
+
+
+def watch_on_stderr(asked: bool | None) -> Watch:
+    """Bars of virtual time on stderr; nothing when stderr is no terminal, unless asked for."""
+
+    @contextmanager
+    def watch(what: str, duration_ns: int) -> Iterator[Advance | None]:
+        if asked is False or (asked is None and not sys.stderr.isatty()):
+            yield None
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[seconds]} of {task.fields[lasts]} s"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[frames]} frames, {task.fields[drops]} drops"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=asked is None) as progress:
+            lasts = f"{duration_ns / NS_PER_S:g}"
+            bar = progress.add_task(what, total=duration_ns, seconds="0.00", lasts=lasts, frames=0, drops=0)
+
+            def advance(elapsed_ns: int, m: Any) -> None:
+                progress.update(
+                    bar,
+                    completed=elapsed_ns,
+                    seconds=f"{elapsed_ns / NS_PER_S:.2f}",
+                    frames=int(m.total.frames),
+                    drops=int(m.total.dropped),
+                )
+
+            yield advance
+
+    return watch

@@ -1,0 +1,229 @@
+"""What is played, by a capture or in a closed loop, and how its verdicts reach the outputs.
+
+A run has one machine and one batch of rows.  What is decided goes to the annotated capture and to the log, in the order
+of the frames; what still waits in a ring is carried into the next batch, so memory is bounded however long it takes.
+"""
+
+import os
+import resource
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import emu
+from emu.capture.annotate import AnnotatedWriter
+from emu.capture.output import STDOUT, OutputFile
+from emu.engine.loop import leave_in_flight, resolved, rows_of_later
+from emu.engine.plain import REPLAY, Engine
+from emu.errors import UsageError
+from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
+from emu.kernel.machine import LIMITS, Packet
+from emu.kernel.policy import RULES
+from emu.task import Outputs, Task
+from emu.traffic.events import EventWriter
+from emu.verdicts.log import LogWriter
+from emu.verdicts.summary import netdev_names
+
+MAX_WAITING = 1 << 18  # frames kept behind one that waits in the ring: some 120 MB of rows when compiled
+
+
+def invariants_hold(engine: Engine, m: Any, check: Callable[[Any], int]) -> None:
+    """Raise AssertionError naming the frame when an invariant of the machine is broken: a bug of ours."""
+    broken = engine.function(check)(m)
+    if broken != HOLDS:
+        raise AssertionError(f"frame {int(m.total.frames)}: broken invariant: {SENTENCES[broken]}")
+
+
+def rss_peak_bytes() -> int:
+    """The most memory that this process has held; getrusage would count that of the process that started it."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return (peaks or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])[0] * 1024
+
+
+class RunInProgress:
+    """A run in progress: its machine, its rows, its outputs."""
+
+    verb = ""  # what is done to the task, for the comment of the capture
+    use = REPLAY  # what the engine is used for
+
+    def __init__(self, task: Task, engine: Engine, machine: Any, room: int) -> None:
+        """A batch of `room` rows; `open_outputs` comes when nothing can be refused any more."""
+        self.task = task
+        self.engine = engine
+        self.machine = machine
+        self.devices = [device.name for device in task.scenario.device]
+        self.netdevs = list(self.devices)  # and the upper devices, as they appear
+        self.room = room
+        self.rows = engine.rows(Packet, room)
+        self.kept = 0
+        self.later_room = 64
+        self.later = engine.rows(Packet, self.later_room)
+        self.later_kept = 0  # events that wait for their place among the rows
+
+    @property
+    def octets(self) -> Any:
+        """The window in which the frames' bytes stand, as the engine indexes it."""
+        raise NotImplementedError
+
+    @property
+    def position(self) -> int:
+        """The offset behind all bytes of the window."""
+        raise NotImplementedError
+
+    def discard(self, offset: int) -> int:
+        """Give up the bytes before an offset; kept rows' offsets shrink by what is returned."""
+        raise NotImplementedError
+
+    def _open_outputs(self, inputs: Sequence[str]) -> None:
+        outputs, scenario = self.task.outputs, self.task.scenario
+        _refuse_doubles(outputs)
+        self.stack = ExitStack()
+        self.opened: list[OutputFile | LogWriter] = []
+        self.annotated: AnnotatedWriter | None = None
+        self.log: LogWriter | None = None
+        self.recorder: EventWriter | None = None
+        with self.stack:
+            if outputs.write is not None:
+                self.annotated_file = OutputFile(outputs.write, inputs)
+                self._opened(self.annotated_file)
+            if outputs.log is not None:
+                self.log = LogWriter(
+                    outputs.log,
+                    engine_name=self.engine.name,
+                    devices=self.netdevs,
+                    rows=outputs.log_rows,
+                    inputs=inputs,
+                )
+                self._opened(self.log)
+            if outputs.record_events is not None:
+                self.recorder_file = OutputFile(outputs.record_events, inputs)
+                self._opened(self.recorder_file)
+                self.recorder = EventWriter(self.recorder_file, scenario.digest())
+                self.engine.fill(self.machine.config, {"recording": 1})
+            if outputs.write is not None:
+                self.annotated = AnnotatedWriter(
+                    self.annotated_file,
+                    self.engine,
+                    annotate=outputs.annotate,
+                    policy=scenario.policy.name,
+                    rules=RULES,
+                    devices=self.devices,
+                    comments=self._comments(),
+                )
+            self.stack = self.stack.pop_all()
+
+    def _opened(self, output: OutputFile | LogWriter) -> None:
+        self.opened.append(output)
+        self.stack.callback(output.abandon)
+
+    def _comments(self) -> list[str]:
+        scenario = self.task.scenario
+        policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
+        return [f"emu {emu.__version__} {self.verb} {self.task.name}: {policy}"]
+
+    def _hand_out(self, last: int) -> None:
+        """Give what is decided to the outputs, keep the rest for the next batch."""
+        done = self.engine.function(resolved)(self.rows, 0, last)
+        self._write(done)
+        invariants_hold(self.engine, self.machine, check_conservation)
+        carry = last - done
+        if carry > MAX_WAITING:
+            raise UsageError(
+                f"{self.task.name}: frame {int(self.rows[done].frame)}: more than {MAX_WAITING} frames arrive before "
+                "the CPU has taken this one; the clock stands still or runs too fast: give it a pace (--pps 100k)"
+            )
+        needed = int(self.rows[done].offset) if carry else self.position
+        self.engine.move(self.rows, done, carry)
+        self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + done})
+        shift = self.discard(needed)
+        for i in range(carry if shift else 0):
+            self.rows[i].offset -= shift
+        self.kept = carry
+
+    def _take_later(self) -> None:
+        """Turn the machine's events of packets into rows of the log, and make room for further ones."""
+        fresh = int(self.machine.later_len)
+        if fresh == 0:
+            return
+        if self.log is not None:
+            if self.later_kept + fresh > self.later_room:
+                self.later_room = 2 * (self.later_kept + fresh)
+                self.later = self.engine.grown(self.later, self.later_room)
+            self.engine.function(rows_of_later)(self.machine, self.later, self.later_kept)
+            self.later_kept += fresh
+        self.engine.fill(self.machine, {"later_len": 0})
+
+    def _write(self, done: int) -> None:
+        if self.annotated is not None:
+            self.annotated.write(self.rows, 0, done, self.octets, int(self.machine.oops))
+        if self.log is not None:
+            self._write_log(self.log, done)
+
+    def _write_log(self, log: LogWriter, done: int) -> None:
+        """The packets that are decided, in frame order, and behind each what happened before the next one arrived."""
+        if int(self.machine.netdevs) != len(self.netdevs):
+            self.netdevs[:] = netdev_names(self.machine, self.task.scenario)
+        written = event = 0
+        while done and event < self.later_kept:
+            after_frame = int(self.later[event].decided_after)
+            upto = after_frame - int(self.rows[0].frame) + 1
+            if upto > done:
+                break
+            same = event + 1
+            while same < self.later_kept and int(self.later[same].decided_after) == after_frame:
+                same += 1
+            log.write(self.rows, written, max(upto, written))
+            log.write(self.later, event, same)
+            written, event = max(upto, written), same
+        log.write(self.rows, written, done)
+        self.later_kept -= event
+        self.engine.move(self.later, event, self.later_kept)
+
+    def _refuse_limit(self) -> None:
+        """Say which fixed maximum was reached, if one was."""
+        m = self.machine
+        if int(m.limit_hit):
+            raise UsageError(
+                f"{self.task.name}: frame {int(m.total.frames)}: the machine holds {LIMITS[int(m.limit_hit)]} and none "
+                "of them can go; play less at once (--limit, --filter) or let the sockets be read (readers.ordinary)"
+            )
+
+    def _end_rows(self) -> None:
+        """Say of what is still undecided that it is in flight, and hand out the rest."""
+        self.engine.function(leave_in_flight)(self.machine, self.rows, 0, self.kept)
+        self._write(self.kept)
+        if self.log is not None:
+            self.log.write(self.later, 0, self.later_kept)
+        invariants_hold(self.engine, self.machine, check_conservation)
+        invariants_hold(self.engine, self.machine, check_structures)
+
+    def _discard_outputs(self) -> None:
+        """Nothing was played: leave no unfinished file behind."""
+        self.stack.pop_all()
+        for output in self.opened:
+            output.discard()
+
+    def _close_outputs(self, incomplete: str | None) -> None:
+        if self.annotated is not None:
+            self.annotated.close(incomplete)
+            self.annotated_file.finish()
+        if self.log is not None:
+            self.log.close(incomplete)
+        if self.recorder is not None:
+            self.recorder_file.finish()
+        self.stack.pop_all()
+        self.engine.finished(self.use)
+
+
+def _refuse_doubles(outputs: Outputs) -> None:
+    wanted = (outputs.write, outputs.log, outputs.record_events)
+    names = [
+        name for name in wanted if name not in (None, STDOUT) and (Path(name).is_file() or not Path(name).exists())
+    ]
+    places = [os.path.realpath(name) for name in names]
+    for place, name in zip(places, names, strict=True):
+        if places.count(place) > 1:
+            raise UsageError(f"{name}: is asked for twice; name another output")

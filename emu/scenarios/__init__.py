@@ -1,0 +1,1 @@
+"""The experiments that are shipped, one TOML file each: `emu scenarios`."""
