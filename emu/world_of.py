@@ -35,6 +35,7 @@ from emu.traffic.peer.setup import (
     WireSetup,
     WorldSetup,
 )
+from emu.traffic.peer.state import PEER_WINDOW_SCALE
 
 FIRST_HOST_PORT = 32_768  # 2.6.12 sysctl_local_port_range begins there
 PORTS_PER_CONN = 256  # a session that is opened anew takes the next one
@@ -136,7 +137,10 @@ def closed_loop(scenario: Scenario) -> ClosedLoop:
         vm=_vm(scenario.vm or VmTable()),
         writers=[_writer(writer) for writer in scenario.writer],
         sessions=[_session(each, target) for each, target in zip(scenario.session, setup.targets, strict=True)],
-        conns=[_conn(peer, sndbuf, start) for peer, sndbuf, start in zip(peers, sndbufs, starts, strict=True)],
+        conns=[
+            _conn(peer, setup.host_window_scale, sndbuf, start)
+            for peer, sndbuf, start in zip(peers, sndbufs, starts, strict=True)
+        ],
         sock_rules=_sock_rules(scenario, setup),
     )
 
@@ -183,7 +187,7 @@ def _session(session: SessionTable, target: TargetSetup) -> Mapping[str, int]:
     }
 
 
-def _conn(peer: PeerSetup, sndbuf: int, connect_due_ns: int) -> Mapping[str, int]:
+def _conn(peer: PeerSetup, window_scale: int, sndbuf: int, connect_due_ns: int) -> Mapping[str, int]:
     return {
         "dev": peer.dev,
         "saddr": parse_address(peer.host_address).lo,
@@ -193,6 +197,8 @@ def _conn(peer: PeerSetup, sndbuf: int, connect_due_ns: int) -> Mapping[str, int
         "mss": peer.mss,
         "sndbuf": sndbuf,
         "connect_due_ns": connect_due_ns,
+        "snd_wscale": PEER_WINDOW_SCALE,
+        "rcv_wscale": window_scale,
     }
 
 

@@ -90,7 +90,7 @@ class Watcher:
         """The last panel: what followed the last packet."""
         if self._last is None:
             return []
-        return self._story.panel(self._last._replace(outside=()), None)
+        return self._story.panel(self._last, None)
 
 
 def run_step(command: StepCommand) -> int:

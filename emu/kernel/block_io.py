@@ -5,7 +5,14 @@ when the softirq leaves the CPU.
 Differs: these tasks take no CPU time, and each runs until it has to wait.
 """
 
-from emu.kernel.closed_loop import BLOCKED_NOT, SESSION_DOWN, SESSION_LOGIN_SECURITY, WAIT_MEMORY, IscsiSession
+from emu.kernel.closed_loop import (
+    BLOCKED_NOT,
+    CONN_ESTABLISHED,
+    SESSION_DOWN,
+    SESSION_LOGIN_SECURITY,
+    WAIT_MEMORY,
+    IscsiSession,
+)
 from emu.kernel.iscsi_login import session_due_ns, session_run
 from emu.kernel.iscsi_tcp import iscsi_data_xmit, iscsid_waits, link_tasks, may_send
 from emu.kernel.machine import NEVER_NS, ZONE_DMA, ZONE_NORMAL, Machine
@@ -129,13 +136,16 @@ def block_due_ns(m: Machine) -> int:
 
 
 def transmit_due_ns(m: Machine, s: int) -> int:
-    """When a session's transmit worker wakes by itself: at the end of its wait for memory."""
+    """When a session's transmit worker wakes by itself: when there is room, or at the end of its wait for memory."""
     session = m.session[s]
-    if session.state < SESSION_LOGIN_SECURITY:
+    conn = m.conn[s]
+    if session.state < SESSION_LOGIN_SECURITY or conn.state != CONN_ESTABLISHED:
         return NEVER_NS
-    if m.conn[s].wait == WAIT_MEMORY:
-        return m.conn[s].wait_until_ns if session.pdu_left > 0 else NEVER_NS
-    return m.now_ns if session.nop_owed and not iscsid_waits(m, session) and may_send(m, m.conn[s]) else NEVER_NS
+    if conn.wait == WAIT_MEMORY:
+        return conn.wait_until_ns if session.pdu_left > 0 else NEVER_NS
+    if session.pdu_left > 0 or (session.nop_owed and not iscsid_waits(m, session)):
+        return m.now_ns if may_send(m, conn) else NEVER_NS
+    return NEVER_NS
 
 
 def block_timers(m: Machine) -> None:

@@ -35,6 +35,7 @@ from emu.kernel.skbuff import page_frag_drop
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.slub import slub_define_cache
 from emu.kernel.tcp_mem import tcp_init
+from emu.kernel.tcp_timer import conns_boot
 from emu.kernel.tx_queue import tx_boot
 from emu.kernel.updown import dev_open
 from emu.kernel.upper import link_devices
@@ -266,6 +267,7 @@ def boot(m: Machine) -> None:
     """Bring the machine to the moment when play starts; `config`, `policy`, devices and rules are filled in."""
     if m.config.closed:
         tx_boot(m)
+        conns_boot(m)
     m.slab_free = NONE
     m.skb_free = NONE
     m.sk_free = NONE

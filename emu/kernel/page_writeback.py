@@ -217,16 +217,16 @@ def writer_credit(m: Machine, writer: Writer) -> None:
     """A writer's time has come: its rate lets it write so many pages more."""
     if writer.blocked != BLOCKED_NOT or m.now_ns < writer.due_ns:
         return
-    if m.now_ns >= writer.stop_ns:
-        writer.due_ns = NEVER_NS
-        return
     rate = writer.bytes_per_s or UNLIMITED_BYTES_PER_S
     longest = max(WRITER_CREDIT_NS, PAGE_BYTE_NS // rate + 1)
-    writer.owed_over += min(m.now_ns - writer.credited_ns, longest) * rate
+    until_ns = min(m.now_ns, writer.stop_ns)
+    writer.owed_over += max(0, min(until_ns - writer.credited_ns, longest)) * rate
     writer.credited_ns = m.now_ns
     writer.owed_pages += writer.owed_over // PAGE_BYTE_NS
     writer.owed_over %= PAGE_BYTE_NS
     writer.due_ns = m.now_ns + max(WRITER_TICK_NS, (PAGE_BYTE_NS - writer.owed_over + rate - 1) // rate)
+    if m.now_ns >= writer.stop_ns:
+        writer.due_ns = NEVER_NS
 
 
 def generic_file_write(m: Machine, writer: Writer) -> None:

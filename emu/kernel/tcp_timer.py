@@ -7,12 +7,26 @@ Differs: a socket is never owned by a task when its timer fires.
 """
 
 from emu.kernel.closed_loop import CONN_CLOSED
-from emu.kernel.machine import NEVER_NS, Machine
+from emu.kernel.machine import NEVER_NS, NONE, Machine
 from emu.kernel.tcp_conn import TIMER_PROBE, TIMER_RETRANSMIT, tcp_timer, tcp_timer_due_ns
 from emu.kernel.tcp_output import tcp_send_ack
 from emu.kernel.tcp_write import XMIT_DROPPED, tcp_retransmit_skb, tcp_write_wakeup
 
 TCP_RESOURCE_PROBE_INTERVAL_NS = 500_000_000
+
+
+def conns_boot(m: Machine) -> None:
+    """No connection has been opened: none has a socket, a queue or a timer."""
+    for c in range(m.conns):
+        conn = m.conn[c]
+        conn.sk = NONE
+        conn.queue_head = NONE
+        conn.queue_tail = NONE
+        conn.send_head = NONE
+        conn.rto_due_ns = NEVER_NS
+        conn.probe_due_ns = NEVER_NS
+        conn.delack_due_ns = NEVER_NS
+        conn.wait_until_ns = NEVER_NS
 
 
 def tcp_timers_due_ns(m: Machine) -> int:

@@ -1,1 +1,23 @@
-"""The experiments that are shipped, one TOML file each: `emu scenarios`."""
+"""The experiments that are shipped: one TOML file each, found by name."""
+
+import difflib
+from pathlib import Path
+
+from emu.errors import UsageError
+
+FOLDER = Path(__file__).parent
+
+
+def shipped_names() -> list[str]:
+    """The names of the scenarios that are shipped, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def shipped_scenario(name: str) -> Path:
+    """The file of a scenario that is shipped.  Errors: UsageError with the names that come close."""
+    names = shipped_names()
+    if name in names:
+        return FOLDER / f"{name}.toml"
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"expected a file, or one of {', '.join(names)}"
+    raise UsageError(f"{name}: there is no such file, nor a scenario of that name; {hint}")

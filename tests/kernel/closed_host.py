@@ -10,7 +10,7 @@ from emu.kernel.boot import boot, empty_caches, start_clock
 from emu.kernel.closed_loop import TX_REPLY
 from emu.kernel.machine import NEVER_NS, NONE, Packet
 from emu.kernel.slab import kmem_cache_alloc, kmem_cache_free
-from emu.kernel.tcp_conn import conn_established, tcp_ack_sent, tcp_acked, tcp_sent
+from emu.kernel.tcp_conn import conn_established, tcp_ack_sent, tcp_sent
 from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
 from emu.kernel.tcp_write import tcp_connect, tcp_push, tcp_sendpage
 from emu.kernel.xmit import tx_begin, tx_complete, tx_due_ns, tx_head, tx_ready
@@ -32,11 +32,6 @@ class Peer(End):
     """The other end, from its SYN-ACK on."""
 
     was_reset = False
-
-    def heard(self, tx: Any, host: "Host") -> None:
-        """A frame of the host has come."""
-        seq, length, ack, window = tx
-        self.receive(seq, length, ack, window)
 
     def syn(self, seq: int, window: int, host: "Host") -> None:
         """A SYN has come, perhaps again: answer it."""
@@ -114,7 +109,7 @@ class Host:
         elif flags & SYN:
             self.wire.send(self, lambda: peer.syn(frame[0], frame[3], self))  # type: ignore[arg-type]
         else:
-            self.wire.send(self, lambda: peer.heard(frame, self))  # type: ignore[arg-type]
+            self.wire.send(self, lambda: peer.receive(*frame))  # type: ignore[arg-type]
 
     def receive(self, seq: int, length: int, ack: int, window: int) -> None:
         """A segment of the peer has come."""
@@ -202,6 +197,3 @@ def relieve(m: Any, pages: int = 4096) -> None:
 def acked(c: Any) -> bool:
     """Whether all that was queued has been acknowledged."""
     return bool(c.snd_una == c.snd_nxt == c.write_seq)
-
-
-__all__ = ["Host", "Peer", "acked", "closed_machine", "exhaust", "host_and_peer", "relieve", "tcp_acked"]

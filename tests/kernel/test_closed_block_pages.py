@@ -118,7 +118,7 @@ class BlockIo(RuleBasedStateMachine):
 
 
 TestBlockIo = BlockIo.TestCase
-TestBlockIo.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestBlockIo.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.parametrize("spare", [0, 1, 31, 32, 200])

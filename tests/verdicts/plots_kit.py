@@ -50,7 +50,8 @@ def summary(policy: str, outcome: str, **more: Any) -> dict[str, Any]:
         },
         "memalloc": {"received": 9_800, "delivered": 9_788, "dropped": 12},
         "other": {"received": 310_000, "delivered": 190_000, "dropped": 120_000},
-        "drops_by_class": {"iscsi": {"SKB_DROP_REASON_NOMEM": 12}, "udp": {"RX_MISSED": 119_000, "PROTO_MEM": 1_000}},
+        "drops_by_class": {"memalloc": 12, "other": 120_000, "wire": 0},
+        "drops_by_reason": {"NOMEM": 12, "RX_MISSED": 119_000, "PROTO_MEM": 1_000},
         "devices": {"eth0": {"rx_reserve_used_max": 50}, "eth1": {"rx_reserve_used_max": 7}},
     } | more
 

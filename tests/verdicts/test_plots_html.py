@@ -94,7 +94,7 @@ def test_a_long_chain_is_there_to_its_end() -> None:
 def test_drops_are_told_in_all_too() -> None:
     words = Page(page_of([story("v5", locks=False, count=20)], "deadlock", DRAWS)).words
     at = words.index("RX_MISSED")
-    assert words[at - 1 : at + 2] == ["udp", "RX_MISSED", "119 000"]
+    assert words[at - 1 : at + 2] == ["reason", "RX_MISSED", "119 000"]
 
 
 def test_one_run_is_not_compared_with_itself() -> None:

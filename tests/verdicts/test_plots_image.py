@@ -89,6 +89,13 @@ def test_a_long_chain_says_how_much_of_it_is_not_shown() -> None:
     assert "and 15 more" in text
 
 
+def test_a_long_headline_is_broken_into_lines() -> None:
+    policy, told, given = story("mainline", locks=False, count=20)
+    reasons: list[list[str]] = [[], ["packets were lost"] * 20]
+    plots = [plot_of([(policy, told | {"because": because}, given)], "x", "png") for because in reasons]
+    assert pixels(plots[1]).shape[0] > pixels(plots[0]).shape[0]
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_runs_of_hardly_any_samples_are_drawn(count: int) -> None:
     runs: list[Run] = [

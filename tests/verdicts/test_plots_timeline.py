@@ -17,7 +17,7 @@ LOCKED_UP = (
 )
 DEGRADED = (
     "Block I/O suffered, and is not stuck for ever; its longest stall was 0.412 s. "
-    "Next deadline: what RTO of connection 0, time 31.200 s."
+    "Degraded, for packets were lost; it was slow. Next deadline: the RTO of session 0 at 31.200 s."
 )
 
 
@@ -138,9 +138,9 @@ def test_what_a_run_does_not_have_is_a_dash() -> None:
     assert (told["Clean after"], told["Longest stall"], told["Others lost"]) == ("–", "–", "120 000")  # noqa: RUF001
 
 
-def test_drops_are_told_by_class_and_reason_or_by_class_alone() -> None:
-    told = {"drops_by_class": {"iscsi": {"NO_MEMORY": 12, "NONE": 0}, "arp": 3, "icmp": 0}}
-    assert drops_of(told) == [("iscsi", "NO_MEMORY", 12), ("arp", "", 3)]
+def test_drops_are_told_by_class_and_by_reason_without_those_that_never_happened() -> None:
+    told = {"drops_by_class": {"memalloc": 12, "wire": 0}, "drops_by_reason": {"NOMEM": 9, "NONE": 0}}
+    assert drops_of(told) == [("class", "memalloc", 12), ("reason", "NOMEM", 9)]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,12 @@ def test_drops_are_told_by_class_and_reason_or_by_class_alone() -> None:
             "Locked up: from 2.000 s on nobody who waits can ever run again.",
         ),
         (
-            summary("v5", "degraded", next_deadline={"what": "RTO of connection 0", "time_ns": 31_200 * MS}),
+            summary(
+                "v5",
+                "degraded",
+                because=["packets were lost", "it was slow"],
+                next_deadline={"what": "the RTO of session 0", "time_ns": 31_200 * MS},
+            ),
             DEGRADED,
         ),
         (summary("v5", "progress"), "Block I/O went on to the end; its longest stall was 0.412 s."),

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from emu.capture.made import put_row
 from emu.engine.loop import arrive, forget_verdict, next_timer_ns, poll_step, run_timer
+from emu.kernel.block_io import block_due_ns, block_timers
 from emu.kernel.closed_loop import CONN_ESTABLISHED, TX_REPLY, Sample
 from emu.kernel.dev import next_seq
 from emu.kernel.download import downloads_due_ns, downloads_run
@@ -32,7 +33,6 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.page_alloc import atomic_floor
-from emu.kernel.page_writeback import block_due_ns, block_timers
 from emu.kernel.record import record
 from emu.kernel.tcp_timer import tcp_timers_due_ns, tcp_timers_run
 from emu.kernel.writeback import process_context

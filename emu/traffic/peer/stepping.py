@@ -3,9 +3,9 @@
 from typing import Any, TypeVar
 
 from emu.engine.stepping import ONE_EVENT, Coming, Step, SteppingEngine, decided_rows, waiting_rows
+from emu.kernel.block_io import block_due_ns
 from emu.kernel.download import downloads_due_ns
 from emu.kernel.machine import NEVER_NS
-from emu.kernel.page_writeback import block_due_ns
 from emu.kernel.tcp_timer import tcp_timers_due_ns
 from emu.kernel.xmit import tx_due_ns
 from emu.traffic.peer.loop import WHY_STEP, run_closed

@@ -156,12 +156,12 @@ def _chain(lockup: Lockup) -> str:
 def _drops(summary: dict[str, Any]) -> str:
     """What was dropped in all: the plots show when."""
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td><td>{figure(count)}</td></tr>"
-        for name, reason, count in drops_of(summary)
+        f"<tr><td>{escape(heading)}</td><td>{escape(name)}</td><td>{figure(count)}</td></tr>"
+        for heading, name, count in drops_of(summary)
     )
     if not rows:
         return ""
-    head = '<tr><th scope="col">Class</th><th scope="col">Reason</th><th scope="col">Packets</th></tr>'
+    head = '<tr><th scope="col">By</th><th scope="col">Which</th><th scope="col">Packets</th></tr>'
     return (
         '<details class="drops card"><summary>Drops by class and reason</summary>'
         f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"

@@ -43,7 +43,7 @@ INK, SOFT, RULE = "#1b1f24", "#59626d", "#e3e6ea"
 DASHES: dict[str, Any] = {"solid": "-", "dash": (0, (4, 1.6)), "dot": (0, (1.2, 1.2))}
 DECADES = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 LINKS_SHOWN = 10  # of a chain: a report has them all
-CHAIN_COLUMNS = 165  # characters of a line under the title
+HEADLINE_COLUMNS, CHAIN_COLUMNS = 120, 150  # characters of a line under the title
 
 # The columns of outcomes.TABLE for which there is room in a picture, and where they begin, in inches.
 TOLD = {
@@ -156,11 +156,13 @@ def _plots(count: int) -> float:
 
 def _one(figure: "type[Figure]", timeline: Timeline, title: str) -> "Figure":
     told = _chain(timeline)
-    height = TOP + TITLE + LINE * (len(told) + 1) + _plots(len(timeline.panels)) + BOTTOM
+    sentences = wrap(timeline.headline, HEADLINE_COLUMNS)
+    height = TOP + TITLE + LINE * (len(told) + len(sentences)) + _plots(len(timeline.panels)) + BOTTOM
     sheet = Sheet(figure, height, timeline.right_s)
     sheet.text(LEFT, title, TITLE, fontsize=15, fontweight="bold", color=INK)
     sheet.text(LEFT, _outcome(timeline), fontsize=11, fontweight="bold", color=_tone(timeline))
-    sheet.text(LEFT + 1.5, timeline.headline, LINE, fontsize=10, color=INK)
+    for sentence in sentences:
+        sheet.text(LEFT + 1.5, sentence, LINE, fontsize=10, color=INK)
     for ordinal, line in told:
         sheet.text(LEFT, ordinal, fontweight="bold", color=_tone(timeline))
         sheet.text(LEFT + 0.25, line, LINE, color=INK)

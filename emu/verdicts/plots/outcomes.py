@@ -76,24 +76,18 @@ def headline(summary: Mapping[str, Any]) -> str:
         "degraded": f"Block I/O suffered, and is not stuck for ever; its longest stall was {stalled}.",
         "oops": "The kernel hit one of its own bugs and died.",
     }
-    return sentences.get(outcome_of(summary), "") + _deadline(summary)
+    return sentences.get(outcome_of(summary), "") + _because(summary) + _deadline(summary)
+
+
+def _because(summary: Mapping[str, Any]) -> str:
+    """The rules by which a run is degraded, as a sentence."""
+    rules = summary.get("because")
+    return f" Degraded, for {'; '.join(rules)}." if rules else ""
 
 
 def _deadline(summary: Mapping[str, Any]) -> str:
     deadline = summary.get("next_deadline")
-    if not deadline:
-        return ""
-    if isinstance(deadline, Mapping):
-        told = ", ".join(
-            f"{key.removesuffix('_ns').replace('_', ' ')} {_in_words(key, deadline[key])}" for key in deadline
-        )
-    else:
-        told = str(deadline)
-    return f" Next deadline: {told}."
-
-
-def _in_words(key: str, value: Any) -> str:
-    return f"{value / NS_PER_S:.3f} s" if key.endswith("_ns") and isinstance(value, int) else str(value)
+    return f" Next deadline: {deadline['what']} at {deadline['time_ns'] / NS_PER_S:.3f} s." if deadline else ""
 
 
 def _block(summary: Mapping[str, Any], *keys: str) -> Any:
@@ -157,14 +151,13 @@ def _reserve(summary: Mapping[str, Any]) -> str:
 
 
 def drops_of(summary: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """What was dropped: class, reason, how many; a class that is told as one number has no reason."""
-    found: list[tuple[str, str, int]] = []
-    for name, told in summary.get("drops_by_class", {}).items():
-        if isinstance(told, Mapping):
-            found += [(name, reason, count) for reason, count in told.items()]
-        else:
-            found.append((name, "", int(told)))
-    return [(name, reason, count) for name, reason, count in found if count]
+    """What was dropped: by class, then by reason; heading, name, how many."""
+    told = (
+        (heading, name, int(count))
+        for heading, key in (("class", "drops_by_class"), ("reason", "drops_by_reason"))
+        for name, count in summary.get(key, {}).items()
+    )
+    return [(heading, name, count) for heading, name, count in told if count]
 
 
 TABLE: Sequence[Column] = (
