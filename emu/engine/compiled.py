@@ -85,7 +85,6 @@ SOURCES = (
     "emu.kernel.tcp_seq",
     "emu.kernel.iscsi_pdu",
     "emu.kernel.flows",
-    "emu.kernel.iscsi_pdu",
     "emu.kernel.iscsi_follow",
     "emu.kernel.iscsi_write_back",
     "emu.kernel.retransmit",

@@ -6,6 +6,7 @@ from emu.kernel.closed_loop import CONN_CLOSED, MAX_AGES, MAX_TASKS, TASK_FREE, 
 from emu.kernel.drop_reason import MAX_REASONS
 from emu.kernel.e1000_ps import count_pages
 from emu.kernel.ip_fragment import FAMILIES, FRAG_LRU, descriptor_bytes, frag_oldest
+from emu.kernel.iscsi_write_back import is_balanced
 from emu.kernel.machine import (
     MAX_BACKLOG,
     MAX_ORDER,
@@ -17,6 +18,7 @@ from emu.kernel.machine import (
     Sock,
     Zone,
 )
+from emu.kernel.retransmit import again_balanced
 from emu.kernel.slab import SLAB_PAGE, SLAB_UNUSED
 from emu.kernel.sock import IPPROTO_TCP, SS_FREE, sk_is_tcp_sock
 from emu.kernel.tcp_seq import after, before
@@ -44,7 +46,9 @@ from emu.kernel.tcp_seq import after, before
     WRITEBACK_PAGES_WRONG,
     TX_QUEUE_WRONG,
     WRITE_QUEUE_WRONG,
-) = range(22)
+    FOLLOWED_PAGES_WRONG,
+    AGAIN_LOST,
+) = range(24)
 SENTENCES = (
     "holds",
     "frames = filtered + received + not received + not played",
@@ -68,6 +72,8 @@ SENTENCES = (
     "pages under write-back are those of commands that wait or are under way",
     "a device's queue of frames is as long as it says",
     "a connection's write queue goes from snd_una to write_seq, and its truesize is wmem_queued",
+    "the pages under write-back are those of the followed writes",
+    "segments that came again = delivered + dropped + in a ring or in the backlog",
 )
 
 
@@ -291,6 +297,10 @@ def check_structures(m: Machine) -> int:
     """Every slab, ring slot and queue, counted again; for the end of a run and for tests."""
     if slab_pages_wrong(m):
         return SLAB_PAGES_WRONG
+    if m.config.closed == 0 and not is_balanced(m):
+        return FOLLOWED_PAGES_WRONG
+    if not again_balanced(m):
+        return AGAIN_LOST
     if m.config.closed and writeback_wrong(m):
         return WRITEBACK_PAGES_WRONG
     skbs = m.background_held + m.leaked_skbs

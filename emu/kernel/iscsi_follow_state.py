@@ -12,7 +12,8 @@ from emu.kernel.record import record
 
 MAX_FOLLOWED = 8  # connections at a time; the longest unused one gives way
 MAX_FOLLOWED_TASKS = 256  # commands of one connection whose response has not been delivered
-MAX_ANSWERS = 256  # responses of one connection that are on the wire or lost
+MAX_ANSWERS = 2_048  # responses of one connection that are on the wire or lost
+MAX_LOST = 256  # of those lost
 MAX_STRETCHES = 8  # of sequence numbers, of each kind
 MAX_NEWS = 8_192  # PDUs of one part of a batch
 FOLLOW_STORE_BYTES = 1 << 18  # of each direction that are remembered
@@ -132,9 +133,11 @@ class Follow:
     commands: int  # SCSI Commands
     writes: int  # those of them that write
     responses: int  # that the initiator has read: SCSI Responses, and Data-In with a command's status
+    lost_forgotten: int  # responses that were lost, or are too many to be remembered
     pages_written: int  # put under write-back
     pages_short: int  # that a write names and nobody had left
     pages_freed: int
+    pages_stuck: int  # under write-back for good: nobody remembers their write any more
     unmatched: int  # responses read that answer no command under way
     resyncs: int  # how often the beginning of the next PDU was lost
     skipped_bytes: int  # without PDU boundaries

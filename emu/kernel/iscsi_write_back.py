@@ -19,6 +19,7 @@ from emu.kernel.iscsi_follow_state import (
     MAX_ANSWERS,
     MAX_FOLLOWED,
     MAX_FOLLOWED_TASKS,
+    MAX_LOST,
     MAX_STRETCHES,
     NEWS_COMMAND,
     NEWS_OPEN,
@@ -105,6 +106,7 @@ def task_begin(m: Machine, flow: FollowedFlow, itt: int, bytes_: int) -> None:
     task.used = flow.commands
     task.itt = itt
     for zone in range(m.zones):
+        m.follow.pages_stuck += task.pages[zone]
         task.pages[zone] = 0
     pages_write_back(m, task, (max(bytes_, 0) + PAGE_SIZE - 1) // PAGE_SIZE)
 
@@ -116,6 +118,8 @@ def flow_begin(m: Machine, k: int, ends: Ends) -> None:
         m.follow.live += 1
     for t in range(flow.tasks):
         pages_redirty(m, flow.task[t])
+    for a in range(flow.answers):
+        m.follow.lost_forgotten += is_lost(flow.answer[a])
     flow.used = 1
     flow.family = ends.family
     flow.local = ends.local
@@ -166,15 +170,16 @@ def follow_news(m: Machine, p: Packet, row: int) -> None:
         elif news.what == NEWS_COMMAND:
             task_begin(m, f.flow[news.flow], news.itt, news.bytes)
         else:
-            answer_begin(f.flow[news.flow], news)
+            answer_begin(m, f.flow[news.flow], news)
 
 
 # --- responses -------------------------------------------------------------------------------------------------------
 
 
-def answer_begin(flow: FollowedFlow, news: News) -> None:
+def answer_begin(m: Machine, flow: FollowedFlow, news: News) -> None:
     """A response is whole on the wire; parts of it may be lost already.  Without room the oldest is forgotten."""
-    if flow.answers == MAX_ANSWERS:
+    if flow.answers == MAX_ANSWERS or (flow.answers >= MAX_LOST and is_lost(flow.answer[0])):
+        m.follow.lost_forgotten += 1
         answer_forget(flow, 0)
     answer = flow.answer[flow.answers]
     flow.answers += 1
@@ -185,6 +190,11 @@ def answer_begin(flow: FollowedFlow, news: News) -> None:
     answer.lost_end = news.seq
     for row in range(min(flow.losses, MAX_STRETCHES)):
         answer_lose(answer, flow.loss[row].seq, flow.loss[row].end_seq)
+
+
+def is_lost(answer: FollowedAnswer) -> bool:
+    """Whether the machine dropped a part of a response."""
+    return answer.lost_seq != answer.lost_end
 
 
 def answer_forget(flow: FollowedFlow, at: int) -> None:
@@ -291,10 +301,10 @@ def flow_read(m: Machine, k: int) -> int:
     kept = 0
     for a in range(flow.answers):
         answer = flow.answer[a]
-        lost = answer.lost_seq != answer.lost_end
         if is_far(answer.end_seq, read_seq):
+            m.follow.lost_forgotten += 1
             continue
-        if lost or after(answer.end_seq, read_seq):
+        if is_lost(answer) or after(answer.end_seq, read_seq):
             answer_copy(flow.answer[kept], answer)
             kept += 1
             continue
@@ -322,11 +332,24 @@ def follow_read(m: Machine) -> int:
     return freed
 
 
+def is_balanced(m: Machine) -> bool:
+    """Whether the pages under write-back in a replay are those of the writes under way, and those that are stuck."""
+    pages = m.follow.pages_stuck
+    for k in range(MAX_FOLLOWED):
+        flow = m.follow.flow[k]
+        for t in range(flow.tasks):
+            for zone in range(m.zones):
+                pages += flow.task[t].pages[zone]
+    for zone in range(m.zones):
+        pages -= m.zone[zone].writeback_pages
+    return pages == 0
+
+
 def responses_lost(m: Machine) -> int:
     """Responses of which the machine dropped a part that has not come again."""
-    lost = 0
+    lost = m.follow.lost_forgotten
     for k in range(MAX_FOLLOWED):
         flow = m.follow.flow[k]
         for a in range(flow.answers):
-            lost += flow.answer[a].lost_seq != flow.answer[a].lost_end
+            lost += is_lost(flow.answer[a])
     return lost

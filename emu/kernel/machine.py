@@ -648,9 +648,7 @@ class Config:
     ipfrag_high_thresh: Annotated[list[int], 2]  # bytes; IPv4, IPv6
     ipfrag_low_thresh: Annotated[list[int], 2]
     ipfrag_time_ns: Annotated[list[int], 2]
-    retransmit: (
-        int  # 1: lost segments of memalloc flows come again after the sender's timer; no hole of theirs is filled
-    )
+    retransmit: int  # 1: lost segments of memalloc flows come again, and leave no hole to be filled
     write_back: int  # 1: a replay follows iSCSI, so that a delivered SCSI Response frees its write's pages
 
 

@@ -201,3 +201,14 @@ def again_begin(m: Machine, k: int) -> bool:
     m.total.again.received += 1
     again_next(m)
     return True
+
+
+def again_balanced(m: Machine) -> bool:
+    """Whether every segment that came again has its verdict or is on its way to it."""
+    under_way = 0
+    awaited = 0
+    for k in range(m.agains_made):
+        under_way += m.again[k].state == AGAIN_ON_ITS_WAY
+        awaited += m.again[k].state != AGAIN_FREE
+    again = m.total.again
+    return awaited == m.agains and again.received == again.delivered + again.dropped + under_way

@@ -76,7 +76,7 @@ COLUMNS = (
         "verdict",
         ENUM,
         "",
-        "What became of the packet; event: what happened later to one that was accepted.",
+        "What became of the packet; event: what happened later to an accepted one, or to a lost one that came again.",
         "verdict",
         VERDICTS,
     ),

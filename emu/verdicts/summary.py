@@ -26,6 +26,11 @@ OPEN_LOOP = (
     "counts as filled"
 )
 
+COMES_AGAIN = (
+    "replay is open loop: packets come whatever happens, and windows are not obeyed; what was dropped of memalloc "
+    "flows comes again after 200 ms, then doubling (no fast retransmit), and of other flows counts as received"
+)
+
 # How the host's own tools spell the counters whose name here carries a prefix.
 TOOL_NAMES = {"TcpExtPFMemallocDrop": "PFMemallocDrop"}
 
@@ -222,12 +227,27 @@ def _iscsi(m: Any) -> dict[str, int] | None:
     follow = m.follow
     if not int(follow.flows):
         return None
-    counted = ("flows", "commands", "writes", "responses", "unmatched", "pages_written", "pages_short", "pages_freed")
-    of_stream = ("resyncs", "skipped_bytes", "truncated")
-    lost = {"responses_lost": int(responses_lost(m))}
-    return (
-        {name: int(getattr(follow, name)) for name in counted} | lost | {n: int(getattr(follow, n)) for n in of_stream}
-    )
+    counted: tuple[str, ...] = ("flows", "commands", "writes", "responses", "unmatched")
+    counted += ("pages_written", "pages_short", "pages_freed", "pages_stuck")
+    counted += ("resyncs", "skipped_bytes", "truncated")
+    return {name: int(getattr(follow, name)) for name in counted} | {"responses_lost": int(responses_lost(m))}
+
+
+def _said_of_iscsi(follow: Any) -> list[str]:
+    """What became of the writes that the capture shows."""
+    if not int(follow.flows):
+        return []
+    writes, pages, freed = (int(getattr(follow, name)) for name in ("writes", "pages_written", "pages_freed"))
+    back = f"iSCSI is followed: {writes} writes put {pages} pages under write-back; {freed} of them became free"
+    said = [f"{back}, each when the SCSI Response of its write was delivered"]
+    if int(follow.pages_short):
+        said.append(f"{int(follow.pages_short)} pages that iSCSI writes name were nobody's to begin with: all was free")
+    if int(follow.resyncs) or int(follow.skipped_bytes):
+        said.append(
+            f"the capture lacks bytes of iSCSI: PDU boundaries were lost {int(follow.resyncs)} times, and "
+            f"{int(follow.skipped_bytes)} bytes were passed over"
+        )
+    return said
 
 
 def _zone(zone: Any) -> dict[str, int]:
@@ -311,12 +331,13 @@ def assumptions(outcome: Outcome) -> list[str]:
     per_byte = f"{machine.cpu_ps_per_byte / 1000:g} ns per byte (an assumption, not a measurement)"
     flows = f"memalloc flows ({scenario.replay.memalloc or 'none'}): {readers.memalloc}"
     said = [
-        OPEN_LOOP,
+        COMES_AGAIN if scenario.replay.retransmit else OPEN_LOOP,
         f"the CPU needs {machine.cpu_ns_per_packet} ns per packet and {per_byte}",
         _pressure(scenario),
         f"sockets are inferred from the frames{_open_already(scenario)}; readers: {readers.ordinary}, {flows}",
         *_said_of_hosts(outcome),
         *_said_by_crafted(outcome),
+        *_said_of_iscsi(outcome.machine.follow),
         *(outcome.rewritten.sentences() if outcome.rewritten else []),
     ]
     if outcome.task.pace.mode != PACE_CAPTURED:

@@ -11,6 +11,7 @@ from emu.engine.setup import FRAG_LIMITS, fill_network
 from emu.kernel.boot import boot, start_clock
 from emu.kernel.drop_reason import REASONS
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
+from emu.kernel.iscsi_follow_state import MAX_FOLLOWED
 from emu.kernel.machine import (
     BACKLOG_DEV,
     DIR_INBOUND,
@@ -433,10 +434,13 @@ def whole(m: Any) -> dict[str, int]:
         "raw": int(m.raws),
         "local_addr": int(m.local_addrs),
         "plan": int(m.plan_len),
-        "session": int(m.sessions),
         "conn": int(m.conns),
+        "session": int(m.sessions),
         "tx": int(m.tx_made),
         "pdu": 256,
+        "again": int(m.agains_made),
+        **dict.fromkeys(("wire", "flow"), MAX_FOLLOWED if m.follow.flows else 0),
+        "news": int(m.follow.news_len),
         **dict.fromkeys(("ring_skb", "ring_seq", "ring_pages"), max(int(m.dev[d].ring_size) for d in range(m.devices))),
     }
     backlog_dev = flat(m.dev[BACKLOG_DEV], Device, lambda _name, _length: 0)

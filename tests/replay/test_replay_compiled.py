@@ -56,6 +56,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "replay.memalloc": "tcp or udp port 53",
         "replay.closed": "udp port 9",
     },
+    "retransmit": {"device.0.ring": 80, "replay.retransmit": True},
     "small ring": {"device.0.ring": 80, "device.0.weight": 3, "device.0.rx_reserve": 5, "readers.rate": 7},
 }
 
