@@ -7,10 +7,12 @@ first: tasks that wait for memory have no order in which they wake.
 """
 
 from emu.kernel.block_io import block_run
+from emu.kernel.closed_loop import BLOCKED_MEMORY
 from emu.kernel.iscsi_write_back import follow_read
-from emu.kernel.machine import ZONE_DMA, ZONE_NORMAL, Machine
+from emu.kernel.machine import NONE, ZONE_DMA, ZONE_NORMAL, Machine
 from emu.kernel.page_alloc import buffered_rmqueue, zone_watermark_ok
-from emu.kernel.sock import readers_run
+from emu.kernel.sock import gfp_kernel_would_wait, readers_run
+from emu.kernel.vmscan import try_to_free_pages
 
 
 def writers_run(m: Machine) -> None:
@@ -35,8 +37,24 @@ def process_context(m: Machine) -> None:
         writers_run(m)
 
 
+def somebody_waits(m: Machine) -> bool:
+    """Whether a writer is blocked for want of memory, or a socket holds what its reader has not come for."""
+    for w in range(m.vm.writers):
+        if m.vm.writer[w].blocked == BLOCKED_MEMORY:
+            return True
+    return m.ready_head != NONE
+
+
+def reclaim_for_tasks(m: Machine) -> None:
+    """Tasks that wait in GFP_KERNEL reclaim what is clean, even when it is too little for them (__alloc_pages)."""
+    if m.vm.clean_pages > 0 and gfp_kernel_would_wait(m) and somebody_waits(m):
+        while try_to_free_pages(m) > 0:
+            pass
+
+
 def tasks_run(m: Machine) -> None:
     """A closed loop's tasks: block I/O and readers, in turns."""
+    reclaim_for_tasks(m)
     if m.vm.context_turns % 2:
         readers_run(m)
         block_run(m)
