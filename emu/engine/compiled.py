@@ -135,7 +135,9 @@ SOURCES = (
     "emu.kernel.lockup_memory",
     "emu.kernel.lockup_chain",
     "emu.kernel.lockup",
+    "emu.kernel.download",
     "emu.engine.loop",
+    "emu.traffic.peer.loop",
 )
 
 
