@@ -104,6 +104,8 @@ class ClosedRun(RunInProgress):
         self.crafted = tuple(crafted_of(self.company.reader.section_comments)) if self.company else ()
         super().__init__(task, engine, run_machine(engine, scenario, self.crafted), 2 * task.batch)
         self.world, self.moulds, self.pool, self.store = build_world(engine, world_setup(scenario), self.machine)
+        self._refuse_unplaced()
+        self.engine.fill(self.machine.lockup, {"silent_devices": self._silent_devices()})
         self.end_ns = START_NS + duration_ns(scenario)
         self.samples = engine.rows(Sample, SAMPLES)
         self.tick = self._tick()
@@ -118,6 +120,20 @@ class ClosedRun(RunInProgress):
         refuse_impossible(task.expectations, summarise_run(self._outcome()))
         inputs = [name for each in self._besides() if (name := getattr(each.flood.options, "template", None))]
         self._open_outputs(inputs)
+
+    def _refuse_unplaced(self) -> None:
+        unplaced = int(self.machine.vm.unplaced_pages)
+        if unplaced:
+            raise UsageError(
+                f"{self.task.name}: vm.anonymous and vm.clean are {unplaced} pages more than the machine has left; "
+                "expected less of them, or more machine.memory"
+            )
+
+    def _silent_devices(self) -> int:
+        """Bit d for each device on which nobody sends anything to the host."""
+        speaking = {int(self.machine.conn[c].dev) for c in range(int(self.machine.conns))}
+        speaking |= {self.devices.index(each.device) for each in self._besides()}
+        return sum(1 << d for d in range(len(self.devices)) if d not in speaking)
 
     def _besides(self) -> list[Beside]:
         return besides_of_run(self.task.scenario)

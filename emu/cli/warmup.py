@@ -4,16 +4,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from emu.cli.options import ReplayCommand
 from emu.cli.replay import print_json
+from emu.cli.run_options import RunCommand
+from emu.closed_runs import run_closed_once
 from emu.crafting import craft_told
 from emu.engine.choose import choose_engine
 from emu.errors import Exit, UsageError
 from emu.request import UNSEEN, inputs_of, outputs_of
 from emu.runs import run_once
+from emu.task import NO_OUTPUTS
 from emu.traffic.flood.kinds import parse_flood
 from emu.verdicts.log import import_polars
 
@@ -71,6 +74,18 @@ def uses(folder: Path) -> Iterator[str]:
             engine="compiled",
         )
     )
+    yield "running the closed loop"
+    run_closed_once(
+        RunCommand(scenario="recovery", duration="200ms", engine="compiled", baseline=False),
+        NO_OUTPUTS._replace(write=str(folder / "run.pcapng"), log=log),
+        unwatched,
+        quiet,
+    )
+
+
+def unwatched(_what: str, _lasts_ns: int) -> AbstractContextManager[None]:
+    """Nobody watches a run that only compiles."""
+    return nullcontext()
 
 
 def replay(command: ReplayCommand) -> None:

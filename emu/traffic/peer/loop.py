@@ -211,7 +211,13 @@ def look(m: Machine, t: Tick, samples: Any) -> None:
     take_sample(m, samples[t.samples], t.start_ns)
     t.samples += 1
     t.next_sample_ns += t.sample_ns
-    if stands_still(m, t) and not t.locked and find_lockup(m):
+    if stands_still(m, t):
+        ask_for_lockup(m, t)
+
+
+def ask_for_lockup(m: Machine, t: Tick) -> None:
+    """Ask whether anything can ever run again, and note when it was seen first that nothing can."""
+    if not t.locked and find_lockup(m):
         t.locked = 1
         t.locked_ns = m.now_ns
         t.locked_frame = t.frame
@@ -272,6 +278,7 @@ def run_closed(
         inside_ns = cpu_due_ns(m)
         if min(outside_ns, inside_ns) > until_ns:
             m.now_ns = max(m.now_ns, until_ns)
+            ask_for_lockup(m, t)
             break
         if t.steps_left > 0:
             t.steps_left -= 1
