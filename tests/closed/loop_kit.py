@@ -16,7 +16,7 @@ from emu.toml_text import toml_text
 Tree = dict[str, Any]
 Draw = st.DrawFn
 FLOODS = ("udp", "icmp-echo", "arp", "tcp-bulk", "fragments", "synflood", "tcp-closed-port", "ipv6-udp")
-TIGHT: Tree = {  # some thirty pages for everything
+TIGHT: Tree = {  # little for everything
     "zone": [
         {"name": "DMA", "free_pages": 0},
         {"name": "Normal", "present_pages": 1024, "min_pages": 8, "low_pages": 10, "high_pages": 12, "free_pages": 140},
@@ -80,6 +80,7 @@ def wild_worlds(draw: Draw) -> Tree:
         "wire": [{"device": name, "rate": draw(st.sampled_from(["1Gbit/s", "10Mbit/s"]))} for name in names],
         "download": [draw(downloads(names, n)) for n in range(draw(st.integers(0, 2)))],
         "blackout": [draw(blackouts(names)) for _ in range(draw(st.integers(0, 4)))],
+        "at": draw(st.lists(plans(names), max_size=3)),
         "readers": {"ordinary": draw(st.sampled_from(["needs-memory", "immediate", "never"]))},
     }
     if draw(st.booleans()):
@@ -90,12 +91,14 @@ def wild_worlds(draw: Draw) -> Tree:
 
 @st.composite
 def nics(draw: Draw, name: str) -> Tree:
+    driver = draw(st.sampled_from(["e1000", "e1000", "e1000-ps", "e1000e", "8139cp", "tg3"]))
     return {
         "name": name,
-        "driver": draw(st.sampled_from(["e1000", "e1000e"])),
-        "ring": draw(st.sampled_from([80, 96])),
+        "driver": driver,
+        **({"ring": draw(st.sampled_from([80, 96]))} if driver in ("e1000", "e1000e") else {}),
+        **({"napi": draw(st.booleans())} if driver == "e1000" else {}),
         "rx_reserve": draw(st.sampled_from([0, 2, 40])),
-        "mtu": draw(st.sampled_from([1500, 1500, 9000])),
+        "mtu": 9000 if driver in ("e1000", "e1000e") and draw(st.booleans()) else 1500,
     }
 
 
@@ -151,6 +154,17 @@ def blackouts(draw: Draw, names: list[str]) -> Tree:
         "for": f"{draw(st.integers(1, 400))}ms",
         "direction": draw(st.sampled_from(["to-host", "from-host", "both"])),
     }
+
+
+@st.composite
+def plans(draw: Draw, names: list[str]) -> Tree:
+    action = draw(st.sampled_from(["down", "up", "mtu", "pages", "min_free_kbytes"]))
+    entry: Tree = {"time": draw(times(80)), "action": action}
+    if action in ("down", "up", "mtu"):
+        entry["device"] = draw(st.sampled_from(names))
+    if action in ("mtu", "pages", "min_free_kbytes"):
+        entry["value"] = draw(st.sampled_from([600, 1500, 4000]))
+    return entry
 
 
 def times(most_ms: int) -> st.SearchStrategy[str]:

@@ -14,7 +14,16 @@ from emu.engine.choose import choose_engine
 from emu.engine.plain import RUN
 from emu.verdicts.run_summary import summarise_run
 
-MEASURED_GAP_MS = {50: 216, 200: 215, 500: 645, 1_000: 1_464, 2_000: 3_171, 5_000: 6_569, 10_000: 13_198, 25_000: 28_300}
+MEASURED_GAP_MS = {
+    50: 216,
+    200: 215,
+    500: 645,
+    1_000: 1_464,
+    2_000: 3_171,
+    5_000: 6_569,
+    10_000: 13_198,
+    25_000: 28_300,
+}
 BLACKOUT_MS = 1_000
 STEADY_MS = 1_500  # of writes before the end
 RX_PER_WRITE = 2.2  # 869 frames for 400 writes
@@ -37,7 +46,7 @@ def stalled(tree: Tree, folder: Path, engine: str) -> dict[str, Any]:
     """Run it; the figures of block I/O, which stood still for as long as it should."""
     lost_ms = int(tree["blackout"][0]["for"].removesuffix("ms"))
     summary = summarise_run(run_of_tree(tree, folder, engine=choose_engine(engine, None, RUN)[0]).run())
-    block = summary["block_io"]
+    block: dict[str, Any] = summary["block_io"]
     assert block["longest_stall_ms"] == pytest.approx(MEASURED_GAP_MS[lost_ms], rel=0.1)
     assert block["reinstatements"] == (lost_ms > 20_000), "15 s without an answer to a ping, sent every 5 s"
     assert block["writes_issued"] - block["writes_completed"] <= 8, "nothing is lost, whatever the blackout took"

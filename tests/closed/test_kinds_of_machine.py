@@ -104,7 +104,12 @@ def test_plans_are_carried_out_in_a_run(entry: dict[str, Any], tmp_path: Path) -
 
 def test_time_goes_on(tmp_path: Path) -> None:
     """No state is stepped through for ever: so many steps take time, or the run ends."""
-    for tree in ({}, KINDS["no NAPI"], KINDS["slow CPU"], {"session": [{"service": "0s"}], "wire": [{"latency": "0s"}]}):
+    for tree in (
+        {},
+        KINDS["no NAPI"],
+        KINDS["slow CPU"],
+        {"session": [{"service": "0s"}], "wire": [{"latency": "0s"}]},
+    ):
         run = run_of_tree(WORLD | tree, tmp_path)
         for _ in range(30):
             before_ns = run.elapsed_ns

@@ -91,7 +91,9 @@ def test_retransmissions_begin_with_the_blackout(folder: Path) -> None:
 
 def test_retransmissions_follow_drops_of_their_stream(folder: Path) -> None:
     """The reserve loses no frame of the session's: not a segment of it comes twice; the download's do, after drops."""
-    dropped = fields(folder, "flooded", "tcp.stream", "frame.number", only='frame.interface_name == "eth0-drop" and tcp')
+    dropped = fields(
+        folder, "flooded", "tcp.stream", "frame.number", only='frame.interface_name == "eth0-drop" and tcp'
+    )
     first_drop: dict[str, int] = {}
     for stream, number in dropped:
         first_drop.setdefault(stream, int(number))
