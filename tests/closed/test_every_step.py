@@ -1,4 +1,4 @@
-"""After every step of a closed world, whatever happens in it, memory, frames and skbs are accounted for; time passes."""
+"""After every step of a closed world, whatever happens in it, all memory, frames and skbs are accounted for."""
 
 import tempfile
 from pathlib import Path
