@@ -65,7 +65,7 @@ def block_io_unfinished(m: Machine) -> bool:
 
 
 def session_may_time_out(session: IscsiSession) -> bool:
-    """Whether the daemon can end a session's connection: it has failed, its ping finds no answer, or its login hangs."""
+    """Whether the daemon can end a session's connection: it has failed, or a ping or a login goes unanswered."""
     if session.used == 0 or session.state == SESSION_DOWN:
         return False
     if session.failed or session.state != SESSION_FULL_FEATURE:
