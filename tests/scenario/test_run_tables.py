@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from emu.errors import UsageError
 from emu.kernel.machine import NEVER_NS
+from emu.kernel.sock import READERS
 from emu.scenario import LOOP_TABLES, Scenario
 from emu.scenario_file import ScenarioError, load_scenario, show_scenario
 from emu.scenario_parts import bit_rate_of, byte_rate_of, size_bytes_of, time_ns_of
@@ -110,6 +111,7 @@ def test_which_connections_are_memalloc_and_how_downloads_are_read(tmp_path: Pat
         (0x0A000101, 3260, 1),
         (0x0A000003, 19, 0),
     ]
+    assert [READERS[rule["reader"]] for rule in marked] == ["immediate", "immediate", "rate"], "initiators read at once"
     assert (marked[2]["read_rate"], marked[2]["rcvbuf"]) == (50, 30_000)
     assert marked[2]["local_port"] == closed_loop(loaded(RUN, tmp_path)).conns[2]["sport"]
 
