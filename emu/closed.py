@@ -271,7 +271,7 @@ class ClosedRun(RunInProgress):
         elif why == WHY_SAMPLES:
             self._let_samples_go()
         elif why == WHY_ROWS:
-            if 2 * self.kept > self.room:
+            if 2 * (self.kept + 1) > self.room:
                 self.room *= 2
                 self.rows = self.engine.grown(self.rows, self.room)
             if len(self._window) - self._at < 2 * LONGEST_FRAME_BYTES:

@@ -43,11 +43,9 @@ def milliseconds(value: Any) -> str:
     return NOTHING if value is None else f"{value:g} ms"
 
 
-def deadline_text(deadline: Any) -> str:
-    """What is due next, in words, however it is told."""
-    if isinstance(deadline, Mapping):
-        return ", ".join(f"{key.removesuffix('_ns').replace('_', ' ')} {value}" for key, value in deadline.items())
-    return str(deadline)
+def deadline_text(deadline: Mapping[str, Any]) -> str:
+    """What is due next, and when."""
+    return f"{deadline['what']}, at {seconds(deadline['time_ns'])}"
 
 
 def show_lockup(console: Console, summary: dict[str, Any]) -> None:
