@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emu.kernel.closed_loop import (
+    BLOCKED_MEMORY,
     CONN_CLOSED,
     LATENCY_BUCKETS,
     SESSION_DOWN,
@@ -105,6 +106,7 @@ class Facts(NamedTuple):
     longest_stall_ms: float
     share_of_baseline: float | None
     critical_lost: int
+    starved: bool
 
 
 class Rule(NamedTuple):
@@ -131,6 +133,11 @@ RULES = (
         "packets of block I/O were dropped, or found no receive buffer",
         lambda facts: facts.critical_lost > 0,
     ),
+    Rule(
+        "starved",
+        "nothing is left to be written, and writers wait for memory that is in sockets: a real kernel kills a task",
+        lambda facts: facts.starved,
+    ),
 )
 
 
@@ -154,11 +161,12 @@ def outcome_of(
     """What a run came to, as part of its summary; the keys do not depend on the outcome.
 
     `w` is the world outside (None: not asked), `samples` the columns of `closed_loop.Sample`, `start_ns` when play
-    started on the machine's clock, `baseline_mb_per_s` what the same run does without floods and downloads.  The
-    lockup is the one that the loop has found: nothing is looked for here.
+    started on the machine's clock, `elapsed_ns` how long since then rates and stalls are counted (for a machine that is
+    stuck for ever, to the end that was asked for), `baseline_mb_per_s` what the same run does without floods and
+    downloads.  The lockup is the one that the loop has found: nothing is looked for here.
     """
     block = block_io(m, w, start_ns, elapsed_ns, baseline_mb_per_s)
-    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped))
+    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved(m))
     because = [rule.sentence for rule in RULES if rule.holds(facts)]
     word = OOPS if int(m.oops) else LOCKUP if int(m.lockup.locked) else DEGRADED if because else PROGRESS
     names = Names(int(m.sessions), tuple(device_names), start_ns)
@@ -173,6 +181,17 @@ def outcome_of(
         "drops_by_class": drops_by_class(m, w),
         "reserve": reserve_depth(samples),
     }
+
+
+def starved(m: Any) -> bool:
+    """Whether block I/O has nothing to do since nobody gets a page to write into, and no write would free one.
+
+    2.6.12 and later kill a task then (__alloc_pages: reclaim without progress under __GFP_FS calls out_of_memory);
+    the model kills nobody.
+    """
+    if block_io_unfinished(m) or not gfp_kernel_would_wait(m):
+        return False
+    return any(int(m.vm.writer[at].blocked) == BLOCKED_MEMORY for at in range(int(m.vm.writers)))
 
 
 def mb_per_s(octets: int, elapsed_ns: int) -> float:
@@ -199,7 +218,9 @@ def block_io(m: Any, w: Any, start_ns: int, elapsed_ns: int, baseline_mb_per_s: 
         "writes_completed": sum(int(session.writes_completed) for session in sessions),
         "bytes_completed": done,
         "unfinished_pages": int(m.vm.dirty_pages) + int(m.vm.writeback_pages),
-        "longest_stall_ms": milliseconds(max((int(session_gap_ns(m, s)) for s in range(len(sessions))), default=0)),
+        "longest_stall_ms": milliseconds(
+            max((int(session_gap_ns(session, start_ns + elapsed_ns)) for session in sessions), default=0)
+        ),
         "latency_us": latency_us(m),
         "clean_after_ms": clean_after_ms(m, start_ns),
         "reinstatements": sum(int(session.reinstatements) for session in sessions),
