@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emu.kernel.closed_loop import (
+    BLOCKED_MEMORY,
     CONN_CLOSED,
     LATENCY_BUCKETS,
     SESSION_DOWN,
@@ -104,6 +105,7 @@ class Facts(NamedTuple):
     longest_stall_ms: float
     share_of_baseline: float | None
     critical_lost: int
+    starved: bool
 
 
 class Rule(NamedTuple):
@@ -130,6 +132,11 @@ RULES = (
         "packets of block I/O were dropped, or found no receive buffer",
         lambda facts: facts.critical_lost > 0,
     ),
+    Rule(
+        "starved",
+        "nothing is left to be written, and writers wait for memory that is in sockets: a real kernel would kill a task",
+        lambda facts: facts.starved,
+    ),
 )
 
 
@@ -153,11 +160,12 @@ def outcome_of(
     """What a run came to, as part of its summary; the keys do not depend on the outcome.
 
     `w` is the world outside (None: not asked), `samples` the columns of `closed_loop.Sample`, `start_ns` when play
-    started on the machine's clock, `baseline_mb_per_s` what the same run does without floods and downloads.  The
+    started on the machine's clock, `elapsed_ns` how long since then rates and stalls are counted (for a machine that is
+    stuck for ever, to the end that was asked for), `baseline_mb_per_s` what the same run does without floods and downloads.  The
     lockup is the one that the loop has found: nothing is looked for here.
     """
-    block = block_io(m, w, samples, elapsed_ns, baseline_mb_per_s)
-    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped))
+    block = block_io(m, w, samples, start_ns, elapsed_ns, baseline_mb_per_s)
+    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved(m))
     because = [rule.sentence for rule in RULES if rule.holds(facts)]
     word = OOPS if int(m.oops) else LOCKUP if int(m.lockup.locked) else DEGRADED if because else PROGRESS
     names = Names(int(m.sessions), tuple(device_names), start_ns)
@@ -174,6 +182,17 @@ def outcome_of(
     }
 
 
+def starved(m: Any) -> bool:
+    """Whether block I/O has nothing to do since nobody gets a page to write into, and no write would free one.
+
+    2.6.12 and later kill a task then (__alloc_pages: reclaim without progress under __GFP_FS calls out_of_memory);
+    the model kills nobody.
+    """
+    if block_io_unfinished(m) or not gfp_kernel_would_wait(m):
+        return False
+    return any(int(m.vm.writer[at].blocked) == BLOCKED_MEMORY for at in range(int(m.vm.writers)))
+
+
 def mb_per_s(octets: int, elapsed_ns: int) -> float:
     """A rate in 10^6 bytes per second of virtual time, to thousandths."""
     return octets * 1_000_000 // elapsed_ns / 1000 if elapsed_ns > 0 else 0.0
@@ -185,7 +204,12 @@ def milliseconds(time_ns: int) -> float:
 
 
 def block_io(
-    m: Any, w: Any, samples: Mapping[str, Sequence[int]], elapsed_ns: int, baseline_mb_per_s: float | None
+    m: Any,
+    w: Any,
+    samples: Mapping[str, Sequence[int]],
+    start_ns: int,
+    elapsed_ns: int,
+    baseline_mb_per_s: float | None,
 ) -> dict[str, Any]:
     """How block I/O fared, all sessions together."""
     sessions = [m.session[s] for s in range(int(m.sessions))]
@@ -200,7 +224,9 @@ def block_io(
         "writes_completed": sum(int(session.writes_completed) for session in sessions),
         "bytes_completed": done,
         "unfinished_pages": int(m.vm.dirty_pages) + int(m.vm.writeback_pages),
-        "longest_stall_ms": milliseconds(max((gap_ns(m, session) for session in sessions), default=0)),
+        "longest_stall_ms": milliseconds(
+            max((gap_ns(session, start_ns + elapsed_ns) for session in sessions), default=0)
+        ),
         "latency_us": latency_us(m),
         "clean_after_ms": clean_after_ms(m, samples),
         "reinstatements": sum(int(session.reinstatements) for session in sessions),
@@ -210,12 +236,12 @@ def block_io(
     }
 
 
-def gap_ns(m: Any, session: Any) -> int:
-    """The longest time without a completion while writes waited, the present one among them."""
+def gap_ns(session: Any, end_ns: int) -> int:
+    """The longest time without a completion while writes waited; one that lasts is counted to `end_ns`."""
     longest = int(session.longest_gap_ns)
     if int(session.tasks) == 0:
         return longest
-    return max(longest, int(m.now_ns) - max(int(session.completed_ns), int(session.busy_since_ns)))
+    return max(longest, end_ns - max(int(session.completed_ns), int(session.busy_since_ns)))
 
 
 def latency_us(m: Any) -> dict[str, float | None]:

@@ -88,11 +88,20 @@ def _outcome(outcome: "RunOutcome") -> dict[str, Any]:
         outcome.world,
         outcome.samples,
         start_ns=int(outcome.tick.start_ns),
-        elapsed_ns=outcome.elapsed_ns,
+        elapsed_ns=rated_ns(outcome),
         baseline_mb_per_s=None if baseline is None else baseline["block_io"]["mb_per_s"],
         device_names=[device.name for device in outcome.task.scenario.device],
     )
     return found
+
+
+def rated_ns(outcome: "RunOutcome") -> int:
+    """Over how long rates and stalls are counted, ns: a machine that is stuck or dead stays so to the end asked for.
+
+    So a run that `run.stop_at_lockup` ends early compares fairly with one that goes on.
+    """
+    over = int(outcome.machine.oops) or int(outcome.machine.lockup.locked)
+    return outcome.duration_ns if over else outcome.elapsed_ns
 
 
 def _oops(outcome: "RunOutcome") -> dict[str, Any] | None:
@@ -118,7 +127,7 @@ def _writers(outcome: "RunOutcome") -> list[dict[str, Any]]:
         found.append(
             {
                 "bytes_written": octets,
-                "mb_per_s": mb_per_s(octets, outcome.elapsed_ns),
+                "mb_per_s": mb_per_s(octets, rated_ns(outcome)),
                 "blocked_ms": (int(writer.blocked_ns) + since_ns) // NS_PER_MS,
                 "waits_for": BLOCKED_WORDS.get(blocked),
             }
@@ -138,7 +147,7 @@ def _sessions(outcome: "RunOutcome") -> list[dict[str, Any]]:
                 "writes_issued": int(session.writes_issued),
                 "writes_completed": int(session.writes_completed),
                 "bytes_completed": int(session.bytes_completed),
-                "mb_per_s": mb_per_s(int(session.bytes_completed), outcome.elapsed_ns),
+                "mb_per_s": mb_per_s(int(session.bytes_completed), rated_ns(outcome)),
                 "reinstatements": int(session.reinstatements),
                 "retransmits": int(conn.retransmits),
                 "timeouts": int(conn.timeouts),
@@ -159,7 +168,7 @@ def _downloads(outcome: "RunOutcome") -> list[dict[str, Any]]:
                 "server": table.server,
                 "connected": int(m.conn[c].state) == CONN_ESTABLISHED,
                 "bytes_received": octets,
-                "mb_per_s": mb_per_s(octets, outcome.elapsed_ns),
+                "mb_per_s": mb_per_s(octets, rated_ns(outcome)),
                 "server_timeouts": int(w.peer[c].timeouts),
             }
         )

@@ -6,7 +6,13 @@ import pytest
 
 from emu.engine.plain import PlainEngine
 from emu.kernel import lockup_chain
-from emu.kernel.closed_loop import CONN_ESTABLISHED, SESSION_FULL_FEATURE, WAIT_MEMORY
+from emu.kernel.closed_loop import (
+    BLOCKED_DIRTY,
+    BLOCKED_MEMORY,
+    CONN_ESTABLISHED,
+    SESSION_FULL_FEATURE,
+    WAIT_MEMORY,
+)
 from emu.kernel.latency import latency_bucket
 from emu.kernel.lockup_chain import (
     ACTOR_PING,
@@ -268,3 +274,42 @@ def test_the_tables_for_the_docs_name_every_outcome_and_rule() -> None:
     assert all(f"| `{word}` |" in text for word, _ in OUTCOMES)
     assert all(f"| {rule.name} | {rule.sentence} |" in text for rule in RULES)
     assert text.count("\n") + 1 == len(OUTCOMES) + len(RULES) + 5
+
+
+def test_a_stall_that_lasts_for_ever_counts_to_the_end_that_was_asked_for() -> None:
+    """The loop stopped at the lockup, one second after play started; ten were asked for, and the last write completed
+    after 0.4 s: 9.6 s without one, and 10 MB in ten seconds."""
+    m = machine()
+    m.lockup.locked = 1
+    m.session[0].tasks = 1
+    m.session[0].completed_ns = m.session[0].busy_since_ns = START_NS + 400 * MS
+    found = outcome_of(m, None, columns(), start_ns=START_NS, elapsed_ns=10 * SECOND, baseline_mb_per_s=20.0)["block_io"]
+    assert (found["longest_stall_ms"], found["mb_per_s"], found["share_of_baseline"]) == (9600.0, 1.0, 0.05)
+
+
+def starving() -> Any:
+    """A machine with nothing to write and no page above pages_min, whose one writer waits for memory."""
+    m = machine()
+    m.zones = 1
+    m.zone[0].present_pages, m.zone[0].pages_min, m.zone[0].free_pages = 1000, 20, 20
+    m.vm.writers = 1
+    m.vm.writer[0].blocked = BLOCKED_MEMORY
+    return m
+
+
+def test_writers_that_wait_for_memory_in_sockets_are_degraded() -> None:
+    found = judged(starving())
+    assert found["outcome"] == "degraded"
+    assert ["kill a task" in reason for reason in found["because"]] == [True]
+
+
+@pytest.mark.parametrize("helped", ["dirty pages to clean", "a free page", "writers wait for the disk"])
+def test_writers_are_not_starved_while_something_may_come(helped: str) -> None:
+    m = starving()
+    if helped == "dirty pages to clean":
+        m.zone[0].dirty_pages = 1
+    elif helped == "a free page":
+        m.zone[0].free_pages = 500
+    else:
+        m.vm.writer[0].blocked = BLOCKED_DIRTY
+    assert judged(m)["outcome"] == "progress"
