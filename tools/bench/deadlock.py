@@ -1,10 +1,11 @@
 """Virtual seconds and packets per wall second of the shipped deadlock, beside a bare event loop, in alternation.
 
-What is measured: `emu run` of a shipped scenario under mainline, which gets through it, compiled and plain, each a whole
-process, without the run that it is compared with (--no-baseline); a lockup would not end it.  Of the compiled one also
-what is left when the wall time of a process that runs 1 ms of it is taken off.  The peer is what a general simulator cannot do without: a heap of
-timed events and generators that are resumed (as SimPy has them), as many packets as the compiled run has, with three
-events each: on the wire, in the ring, on the CPU; none of them does any work.  A first round is not counted.
+What is measured: `emu run` of a shipped scenario under mainline, which gets through it, compiled and plain, each a
+whole process, without the run that it is compared with (--no-baseline); a lockup would not end it.  Of the compiled
+one also what is left when the wall time of a process that runs 1 ms of it is taken off.  The peer is what a general
+simulator cannot do without: a heap of timed events and generators that are resumed (as SimPy has them), as many packets
+as the compiled run has, with three events each: on the wire, in the ring, on the CPU; none of them does any work.  A
+first round is not counted.
 """
 
 import argparse
@@ -60,9 +61,9 @@ class Measured(NamedTuple):
 def run_emu(scenario: str, policy: str, engine: str, virtual: str) -> Measured:
     """Run the scenario in a process of its own.  Errors: CalledProcessError when it fails for another reason than
     an expectation."""
-    command = (*EMU, "run", scenario, "--policy", policy, "--engine", engine, "--for", virtual, "--json")
+    command = [*EMU, "run", scenario, "--policy", policy, "--engine", engine, "--for", virtual, "--json"]
     started = time.perf_counter()
-    command = (*command, "--set", "run.stop_at_lockup=false", "--no-baseline", "--no-progress")
+    command += ["--set", "run.stop_at_lockup=false", "--no-baseline", "--no-progress"]
     done = subprocess.run(command, capture_output=True, cwd=ROOT)
     wall_s = time.perf_counter() - started
     if done.returncode not in (0, 1):
