@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scenario.md"
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "lockup.png"
-COLOURS = 64  # enough for the picture, and a quarter of its bytes
+COLOURS = 256  # enough for the picture, and a third of its bytes
 HEAD = f"""\
 # Scenarios
 
