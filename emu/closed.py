@@ -299,7 +299,7 @@ class ClosedRun(RunInProgress):
     def columns(self) -> Samples:
         """The samples so far."""
         count = int(self.tick.samples)
-        return {name: [int(getattr(self.samples[at], name)) for at in range(count)] for name in SAMPLE_FIELDS}
+        return {name: self.engine.column(self.samples, name, count) for name in SAMPLE_FIELDS}
 
     def _outcome(self) -> RunOutcome:
         floods = self.company.floods if self.company else ()
