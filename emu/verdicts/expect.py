@@ -14,6 +14,7 @@ import msgspec
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import REASONS
+from emu.verdicts.outcome import OUTCOMES
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -24,7 +25,6 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 WORDS = {"null": None, "true": True, "false": False}
-OUTCOMES = ("progress", "degraded", "LOCKUP", "oops")  # of a run
 EVERY_POLICY = "*"  # among tables of expectations
 OOPS_KEYS = ("bug", "point", "time_ns", "frame")
 FORM = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*(==|!=|<=|>=|<|>)\s*(\S.*?)\s*")
@@ -109,8 +109,8 @@ def refuse_impossible(expectations: Sequence[Expectation], summary: dict[str, An
             raise UsageError(f"{whole}: {expectation.left} is a table of the summary, not a value")
         if right is not None and isinstance(left, str) != isinstance(right, str):
             raise UsageError(f"{whole}: {left!r} and {right!r} cannot be compared: a word and a number")
-        if expectation.left == "outcome" and isinstance(right, str) and right not in OUTCOMES:
-            raise UsageError(f"{whole}: '{right}' is not one of {', '.join(OUTCOMES)}")
+        if expectation.left == "outcome" and isinstance(right, str) and right not in dict(OUTCOMES):
+            raise UsageError(f"{whole}: '{right}' is not one of {', '.join(dict(OUTCOMES))}")
 
 
 def judge(expectation: Expectation, summary: dict[str, Any]) -> Judgement:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emu.kernel.closed_loop import (
+    BLOCKED_MEMORY,
     CONN_CLOSED,
     LATENCY_BUCKETS,
     SESSION_DOWN,
@@ -104,6 +105,7 @@ class Facts(NamedTuple):
     longest_stall_ms: float
     share_of_baseline: float | None
     critical_lost: int
+    starved_ms: float
 
 
 class Rule(NamedTuple):
@@ -129,6 +131,11 @@ RULES = (
         "critical packets lost",
         "packets of block I/O were dropped, or found no receive buffer",
         lambda facts: facts.critical_lost > 0,
+    ),
+    Rule(
+        "starved",
+        f"a writer has waited for memory for {STALL_MS:g} ms or longer, and no page is dirty that could become free",
+        lambda facts: facts.starved_ms >= STALL_MS,
     ),
 )
 
@@ -157,7 +164,7 @@ def outcome_of(
     lockup is the one that the loop has found: nothing is looked for here.
     """
     block = block_io(m, w, samples, elapsed_ns, baseline_mb_per_s)
-    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped))
+    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved_ms(m))
     because = [rule.sentence for rule in RULES if rule.holds(facts)]
     word = OOPS if int(m.oops) else LOCKUP if int(m.lockup.locked) else DEGRADED if because else PROGRESS
     names = Names(int(m.sessions), tuple(device_names), start_ns)
@@ -216,6 +223,15 @@ def gap_ns(m: Any, session: Any) -> int:
     if int(session.tasks) == 0:
         return longest
     return max(longest, int(m.now_ns) - max(int(session.completed_ns), int(session.busy_since_ns)))
+
+
+def starved_ms(m: Any) -> float:
+    """How long a writer has been waiting for memory that block I/O will not free: there is nothing to write."""
+    if block_io_unfinished(m):
+        return 0.0
+    waiting = (m.vm.writer[n] for n in range(int(m.vm.writers)))
+    since = [int(writer.blocked_since_ns) for writer in waiting if int(writer.blocked) == BLOCKED_MEMORY]
+    return milliseconds(int(m.now_ns) - min(since, default=int(m.now_ns)))
 
 
 def latency_us(m: Any) -> dict[str, float | None]:

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((""), "'': expected a scenario's name, or its file"),
+        (("",), "'': expected a scenario's name, or its file"),
         (("run.toml", "-w", "run.toml"), "run.toml: would overwrite the input run.toml"),
         (("run.toml", "--log", "no/such.csv", "-w", "out.pcapng"), "no/such.csv: No such file or directory"),
         (("run.toml", "--report", "no/such.html"), "no/such.html: No such file or directory"),
@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
         (("run.toml", "--seed", str((1 << 62) + 1)), "run.seed: expected an integer from 0 to 4611686018427387904"),
         (("run.toml", "--set", "run=3"), "run: expected a table, found 3"),
         (("run.toml", "--set", "session=[1]"), "session.0: expected a table, found 1"),
-        (("run.toml", "--expect", "outcome != 'LOCKUPP'"), "'LOCKUPP' is not one of progress, degraded, LOCKUP, oops"),
+        (("run.toml", "--expect", "outcome != 'LOCKUPP'"), "'LOCKUPP' is not one of oops, LOCKUP, degraded, progress"),
         (("run.toml", "--expect", "block_io == 1"), "block_io is a table of the summary, not a value"),
         (("run.toml", "--expect", "block_io.timeouts == 'none'"), "cannot be compared: a word and a number"),
     ],
@@ -55,8 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_cannot_be_is_refused_before_the_run(words: tuple[str, ...], said: str, folder: Path) -> None:
     """One line that names it; nothing is left behind, nothing that was there is gone."""
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    given = (words,) if isinstance(words, str) else words
-    assert said in refused("run", *given, *PLAIN, code=2, cwd=folder, here=True)
+    assert said in refused("run", *words, *PLAIN, code=2, cwd=folder, here=True)
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
@@ -129,6 +128,15 @@ def test_a_day_in_which_nothing_gets_through_is_soon_over(tables: dict[str, Any]
     result = run_in_python(scenario, engine="plain", baseline=False)
     assert result.block_io["bytes_completed"] % PAGE_SIZE == 0
     assert result.summary["duration_ns"] == 600 * 10**9 or result.outcome == "LOCKUP"
+
+
+def test_a_machine_without_a_page_to_write_into_makes_no_progress() -> None:
+    """All memory is taken when play starts: nothing is ever dirty, so block I/O owes nothing, and yet it starves."""
+    scenario = {"run": {"for": "2s"}, "pressure": {"start": "crunch"}, "writer": [{}], "session": [{}]}
+    result = run_in_python(scenario, engine="plain", baseline=False)
+    assert result.block_io["writes_issued"] == 0
+    assert result.outcome == "degraded"
+    assert "a writer has waited for memory" in result.summary["because"][0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
