@@ -52,6 +52,8 @@ from emu.world_of import duration_ns, run_machine, run_of, world_setup
 SAMPLES = 4_096
 WINDOW_BYTES = 8 << 20
 EVENT_LOG = 16  # nothing is recorded: the loop makes its own events
+FIRST_TURN_STEPS, MOST_TURN_STEPS = 256, 1 << 20
+TURN_SECONDS = 0.1  # about so long one call of the loop may take: as late as that Ctrl-C and the progress bar are heard
 ENDED = (WHY_OVER, WHY_OOPS, WHY_LOCKUP, WHY_LIMIT)
 
 Samples = dict[str, list[int]]  # the fields of `Sample`, as columns
@@ -112,14 +114,17 @@ class ClosedRun(RunInProgress):
         self._window = bytearray(WINDOW_BYTES)
         self._octets = engine.view(self._window)
         self._at = 0
+        self._turn_steps = FIRST_TURN_STEPS
         self._meet_devices()
         self._wait_for_floods()
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.oops_frame = 0
         engine.function(start_clock)(self.machine, START_NS)
         refuse_impossible(task.expectations, summarise_run(self._outcome()))
+        self.advance(steps=0)  # compiles the loop, where it is not: Ctrl-C need not wait for that
         inputs = [name for each in self._besides() if (name := getattr(each.flood.options, "template", None))]
-        self._open_outputs(inputs)
+        with self.interruption:  # what opens a log takes a moment
+            self._open_outputs([*inputs, *task.scenario_files])
 
     def _refuse_unplaced(self) -> None:
         unplaced = int(self.machine.vm.unplaced_pages)
@@ -198,7 +203,7 @@ class ClosedRun(RunInProgress):
         """Let the loop run to its end; the outputs are complete and in place when this returns."""
         started, cpu_started = time.perf_counter(), time.process_time()
         with self.stack, self.interruption:
-            while self.advance() not in ENDED and not self.interruption.happened:
+            while self._take_turn() not in ENDED and not self.interruption.happened:
                 if progress is not None:
                     progress(self.elapsed_ns, self.machine)
             interrupted = self.interruption.happened
@@ -212,6 +217,17 @@ class ClosedRun(RunInProgress):
             cpu_seconds=time.process_time() - cpu_started,
             rss_peak_bytes=rss_peak_bytes(),
         )
+
+    def _take_turn(self) -> int:
+        """Let the loop go on for about TURN_SECONDS, whatever engine and scenario; why it stopped (WHY_*)."""
+        began = time.perf_counter()
+        why = self.advance(steps=self._turn_steps)
+        took = time.perf_counter() - began
+        if took > TURN_SECONDS:
+            self._turn_steps = max(1, self._turn_steps // 2)
+        elif why == WHY_STEP and 2 * took < TURN_SECONDS:
+            self._turn_steps = min(2 * self._turn_steps, MOST_TURN_STEPS)
+        return why
 
     @property
     def elapsed_ns(self) -> int:
@@ -331,11 +347,9 @@ def besides_of_run(scenario: Scenario) -> list[Beside]:
 
 
 def floods_of(scenario: Scenario, engine: Engine) -> Company | None:
-    """The floods of a run, opened; None: there is none.  Errors: UsageError, also when they are too many."""
+    """The floods of a run, opened; None: there is none.  Errors: UsageError."""
     besides = besides_of_run(scenario)
     if not besides:
         return None
-    if len(besides) > MAX_FLOOD_INTERFACES:
-        raise UsageError(f"run.flood: {len(besides)} floods; expected at most {MAX_FLOOD_INTERFACES}")
     devices = [device.name for device in scenario.device]
     return in_a_run(besides, engine, devices, START_NS, run_of(scenario).seed)

@@ -3,6 +3,7 @@
 The verbs of the command line and the functions of `emu.api` both call these; nothing here prints.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
+from emu.capture.output import STDOUT, OutputFile
 from emu.cli.run_options import RunCommand
 from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import RUN, Engine
@@ -52,8 +54,8 @@ def run_scenario_of(command: RunCommand, policy: str | None) -> Scenario:
 
 
 def scenario_name(text: str) -> str:
-    """What the summary calls a scenario: the shipped one's name, or the file's."""
-    return Path(text).name
+    """What the summary calls a scenario: the shipped one's name, or the file's, which need not be UTF-8."""
+    return os.fsencode(Path(text).name).decode(errors="replace")
 
 
 def run_task(command: RunCommand, scenario: Scenario, outputs: Outputs) -> Task:
@@ -64,12 +66,14 @@ def run_task(command: RunCommand, scenario: Scenario, outputs: Outputs) -> Task:
         name=scenario_name(command.scenario),
         outputs=outputs,
         expectations=tuple(map(parse_expectation, texts)),
+        scenario_files=(named_scenario(command.scenario),),
     )
 
 
 def run_closed_once(command: RunCommand, outputs: Outputs, watch: Watch, say: Callable[[str], None]) -> Run:
     """Run under the command's policy.  Errors: UsageError; KeyboardInterrupt when it is stopped before it has begun."""
     task = run_task(command, run_scenario_of(command, command.policy), outputs)
+    check_pictures(command)
     return _run(task, watch, _engine(command, task.scenario, say), command.baseline)
 
 
@@ -88,6 +92,7 @@ def run_closed_each(
     refused = {name: buildable(name, parse_as_posted(as_posted[name], name)) for name in names}
     if all(refused.values()):
         raise UsageError(refused[names[0]])
+    check_pictures(command)
     engine = _engine(command, scenario, say)
     for name in names:
         if refused[name]:
@@ -147,6 +152,27 @@ def _summary(outcome: Any) -> dict[str, Any]:
     from emu.verdicts.run_summary import summarise_run
 
     return summarise_run(outcome)
+
+
+def check_pictures(command: RunCommand) -> None:
+    """Refuse, before anything is played, a report or plot that could not be written in the end.  Errors: UsageError."""
+    if command.report is not None:
+        if not command.report.lower().endswith((".html", ".htm")):
+            raise UsageError(f"--report {command.report}: expected a name that ends in .html")
+        from emu.verdicts.plots.html import require_plotly
+
+        require_plotly()
+    if command.plot is not None:
+        from emu.verdicts.plots.image import check_plot
+
+        check_plot(command.plot)
+    inputs = [named_scenario(command.scenario)]
+    others = [os.path.realpath(name) for name in (command.write, command.log) if name not in (None, STDOUT)]
+    for name in filter(None, (command.report, command.plot)):
+        if os.path.realpath(name) in others:
+            raise UsageError(f"{name}: is asked for twice; name another output")
+        if Path(name).is_file() or not Path(name).exists():  # a pipe is opened when there is something to write
+            OutputFile(name, inputs).discard()
 
 
 def write_pictures(command: RunCommand, runs: Sequence[Run]) -> None:

@@ -85,6 +85,7 @@ class RunInProgress:
         self.annotated: AnnotatedWriter | None = None
         self.log: LogWriter | None = None
         self.recorder: EventWriter | None = None
+        self.stack.callback(self._forget_outputs)
         with self.stack:
             if outputs.write is not None:
                 self.annotated_file = OutputFile(outputs.write, inputs)
@@ -113,11 +114,17 @@ class RunInProgress:
                     devices=self.devices,
                     comments=self._comments(),
                 )
-            self.stack = self.stack.pop_all()
+            self.stack.pop_all()
+        for output in self.opened:
+            self.stack.callback(output.abandon)
+
+    def _forget_outputs(self) -> None:
+        """They could not all be opened: none of them is left behind."""
+        for output in self.opened:
+            output.discard()
 
     def _opened(self, output: OutputFile | LogWriter) -> None:
         self.opened.append(output)
-        self.stack.callback(output.abandon)
 
     def _comments(self) -> list[str]:
         scenario = self.task.scenario

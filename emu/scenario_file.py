@@ -37,6 +37,8 @@ def scenario_path(text: str) -> str:
 
 def named_scenario(text: str) -> str:
     """As `scenario_path`.  Errors: UsageError for what is neither a file nor the name of a shipped one."""
+    if not text:
+        raise UsageError("'': expected a scenario's name, or its file")
     return text if Path(text).exists() else str(shipped_scenario(text))
 
 
@@ -74,6 +76,8 @@ def load_scenario(
     problems += [problem(place, sentence) for place, sentence in found]
     if scenario is not None:
         wrong = {place for place, _ in found}
+        if wrong & {("run",), ("session",)}:  # whether it is a run, and of what, nobody knows
+            wrong |= {(table,) for table in LOOP_TABLES}
         for key, sentence in (each for check in CHECKS for each in check(scenario)):
             place = _place(key)
             if not any(place[:length] in wrong for length in range(1, len(place) + 1)):  # else it is a stand-in
@@ -86,7 +90,8 @@ def load_scenario(
 
 def _complete_run(tree: dict[str, Any]) -> None:
     """A run of the closed loop has its tables, and begins with all memory free where it does not say otherwise."""
-    if "run" in tree or tree.get("session"):
+    run, session = tree.get("run"), tree.get("session")
+    if isinstance(run, dict) or (run is None and isinstance(session, list) and session):
         for table in ("run", "vm", "pressure"):
             tree.setdefault(table, {})
         if isinstance(tree["pressure"], dict):

@@ -15,6 +15,7 @@ DOWNLOAD_PORT = 19  # chargen sends as long as somebody is connected, and whatev
 HOST_ADDRESS = "10.0.0.2"
 MAX_DOWNLOADS = MAX_CONNS - MAX_SESSIONS
 MAX_BLACKOUTS = 64
+MAX_FLOODS = 64
 
 Time = str | Annotated[int, Meta(ge=0, le=1 << 60)]
 Size = str | Annotated[int, Meta(ge=0, le=1 << 40)]
@@ -35,7 +36,7 @@ class RunTable(Part, frozen=True):
         int, Meta(ge=0, le=1 << 62), about("Varies sequence numbers, tags, data, service times and floods.")
     ] = 1
     flood: Annotated[
-        list[str],
+        Annotated[list[str], Meta(max_length=MAX_FLOODS)],
         about("Crafted traffic at the host, each KIND:KEY=VALUE,... as --flood takes it; it obeys no window."),
     ] = []
     stop_at_lockup: Annotated[bool, about("The run ends when it has locked up; false: it goes on to its end.")] = True

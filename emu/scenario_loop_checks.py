@@ -18,6 +18,7 @@ MOST_WRITE_BYTES = 16 << 20  # WRITE(10) names its length in 16 bits of blocks
 MOST_LENGTH_BYTES = 1 << 24  # of what RFC 7143 13.13 and 13.14 negotiate, in whole blocks
 MOST_DATA_SEGMENT_BYTES = 262_144  # Wireshark takes more for damage (iscsi.bogus_pdu_max_data_len)
 LEAST_SAMPLE_NS = 1_000
+LEAST_WRITEBACK_NS = 10_000_000  # the sysctl counts in 1/100 s
 HOUR_NS = 3600 * 10**9
 DAY_NS = 24 * HOUR_NS
 MOST_EXPIRE_NS = (MAX_AGES - 4) * 10**9  # the ages of dirty pages are told apart that far
@@ -38,6 +39,14 @@ def _of(key: str, value: Any, parse: Callable[[Any], int], least: int, most: int
 
 def _time(key: str, value: Any, least: int = 0, most: int = HOUR_NS) -> Problems:
     yield from _of(key, value, time_ns_of, least, most, "ns")
+
+
+def _time_or_never(key: str, value: Any, least: int) -> Problems:
+    """A time of at least so many ns, or 0 for never."""
+    problems = list(_time(key, value))
+    yield from problems
+    if not problems and 0 < time_ns_of(value) < least:
+        yield key, f"'{value}' is {time_ns_of(value)} ns; expected 0 for never, or {least} to {HOUR_NS}"
 
 
 def _device(scenario: Scenario, key: str, name: str, vlans: bool = False) -> Problems:
@@ -87,7 +96,7 @@ def check_vm(scenario: Scenario) -> Problems:
     if vm is None:
         return
     yield from _time("vm.dirty_expire", vm.dirty_expire, 1, MOST_EXPIRE_NS)
-    yield from _time("vm.dirty_writeback", vm.dirty_writeback)
+    yield from _time_or_never("vm.dirty_writeback", vm.dirty_writeback, LEAST_WRITEBACK_NS)
     sizes = {key: getattr(vm, key) for key in ("anonymous", "clean")}
     problems = [each for key in sizes for each in _of(f"vm.{key}", sizes[key], size_bytes_of, 0, 1 << 40, "bytes")]
     yield from problems
@@ -96,7 +105,7 @@ def check_vm(scenario: Scenario) -> Problems:
     held = sum(map(size_bytes_of, sizes.values()))
     with suppress(ValueError):  # which the check of the machine tells
         most = memory_pages(scenario) * PAGE_SIZE
-        if held > most:
+        if held > most > 0:
             yield "vm", f"anonymous and clean are {held} bytes; the machine has {most}"
 
 

@@ -133,7 +133,9 @@ def _value(value: Any, described: Any, path: Path, found: list[tuple[Path, str]]
                 return None
             return _array(value, kind, path, found)
     if not any(_fits(value, kind) for kind in kinds):
-        beyond = type(value) is int and value > ANY_COUNT  # a bound that goes without saying, until it is met
+        told = any(isinstance(kind, inspect.IntType) and (kind.le or 0) > ANY_COUNT for kind in kinds)
+        # A bound that goes without saying, until it is met.
+        beyond = type(value) is int and value > ANY_COUNT and not told
         wanted = f"an integer of at most {ANY_COUNT}" if beyond else expected(described)
         found.append((path, f"expected {wanted}, found {shown(value)}"))
     return value

@@ -66,6 +66,7 @@ class Task(NamedTuple):
     outputs: Outputs = NO_OUTPUTS
     inputs: tuple[Input, ...] = ()
     expectations: tuple[Expectation, ...] = ()
+    scenario_files: tuple[str, ...] = ()  # what was read, beside captures: no output may replace it
     batch: int = BATCH
 
 

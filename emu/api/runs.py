@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -16,6 +16,7 @@ from emu.cli.run_options import RunCommand
 from emu.closed_runs import Watch, run_closed_each, run_closed_once, scenario_name, write_pictures
 from emu.errors import Exit
 from emu.runs import Run
+from emu.scenario_file import ScenarioError
 from emu.task import Outputs
 from emu.toml_text import toml_text
 from emu.verdicts.log import import_polars
@@ -214,8 +215,18 @@ def _command(
         folder = until.enter_context(tempfile.TemporaryDirectory(prefix="emu-", ignore_cleanup_errors=True))
         path = Path(folder, "scenario")
         path.write_text(toml_text(scenario), encoding="utf-8")
+        until.enter_context(_of_no_file())
         scenario = path
     return command_of(verb, RunCommand, {**options, "scenario": scenario})
+
+
+@contextmanager
+def _of_no_file() -> Iterator[None]:
+    """What is wrong with a scenario that was given as a mapping has no file and no line."""
+    try:
+        yield
+    except ScenarioError as error:
+        raise ScenarioError(problem._replace(origin="scenario", line=0) for problem in error.problems) from None
 
 
 def _watch(progress: bool | None) -> Watch:

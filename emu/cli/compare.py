@@ -90,12 +90,11 @@ def run_command_of(command: CompareVerb, scenario: str) -> RunCommand:
 
 def compare_runs(command: CompareVerb, scenario: str) -> int:
     """Run a scenario under each policy; the worst exit code."""
-    from emu.cli.run import check_pictures, watch_on_stderr
+    from emu.cli.run import watch_on_stderr
     from emu.closed_runs import run_closed_each, scenario_name, write_pictures
     from emu.verdicts.run_screen import show_run_comparison
 
     its_own = run_command_of(command, scenario)
-    check_pictures(its_own)
     runs = list(run_closed_each(its_own, command.policies, watch_on_stderr(command.progress), say_on_stderr))
     write_pictures(its_own, runs)
     name = scenario_name(scenario)

@@ -24,7 +24,6 @@ def run_run(command: RunCommand) -> int:
     """Play one scenario; the exit code."""
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
-    check_pictures(command)
     run = run_closed_once(command, outputs_of_run(command), watch_on_stderr(command.progress), say_on_stderr)
     write_pictures(command, [run])
     if command.json:
@@ -42,14 +41,6 @@ def outputs_of_run(command: RunCommand) -> Outputs:
     check_choice("--annotate", command.annotate, ("drops", "all"))
     check_choice("--log-rows", command.log_rows, ("all", "drops"))
     return Outputs(command.write, command.annotate, command.log, command.log_rows)
-
-
-def check_pictures(command: RunCommand) -> None:
-    """Refuse, before anything is played, a report or plot that could not be written in the end."""
-    if command.report is not None and not command.report.lower().endswith((".html", ".htm")):
-        raise UsageError(f"--report {command.report}: expected a name that ends in .html")
-    if command.plot is not None and not command.plot.lower().endswith((".png", ".svg")):
-        raise UsageError(f"--plot {command.plot}: expected a name that ends in .png or .svg")
 
 
 def watch_on_stderr(asked: bool | None) -> Watch:

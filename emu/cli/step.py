@@ -153,6 +153,8 @@ def _step_run(command: StepCommand) -> int:
     print_lines([f"{task.name} under {task.scenario.policy.name}"])
     outcome = ClosedRun(task, ClosedSteppingEngine(watcher)).run()
     judgements = _ended(watcher, outcome.machine, task, summarise_run(outcome))
+    if outcome.incomplete:
+        say_on_stderr(outcome.incomplete)
     failed = oops_unasked(task, outcome.machine) or not all(judgement.holds for judgement in judgements)
     return exit_code_of(interrupted=outcome.interrupted, damaged=False, failed=failed)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import REASONS
+from emu.verdicts.outcome import OUTCOMES
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -98,10 +99,18 @@ def speaks_of_oops(expectation: Expectation) -> bool:
 def refuse_impossible(expectations: Sequence[Expectation], summary: dict[str, Any]) -> None:
     """UsageError when an expectation cannot be judged whatever happens; `summary` is that of a run not yet begun."""
     for expectation in expectations:
-        if _lookup(expectation.left, summary, expectation.text) is not None:
-            judge(expectation, summary)
-        else:
-            _value(expectation.right, summary, expectation.text)
+        left = _lookup(expectation.left, summary, expectation.text)
+        right = _value(expectation.right, summary, expectation.text)
+        if left is None:
+            continue
+        judge(expectation, summary)
+        whole = f"--expect '{expectation.text}'"
+        if isinstance(left, Mapping | list):
+            raise UsageError(f"{whole}: {expectation.left} is a table of the summary, not a value")
+        if right is not None and isinstance(left, str) != isinstance(right, str):
+            raise UsageError(f"{whole}: {left!r} and {right!r} cannot be compared: a word and a number")
+        if expectation.left == "outcome" and isinstance(right, str) and right not in dict(OUTCOMES):
+            raise UsageError(f"{whole}: '{right}' is not one of {', '.join(dict(OUTCOMES))}")
 
 
 def judge(expectation: Expectation, summary: dict[str, Any]) -> Judgement:

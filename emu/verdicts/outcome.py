@@ -106,7 +106,7 @@ class Facts(NamedTuple):
     longest_stall_ms: float
     share_of_baseline: float | None
     critical_lost: int
-    starved: bool
+    starved_ms: float
 
 
 class Rule(NamedTuple):
@@ -135,8 +135,9 @@ RULES = (
     ),
     Rule(
         "starved",
-        "nothing is left to be written, and writers wait for memory that is in sockets: a real kernel kills a task",
-        lambda facts: facts.starved,
+        f"nothing is left to be written, and a writer has waited {STALL_MS:g} ms or longer for memory that others "
+        "hold: a real kernel kills a task",
+        lambda facts: facts.starved_ms >= STALL_MS,
     ),
 )
 
@@ -166,7 +167,7 @@ def outcome_of(
     downloads.  The lockup is the one that the loop has found: nothing is looked for here.
     """
     block = block_io(m, w, start_ns, elapsed_ns, baseline_mb_per_s)
-    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved(m))
+    facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved_ms(m))
     because = [rule.sentence for rule in RULES if rule.holds(facts)]
     word = OOPS if int(m.oops) else LOCKUP if int(m.lockup.locked) else DEGRADED if because else PROGRESS
     names = Names(int(m.sessions), tuple(device_names), start_ns)
@@ -183,15 +184,17 @@ def outcome_of(
     }
 
 
-def starved(m: Any) -> bool:
-    """Whether block I/O has nothing to do since nobody gets a page to write into, and no write would free one.
+def starved_ms(m: Any) -> float:
+    """How long a writer has been waiting for memory while nothing is left whose writing would free a page.
 
     2.6.12 and later kill a task then (__alloc_pages: reclaim without progress under __GFP_FS calls out_of_memory);
     the model kills nobody.
     """
     if block_io_unfinished(m) or not gfp_kernel_would_wait(m):
-        return False
-    return any(int(m.vm.writer[at].blocked) == BLOCKED_MEMORY for at in range(int(m.vm.writers)))
+        return 0.0
+    waiting = (m.vm.writer[n] for n in range(int(m.vm.writers)))
+    since = [int(writer.blocked_since_ns) for writer in waiting if int(writer.blocked) == BLOCKED_MEMORY]
+    return milliseconds(int(m.now_ns) - min(since, default=int(m.now_ns)))
 
 
 def mb_per_s(octets: int, elapsed_ns: int) -> float:

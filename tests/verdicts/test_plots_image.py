@@ -113,7 +113,7 @@ def test_nine_policies_of_4096_samples_are_a_small_picture() -> None:
 
 @pytest.mark.parametrize("name", ["out.pdf", "out", "-", "png"])
 def test_another_suffix_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=rf"^--plot: .*{name}: expected a name that ends in \.png or \.svg$"):
+    with pytest.raises(UsageError, match=rf"^--plot .*{name}: expected a name that ends in \.png or \.svg$"):
         write_plot(tmp_path / name, two_runs(), "deadlock")
     assert list(tmp_path.iterdir()) == []
 

@@ -62,7 +62,7 @@ def check_plot(path: str | os.PathLike[str], option: str = "--plot") -> str:
     """The format that the name asks for.  Errors: UsageError for another, and when matplotlib is not installed."""
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
-        raise UsageError(f"{option}: {os.fspath(path)}: expected a name that ends in .png or .svg")
+        raise UsageError(f"{option} {os.fspath(path)}: expected a name that ends in .png or .svg")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
