@@ -39,7 +39,7 @@ STEPS = (
         "The deadlock itself: block I/O in the loop (the engine compiles for it once, a minute or two)",
         (
             *("run", "deadlock", "--policy", "linux-2.6.12", "--expect", "outcome == 'LOCKUP'"),
-            *("-w", str(OUT / "lockup.pcapng"), "--plot", str(OUT / "lockup.png")),
+            *("--plot", str(OUT / "lockup.png")),
         ),
     ),
     (
@@ -52,13 +52,14 @@ STEPS = (
 )
 
 WRITTEN = [OUT / f"{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet")]
-WRITTEN += [OUT / name for name in ("acks.pcapng", "flood.pcapng", "lockup.pcapng", "lockup.png", "deadlock.html")]
+WRITTEN += [OUT / name for name in ("acks.pcapng", "flood.pcapng", "lockup.png", "deadlock.html")]
 NEXT = f"""
 Written: {", ".join(map(str, WRITTEN))}
 
 Next:
   wireshark {OUT}/mainline.pcapng        filter: frame.comment contains "reason=PFMEMALLOC"
   firefox {OUT}/deadlock.html            the lockup as it happens, policy by policy
+  .venv/bin/emu run deadlock -w lockup.pcapng   every frame of it, for Wireshark (150 MB)
   .venv/bin/emu step five-packets        the patch at work, packet by packet
   .venv/bin/emu scenarios                what else can be run
   .venv/bin/emu explain PFMEMALLOC      what the reason means, and where the kernel decides it
