@@ -16,14 +16,13 @@ from emu.scenario_loop import SessionTable
 from emu.verdicts.outcome import mb_per_s, outcome_of
 from emu.verdicts.summary import (
     SUMMARY_VERSION,
-    by_reason,
     counters_of,
     device_facts,
-    fates_of,
     flood_facts,
     memory_facts,
     socket_facts,
     upper_devices,
+    verdict_facts,
 )
 
 if TYPE_CHECKING:
@@ -52,21 +51,13 @@ def summarise_run(outcome: "RunOutcome") -> dict[str, Any]:
         "received": int(total.received),
         "sent": int(total.not_received),
         "not_played": int(total.not_played),
-        "delivered": int(total.delivered),
-        "dropped": int(total.dropped),
-        "in_flight": int(total.in_flight),
-        "oops": int(total.oops),
-        "oops_bug": _oops(outcome),
-        "drops_by_reason": by_reason(total.drops_by_reason),
-        "events_by_reason": by_reason(total.events_by_reason),
-        "memalloc": fates_of(total.memalloc),
-        "other": fates_of(total.other),
+        **verdict_facts(m, outcome.oops_frame),
         "writers": _writers(outcome),
         "sessions": _sessions(outcome),
         "downloads": _downloads(outcome),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "wires": _wires(outcome),
-        "devices": {device.name: device_facts(m, d) for d, device in enumerate(scenario.device)},
+        "devices": {device.name: device_facts(m, d) | _sending(m, d) for d, device in enumerate(scenario.device)},
         "upper_devices": upper_devices(m, scenario),
         "memory": memory_facts(m) | _dirty(m),
         "sockets": socket_facts(m),
@@ -88,23 +79,25 @@ def _outcome(outcome: "RunOutcome") -> dict[str, Any]:
         outcome.world,
         outcome.samples,
         start_ns=int(outcome.tick.start_ns),
-        elapsed_ns=outcome.elapsed_ns,
+        elapsed_ns=rated_ns(outcome),
         baseline_mb_per_s=None if baseline is None else baseline["block_io"]["mb_per_s"],
         device_names=[device.name for device in outcome.task.scenario.device],
     )
     return found
 
 
-def _oops(outcome: "RunOutcome") -> dict[str, Any] | None:
-    m = outcome.machine
-    if not int(m.oops):
-        return None
-    return {
-        "bug": int(m.oops),
-        "point": POINTS[int(m.oops_point)],
-        "time_ns": int(m.oops_ns),
-        "frame": outcome.oops_frame,
-    }
+def rated_ns(outcome: "RunOutcome") -> int:
+    """Over how long rates and stalls are counted, ns: a machine that is stuck or dead stays so to the end asked for.
+
+    So a run that `run.stop_at_lockup` ends early compares fairly with one that goes on.
+    """
+    over = int(outcome.machine.oops) or int(outcome.machine.lockup.locked)
+    return outcome.duration_ns if over else outcome.elapsed_ns
+
+
+def _sending(m: Any, d: int) -> dict[str, int]:
+    """What a NIC has sent; `tx_dropped`: frames for which its queue had no room, or that it lost when it went down."""
+    return {"tx_packets": int(m.dev[d].tx_packets), "tx_dropped": int(m.dev[d].tx_dropped)}
 
 
 def _writers(outcome: "RunOutcome") -> list[dict[str, Any]]:
@@ -118,7 +111,7 @@ def _writers(outcome: "RunOutcome") -> list[dict[str, Any]]:
         found.append(
             {
                 "bytes_written": octets,
-                "mb_per_s": mb_per_s(octets, outcome.elapsed_ns),
+                "mb_per_s": mb_per_s(octets, rated_ns(outcome)),
                 "blocked_ms": (int(writer.blocked_ns) + since_ns) // NS_PER_MS,
                 "waits_for": BLOCKED_WORDS.get(blocked),
             }
@@ -138,7 +131,7 @@ def _sessions(outcome: "RunOutcome") -> list[dict[str, Any]]:
                 "writes_issued": int(session.writes_issued),
                 "writes_completed": int(session.writes_completed),
                 "bytes_completed": int(session.bytes_completed),
-                "mb_per_s": mb_per_s(int(session.bytes_completed), outcome.elapsed_ns),
+                "mb_per_s": mb_per_s(int(session.bytes_completed), rated_ns(outcome)),
                 "reinstatements": int(session.reinstatements),
                 "retransmits": int(conn.retransmits),
                 "timeouts": int(conn.timeouts),
@@ -159,7 +152,7 @@ def _downloads(outcome: "RunOutcome") -> list[dict[str, Any]]:
                 "server": table.server,
                 "connected": int(m.conn[c].state) == CONN_ESTABLISHED,
                 "bytes_received": octets,
-                "mb_per_s": mb_per_s(octets, outcome.elapsed_ns),
+                "mb_per_s": mb_per_s(octets, rated_ns(outcome)),
                 "server_timeouts": int(w.peer[c].timeouts),
             }
         )

@@ -6,7 +6,13 @@ import pytest
 
 from emu.engine.plain import PlainEngine
 from emu.kernel import lockup_chain
-from emu.kernel.closed_loop import CONN_ESTABLISHED, SESSION_FULL_FEATURE, WAIT_MEMORY
+from emu.kernel.closed_loop import (
+    BLOCKED_DIRTY,
+    BLOCKED_MEMORY,
+    CONN_ESTABLISHED,
+    SESSION_FULL_FEATURE,
+    WAIT_MEMORY,
+)
 from emu.kernel.latency import latency_bucket
 from emu.kernel.lockup_chain import (
     ACTOR_PING,
@@ -41,6 +47,7 @@ def machine() -> Any:
     """A machine on which no timer runs, one second after play started, with one session that has written 10 MB."""
     m = PlainEngine().new(Machine)
     m.now_ns = START_NS + SECOND
+    m.vm.last_clean_ns = START_NS
     m.devices = 1
     m.sessions = m.conns = 1
     for which in range(4):
@@ -197,16 +204,17 @@ def test_latency_percentiles_are_those_of_the_nearest_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dirty", "left", "after"),
-    [([0, 0, 0], 0, 0.0), ([0, 5, 0, 0], 0, 20.0), ([5, 0, 5, 0], 0, 30.0), ([5, 5], 0, 10.0), ([5, 0], 1, None)],
+    ("dirty", "writeback", "last_clean_ns", "after"),
+    [(0, 0, 0, 0.0), (0, 0, 2_500_000, 2.5), (1, 0, 2_500_000, None), (0, 1, 2_500_000, None)],
 )
-def test_the_memory_is_clean_after_the_last_sample_that_was_not(
-    dirty: list[int], left: int, after: float | None
+def test_when_the_memory_became_clean_for_good(
+    dirty: int, writeback: int, last_clean_ns: int, after: float | None
 ) -> None:
-    """Not while pages are dirty at the end."""
+    """Not while pages are dirty or under write-back at the end."""
     m = machine()
-    m.vm.dirty_pages = left
-    assert judged(m, samples=columns(dirty_pages=dirty))["block_io"]["clean_after_ms"] == after
+    m.vm.dirty_pages, m.vm.writeback_pages = dirty, writeback
+    m.vm.last_clean_ns = START_NS + last_clean_ns
+    assert judged(m)["block_io"]["clean_after_ms"] == after
 
 
 def test_the_depth_of_the_reserve_over_time() -> None:
@@ -268,3 +276,44 @@ def test_the_tables_for_the_docs_name_every_outcome_and_rule() -> None:
     assert all(f"| `{word}` |" in text for word, _ in OUTCOMES)
     assert all(f"| {rule.name} | {rule.sentence} |" in text for rule in RULES)
     assert text.count("\n") + 1 == len(OUTCOMES) + len(RULES) + 5
+
+
+def test_a_stall_that_lasts_for_ever_counts_to_the_end_that_was_asked_for() -> None:
+    """The loop stopped at the lockup, one second after play started; ten were asked for, and the last write completed
+    after 0.4 s: 9.6 s without one, and 10 MB in ten seconds."""
+    m = machine()
+    m.lockup.locked = 1
+    m.session[0].tasks = 1
+    m.session[0].completed_ns = m.session[0].busy_since_ns = START_NS + 400 * MS
+    found = outcome_of(m, None, columns(), start_ns=START_NS, elapsed_ns=10 * SECOND, baseline_mb_per_s=20.0)[
+        "block_io"
+    ]
+    assert (found["longest_stall_ms"], found["mb_per_s"], found["share_of_baseline"]) == (9600.0, 1.0, 0.05)
+
+
+def starving() -> Any:
+    """A machine with nothing to write and no page above pages_min, whose one writer waits for memory."""
+    m = machine()
+    m.zones = 1
+    m.zone[0].present_pages, m.zone[0].pages_min, m.zone[0].free_pages = 1000, 20, 20
+    m.vm.writers = 1
+    m.vm.writer[0].blocked = BLOCKED_MEMORY
+    return m
+
+
+def test_writers_that_wait_for_memory_in_sockets_are_degraded() -> None:
+    found = judged(starving())
+    assert found["outcome"] == "degraded"
+    assert ["kills a task" in reason for reason in found["because"]] == [True]
+
+
+@pytest.mark.parametrize("helped", ["dirty pages to clean", "a free page", "writers wait for the disk"])
+def test_writers_are_not_starved_while_something_may_come(helped: str) -> None:
+    m = starving()
+    if helped == "dirty pages to clean":
+        m.zone[0].dirty_pages = 1
+    elif helped == "a free page":
+        m.zone[0].free_pages = 500
+    else:
+        m.vm.writer[0].blocked = BLOCKED_DIRTY
+    assert judged(m)["outcome"] == "progress"
