@@ -304,7 +304,7 @@ def starving() -> Any:
 def test_writers_that_wait_for_memory_in_sockets_are_degraded() -> None:
     found = judged(starving())
     assert found["outcome"] == "degraded"
-    assert ["kill a task" in reason for reason in found["because"]] == [True]
+    assert ["kills a task" in reason for reason in found["because"]] == [True]
 
 
 @pytest.mark.parametrize("helped", ["dirty pages to clean", "a free page", "writers wait for the disk"])
