@@ -134,7 +134,7 @@ RULES = (
     ),
     Rule(
         "starved",
-        "nothing is left to be written, and writers wait for memory that is in sockets: a real kernel would kill a task",
+        "nothing is left to be written, and writers wait for memory that is in sockets: a real kernel kills a task",
         lambda facts: facts.starved,
     ),
 )
@@ -160,9 +160,9 @@ def outcome_of(
     """What a run came to, as part of its summary; the keys do not depend on the outcome.
 
     `w` is the world outside (None: not asked), `samples` the columns of `closed_loop.Sample`, `start_ns` when play
-    started on the machine's clock, `elapsed_ns` how long since then rates and stalls are counted (for a machine that is
-    stuck for ever, to the end that was asked for), `baseline_mb_per_s` what the same run does without floods and downloads.  The
-    lockup is the one that the loop has found: nothing is looked for here.
+    started on the machine's clock, `elapsed_ns` for how long since then rates and stalls are counted (for a machine
+    that is stuck for ever: to the end that was asked for), `baseline_mb_per_s` what the same run does without floods
+    and downloads.  The lockup is the one that the loop has found: nothing is looked for here.
     """
     block = block_io(m, w, samples, start_ns, elapsed_ns, baseline_mb_per_s)
     facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved(m))

@@ -283,7 +283,9 @@ def test_a_stall_that_lasts_for_ever_counts_to_the_end_that_was_asked_for() -> N
     m.lockup.locked = 1
     m.session[0].tasks = 1
     m.session[0].completed_ns = m.session[0].busy_since_ns = START_NS + 400 * MS
-    found = outcome_of(m, None, columns(), start_ns=START_NS, elapsed_ns=10 * SECOND, baseline_mb_per_s=20.0)["block_io"]
+    found = outcome_of(m, None, columns(), start_ns=START_NS, elapsed_ns=10 * SECOND, baseline_mb_per_s=20.0)[
+        "block_io"
+    ]
     assert (found["longest_stall_ms"], found["mb_per_s"], found["share_of_baseline"]) == (9600.0, 1.0, 0.05)
 
 
@@ -300,7 +302,7 @@ def starving() -> Any:
 def test_writers_that_wait_for_memory_in_sockets_are_degraded() -> None:
     found = judged(starving())
     assert found["outcome"] == "degraded"
-    assert ["kill a task" in reason for reason in found["because"]] == [True]
+    assert ["kills a task" in reason for reason in found["because"]] == [True]
 
 
 @pytest.mark.parametrize("helped", ["dirty pages to clean", "a free page", "writers wait for the disk"])
