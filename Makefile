@@ -24,6 +24,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tools/bench/replay.py
+	$(BIN)/python tools/bench/deadlock.py
 
 # Hours of it: make fuzz FUZZ_SECONDS=14400
 FUZZ_SECONDS ?= 3600
@@ -32,6 +33,7 @@ fuzz: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python tools/docs.py
+	$(BIN)/python tools/docs.py --runs
 
 # Versions and hashes for every supported Python, no index address.
 lock:

@@ -271,7 +271,7 @@ class ClosedRun(RunInProgress):
         elif why == WHY_SAMPLES:
             self._let_samples_go()
         elif why == WHY_ROWS:
-            if 2 * self.kept > self.room:
+            if 2 * (self.kept + 1) > self.room:
                 self.room *= 2
                 self.rows = self.engine.grown(self.rows, self.room)
             if len(self._window) - self._at < 2 * LONGEST_FRAME_BYTES:
@@ -299,7 +299,7 @@ class ClosedRun(RunInProgress):
     def columns(self) -> Samples:
         """The samples so far."""
         count = int(self.tick.samples)
-        return {name: [int(getattr(self.samples[at], name)) for at in range(count)] for name in SAMPLE_FIELDS}
+        return {name: self.engine.column(self.samples, name, count) for name in SAMPLE_FIELDS}
 
     def _outcome(self) -> RunOutcome:
         floods = self.company.floods if self.company else ()

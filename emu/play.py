@@ -34,7 +34,6 @@ from emu.verdicts.summary import summarise
 from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
 EVENT_LOG = 1 << 16
-MAX_WAITING = 1 << 18  # frames kept behind one that waits in the ring: some 120 MB of rows when compiled
 
 
 class Replay(RunInProgress):

@@ -270,7 +270,9 @@ class ReadersTable(Part, frozen=True):
     ordinary: Annotated[Reader, about("How ordinary sockets are read; needs-memory: only when a page is free.")] = (
         "needs-memory"
     )
-    memalloc: Annotated[Reader, about("How sockets are read that block I/O depends on.")] = "immediate"
+    memalloc: Annotated[
+        Reader, about("How sockets are read that block I/O depends on; a [[session]]: always at once.")
+    ] = "immediate"
     rate: Annotated[Rate, about("How fast the reader `rate` reads.", "packets/s")] = 1_000
     udp_rcvbuf: Annotated[Rcvbuf | None, about("Receive buffer of UDP sockets; left out: the geometry's.", "B")] = None
     tcp_rcvbuf: Annotated[Rcvbuf | None, about("Receive buffer of TCP sockets; left out: the geometry's.", "B")] = None

@@ -11,7 +11,7 @@ from emu.kernel.closed_loop import MAX_CONNS, MAX_SESSIONS, MAX_TASKS
 from emu.scenario_parts import Part, Rate, Rcvbuf, Reader, about
 
 SESSION_PORT = 3260
-DOWNLOAD_PORT = 80
+DOWNLOAD_PORT = 19  # chargen sends as long as somebody is connected, and whatever (RFC 864)
 HOST_ADDRESS = "10.0.0.2"
 MAX_DOWNLOADS = MAX_CONNS - MAX_SESSIONS
 MAX_BLACKOUTS = 64
@@ -104,7 +104,7 @@ class DownloadTable(Part, frozen=True):
     """A TCP connection over which a server sends to the host; it obeys the window."""
 
     device: OverDevice = ""
-    server: Annotated[str, about("The server's IPv4 address; its port is 80.")] = "10.0.0.3"
+    server: Annotated[str, about("The server's IPv4 address; its port is 19 (chargen).")] = "10.0.0.3"
     reader: Annotated[Reader, about("How the host reads it; needs-memory: only when a page is free.")] = "needs-memory"
     rate: Annotated[Rate | None, about("How fast the reader `rate` reads.", "packets/s")] = None
     rcvbuf: Annotated[Rcvbuf | None, about("Its receive buffer; left out: as readers.tcp_rcvbuf.", "B")] = None

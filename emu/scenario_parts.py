@@ -17,7 +17,6 @@ TIMES = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "
 SIZES = {"B": 1, "kB": 1000, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20, "GiB": 1 << 30}
 BYTE_RATES = {"B/s": 1, "kB/s": 1000, "MB/s": 10**6, "GB/s": 10**9}
 BIT_RATES = {"kbit/s": 1000, "Mbit/s": 10**6, "Gbit/s": 10**9}
-MOST_NUMBER = 1 << 60
 
 
 def about(meaning: str, unit: str = "") -> Meta:

@@ -203,10 +203,11 @@ def _conn(peer: PeerSetup, window_scale: int, sndbuf: int, connect_due_ns: int) 
 
 
 def _sock_rules(scenario: Scenario, setup: WorldSetup) -> list[Mapping[str, int]]:
-    """Which connections are marked SOCK_MEMALLOC, and how downloads are read."""
+    """Which connections are marked SOCK_MEMALLOC, and how they are read: an initiator reads in the softirq."""
     rules: list[Mapping[str, int]] = []
     for session, target in zip(scenario.session, setup.targets, strict=True):
-        rules.append(_match(target.peer) | {"memalloc": int(session.memalloc)})
+        how = {"memalloc": int(session.memalloc), "reader": READERS.index("immediate")}
+        rules.append(_match(target.peer) | how)
     for download, server in zip(scenario.download, setup.servers, strict=True):
         how = {"local_port": server.peer.host_port, "memalloc": 0, "reader": READERS.index(download.reader)}
         if download.rate is not None:

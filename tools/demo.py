@@ -35,15 +35,32 @@ STEPS = (
             *("--set", "readers.udp_rcvbuf=5000", "--expect", "memalloc.dropped == 0", "-w", str(OUT / "flood.pcapng")),
         ),
     ),
+    (
+        "The deadlock itself: block I/O in the loop (the engine compiles for it once, a minute or two)",
+        (
+            *("run", "deadlock", "--policy", "linux-2.6.12", "--expect", "outcome == 'LOCKUP'"),
+            *("-w", str(OUT / "lockup.pcapng"), "--plot", str(OUT / "lockup.png")),
+        ),
+    ),
+    (
+        "... and who else locks up",
+        (
+            *("compare", "deadlock", "--policies", "linux-2.6.12,reserve-only,phillips-v5,mainline"),
+            *("--report", str(OUT / "deadlock.html")),
+        ),
+    ),
 )
 
 WRITTEN = [OUT / f"{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet")]
-WRITTEN += [OUT / "acks.pcapng", OUT / "flood.pcapng"]
+WRITTEN += [OUT / name for name in ("acks.pcapng", "flood.pcapng", "lockup.pcapng", "lockup.png", "deadlock.html")]
 NEXT = f"""
 Written: {", ".join(map(str, WRITTEN))}
 
 Next:
   wireshark {OUT}/mainline.pcapng        filter: frame.comment contains "reason=PFMEMALLOC"
+  firefox {OUT}/deadlock.html            the lockup as it happens, policy by policy
+  .venv/bin/emu step five-packets        the patch at work, packet by packet
+  .venv/bin/emu scenarios                what else can be run
   .venv/bin/emu explain PFMEMALLOC      what the reason means, and where the kernel decides it
   .venv/bin/emu policies                the kernels' rules, side by side
   .venv/bin/emu flood --list            what can be crafted

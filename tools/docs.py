@@ -1,15 +1,28 @@
-"""Generates docs/scenario.md from the scenario's schema; `--check` says whether it is current (exit 1: it is not)."""
+"""Generates docs/scenario.md from the scenario's schema; `--check` says whether it is current (exit 1: it is not).
 
+`--runs` plays the shipped deadlock instead: the table of README.md between its marks, and docs/lockup.png.  It needs
+emu[fast,plots]; the same sources make the same table, and the same fonts the same picture.
+"""
+
+import re
 import sys
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+from emu.api.runs import RunResult, compare_runs, run
 from emu.cli.scenarios import default_text
 from emu.scenario import SCHEMA, schema_keys
 from emu.scenario_file import load_scenario, show_scenario
 from emu.tables import Key
 from emu.verdicts.outcome import outcome_rules
 
-PAGE = Path(__file__).parents[1] / "docs" / "scenario.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "scenario.md"
+README = ROOT / "README.md"
+PICTURE = ROOT / "docs" / "lockup.png"
+COLOURS = 256  # enough for the picture, and a third of its bytes
 HEAD = f"""\
 # Scenarios
 
@@ -27,6 +40,13 @@ OUTCOME_HEAD = """\
 
 `emu run` ends in one word, `outcome` in its summary; the first row that holds is it. `emu compare` shows it by policy.
 """
+
+RUNS_MARK = re.compile(r"(?<=<!-- runs: make docs -->\n).*?(?=<!-- /runs -->)", re.DOTALL)
+RUNS_POLICIES = ("linux-2.6.12", "reserve-only", "phillips-v5", "phillips-v6", "mainline")
+RUNS_HEADINGS = (
+    *("scenario", "policy", "outcome", "last page, locked up", "block I/O (of its own)", "longest stall"),
+    *("memalloc lost", "others lost"),
+)
 
 COLUMNS = ("| key | type, range | unit | default | what it says |", "|---|---|---|---|---|")
 
@@ -68,11 +88,75 @@ def row(key: Key) -> str:
     if default and default != "required":
         default = f"`{default}`"
     cells = (f"`{key.name}`", ", ".join(filter(None, (key.type, key.range))), key.unit, default, key.meaning)
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return table_row([cell.replace("|", chr(92) + "|") for cell in cells])
+
+
+def runs_table() -> str:
+    """What the deadlock comes to under some policies, and its cure."""
+    compared = compare_runs("deadlock", policies=RUNS_POLICIES, engine="compiled")
+    rows = [run_row("deadlock", result) for result in compared.values()]
+    rows.append(run_row("smallest-cure", run("smallest-cure", policy="phillips-v5", engine="compiled")))
+    return "\n".join((table_row(RUNS_HEADINGS), "|---" * len(RUNS_HEADINGS) + "|", *rows, ""))
+
+
+def run_row(scenario: str, result: RunResult) -> str:
+    """A run's row."""
+    block, lockup = result.block_io, result.lockup
+    times = f"{seconds(lockup['last_page_ns'])}, {seconds(lockup['time_ns'])}" if lockup else ""
+    share = f" ({block['mb_per_s'] / block['baseline_mb_per_s']:.0%})" if block["baseline_mb_per_s"] else ""
+    cells = (
+        f"`{scenario}`",
+        result.policy,
+        result.outcome,
+        times,
+        f"{block['mb_per_s']:.1f} MB/s{share}",
+        f"{block['longest_stall_ms']:.0f} ms",
+        *(lost(result.summary[flows]) for flows in ("memalloc", "other")),
+    )
+    return table_row(cells)
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """A row of a table of Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
+def seconds(time_ns: int) -> str:
+    """A time since play started."""
+    return f"{time_ns / 1e9:.3f} s"
+
+
+def lost(flows: dict[str, Any]) -> str:
+    """How many packets of a class were dropped."""
+    return f"{flows['dropped']:,} of {flows['received']:,}".replace(",", " ")
+
+
+def picture() -> bytes:
+    """The lockup as `emu run deadlock --plot` shows it."""
+    from PIL import Image
+
+    from emu.verdicts.plots.image import plot_of
+
+    locked = run("deadlock", policy="linux-2.6.12", baseline=False, duration="2500ms", engine="compiled")
+    drawn = plot_of([(locked.policy, locked.summary, locked.samples)], "emu run deadlock --policy linux-2.6.12", "png")
+    target = BytesIO()
+    Image.open(BytesIO(drawn)).convert("RGB").quantize(COLOURS).save(target, "png", optimize=True)
+    return target.getvalue()
+
+
+def write_runs() -> int:
+    """Write what the runs come to; the exit code."""
+    text = README.read_text(encoding="utf-8")
+    table = runs_table()
+    README.write_text(RUNS_MARK.sub(lambda _: table, text), encoding="utf-8")
+    PICTURE.write_bytes(picture())
+    return 0
 
 
 def main() -> int:
     """Write or check the page; the exit code."""
+    if "--runs" in sys.argv[1:]:
+        return write_runs()
     if "--check" in sys.argv[1:]:
         current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page()
         if not current:

@@ -82,24 +82,54 @@ class Shown:
         return as_html(self._show)
 
 
-class ReplayResult(Shown):
-    """How a replay ended.  `summary` is the object that `emu replay --json` prints; the attributes are parts of it."""
+class Played(Shown):
+    """What has been played under one policy; `summary` is the object that the command prints with `--json`."""
 
     def __init__(self, run: Run, verdicts: Verdicts | None = None) -> None:
-        """Made by `replay` and `compare`."""
+        """Made by `replay`, `run` and those that compare."""
         self._run = run
         self._verdicts = verdicts
         self.summary: dict[str, Any] = run.printed()
 
     @property
-    def capture(self) -> str:
-        """What was played."""
-        return str(self.summary["capture"])
-
-    @property
     def policy(self) -> str:
         """Under which policy."""
         return self._run.policy
+
+    @property
+    def expectations(self) -> tuple[Judgement, ...]:
+        """What was expected under this policy, whether it holds, and what was found."""
+        return self._run.judgements
+
+    @property
+    def exit_code(self) -> Exit:
+        """What the command would have exited with."""
+        return self._run.code
+
+    @property
+    def ok(self) -> bool:
+        """Whether all expectations held, the input was sound, and the kernel lived; a lockup as such is a result."""
+        return self._run.code == Exit.DONE
+
+    def _kept(self) -> Verdicts:
+        """The log.  Errors: UsageError when it was not kept, or polars is missing."""
+        import_polars("verdicts()")
+        if self._verdicts is None:
+            raise UsageError("verdicts(): they were not kept; ask for keep_verdicts=True, or for log='NAME.parquet'")
+        return self._verdicts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without its verdicts, which lie in a file of this process."""
+        return type(self), (self._run,)
+
+
+class ReplayResult(Played):
+    """How a replay ended.  `summary` is the object that `emu replay --json` prints; the attributes are parts of it."""
+
+    @property
+    def capture(self) -> str:
+        """What was played."""
+        return str(self.summary["capture"])
 
     @property
     def frames(self) -> int:
@@ -147,24 +177,9 @@ class ReplayResult(Shown):
         return list(self.summary["findings"])
 
     @property
-    def expectations(self) -> tuple[Judgement, ...]:
-        """What was expected (`expect`), whether it holds, and what was found."""
-        return self._run.judgements
-
-    @property
     def damage(self) -> str | None:
         """What is wrong with the capture; what precedes it was played."""
         return self._run.damage
-
-    @property
-    def exit_code(self) -> Exit:
-        """What the command would have exited with."""
-        return self._run.code
-
-    @property
-    def ok(self) -> bool:
-        """Whether all expectations held, the capture was sound, and the kernel lived."""
-        return self._run.code == Exit.DONE
 
     @overload
     def verdicts(self, *, lazy: Literal[False] = False) -> "polars.DataFrame": ...
@@ -178,12 +193,7 @@ class ReplayResult(Shown):
         `lazy` reads from the disk what a query needs, for logs larger than memory; it must be collected while this
         result lives.  Errors: UsageError when verdicts were not kept, or polars is missing.
         """
-        import_polars("verdicts()")
-        if self._verdicts is None:
-            raise UsageError(
-                "verdicts(): they were not kept; replay with keep_verdicts=True, or with log='NAME.parquet'"
-            )
-        rows = self._verdicts.scan()
+        rows = self._kept().scan()
         return rows if lazy else rows.collect()
 
     def to_polars(self) -> "polars.DataFrame":
@@ -203,10 +213,6 @@ class ReplayResult(Shown):
             f"{figure(self.delivered)} delivered, {figure(self.dropped)} dropped; "
             f"memalloc {figure(memalloc.delivered)}/{figure(memalloc.received)}{cut}>"
         )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled without its verdicts, which lie in a file of this process."""
-        return ReplayResult, (self._run,)
 
     def _show(self, console: Console) -> None:
         show_summary(console, self.summary)

@@ -11,14 +11,13 @@ from rich.console import Console
 
 from emu.api.options import FilePath, Texts, command_of, described
 from emu.api.play import say
-from emu.api.result import Interrupted, Shown, Verdicts, frame_of
+from emu.api.result import Interrupted, Played, Shown, Verdicts, frame_of
 from emu.cli.run_options import RunCommand
 from emu.closed_runs import Watch, run_closed_each, run_closed_once, scenario_name, write_pictures
-from emu.errors import Exit, UsageError
+from emu.errors import Exit
 from emu.runs import Run
 from emu.task import Outputs
 from emu.toml_text import toml_text
-from emu.verdicts.expect import Judgement
 from emu.verdicts.log import import_polars
 from emu.verdicts.run_screen import show_run, show_run_comparison
 from emu.verdicts.screen import show_judgements
@@ -59,24 +58,13 @@ class RunOptions(TypedDict, total=False):
     progress: bool | None
 
 
-class RunResult(Shown):
+class RunResult(Played):
     """How a run ended.  `summary` is the object that `emu run --json` prints; the attributes are parts of it."""
-
-    def __init__(self, run: Run, verdicts: Verdicts | None = None) -> None:
-        """Made by `run` and `compare_runs`."""
-        self._run = run
-        self._verdicts = verdicts
-        self.summary: dict[str, Any] = run.printed()
 
     @property
     def scenario(self) -> str:
         """What was run."""
         return str(self.summary["scenario"])
-
-    @property
-    def policy(self) -> str:
-        """Under which policy."""
-        return self._run.policy
 
     @property
     def outcome(self) -> str:
@@ -99,21 +87,6 @@ class RunResult(Shown):
         """The timeline: columns of counts since play started, `time_ns` among them."""
         return {name: list(values) for name, values in (self._run.samples or {}).items()}
 
-    @property
-    def expectations(self) -> tuple[Judgement, ...]:
-        """What was expected of this policy, whether it holds, and what was found."""
-        return self._run.judgements
-
-    @property
-    def exit_code(self) -> Exit:
-        """What the command would have exited with."""
-        return self._run.code
-
-    @property
-    def ok(self) -> bool:
-        """Whether all expectations held and the kernel lived; a lockup that nobody expected otherwise is a result."""
-        return self._run.code == Exit.DONE
-
     def timeline(self) -> "polars.DataFrame":
         """The samples as a frame.  Errors: UsageError when polars is missing."""
         import_polars("timeline()")
@@ -123,10 +96,7 @@ class RunResult(Shown):
 
     def verdicts(self) -> "polars.DataFrame":
         """A row per received packet: the log.  Errors: UsageError when it was not kept, or polars is missing."""
-        import_polars("verdicts()")
-        if self._verdicts is None:
-            raise UsageError("verdicts(): they were not kept; run with keep_verdicts=True, or with log='NAME.parquet'")
-        return self._verdicts.scan().collect()
+        return self._kept().scan().collect()
 
     def __repr__(self) -> str:
         """One line."""

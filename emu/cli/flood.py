@@ -13,7 +13,7 @@ from rich.console import Console
 
 from emu.capture.output import STDOUT
 from emu.capture.write import PCAP, format_of
-from emu.cli.options import Json, parameters_of, with_parameters
+from emu.cli.options import Json, Progress, parameters_of, with_parameters
 from emu.cli.replay import print_json, screen
 from emu.cli.rewrite_options import RewriteOptions
 from emu.crafting import craft_told
@@ -57,9 +57,7 @@ class FloodCommand(RewriteOptions):
         str,
         typer.Option("--engine", metavar="auto|compiled|plain", help="How frames are made; the bytes are identical."),
     ] = "auto"
-    progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
-    ] = None
+    progress: Progress = None
 
 
 app = typer.Typer(

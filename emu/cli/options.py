@@ -14,6 +14,42 @@ import typer
 from emu.cli.rewrite_options import RewriteOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the scenario; repeatable."),
+]
+Expect = Annotated[
+    list[str] | None,
+    typer.Option("--expect", metavar="EXPR", help="Fail (exit 1) unless this holds of the summary; repeatable."),
+]
+AsPosted = Annotated[
+    str | None,
+    typer.Option(
+        "--as-posted",
+        metavar="[=LIST]",
+        help="Leave the patch's own bugs in: all that the revision was posted with, or =1,8,11 (emu bugs).",
+    ),
+]
+Write = Annotated[
+    str | None,
+    typer.Option("-w", "--write", metavar="FILE|-", help="Write the annotated pcapng: every frame, its verdict."),
+]
+Annotate = Annotated[str, typer.Option("--annotate", metavar="drops|all", help="Which frames of it get a comment.")]
+Log = Annotated[
+    str | None,
+    typer.Option("--log", metavar="FILE", help="Write a row per received packet: .parquet .arrow .csv .jsonl"),
+]
+LogRows = Annotated[
+    str,
+    typer.Option("--log-rows", metavar="all|drops", help="Which rows the log has; drops: and later events."),
+]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),
+]
+Progress = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +80,9 @@ class PlayCommand(RewriteOptions):
             "and `device=NAME` say when and where it begins (emu flood --list); repeatable.",
         ),
     ] = None
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the scenario; repeatable."),
-    ] = None
-    expect: Annotated[
-        list[str] | None,
-        typer.Option("--expect", metavar="EXPR", help="Fail (exit 1) unless this holds of the summary; repeatable."),
-    ] = None
-    as_posted: Annotated[
-        str | None,
-        typer.Option(
-            "--as-posted",
-            metavar="[=LIST]",
-            help="Leave the patch's own bugs in: all that the revision was posted with, or =1,8,11 (emu bugs).",
-        ),
-    ] = None
+    settings: Settings = None
+    expect: Expect = None
+    as_posted: AsPosted = None
     host: Annotated[
         str | None, typer.Option("--host", metavar="IP|MAC", help="Which end of the capture is the host.")
     ] = None
@@ -108,34 +131,18 @@ class PlayCommand(RewriteOptions):
             help="Dropped segments of memalloc flows come again after 200 ms, then doubling, and leave no filled hole.",
         ),
     ] = False
-    engine: Annotated[
-        str,
-        typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),
-    ] = "auto"
-    progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
-    ] = None
+    engine: EngineName = "auto"
+    progress: Progress = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayCommand(PlayCommand):
     """What `emu replay` takes."""
 
-    write: Annotated[
-        str | None,
-        typer.Option("-w", "--write", metavar="FILE|-", help="Write the annotated pcapng: every frame, its verdict."),
-    ] = None
-    annotate: Annotated[
-        str, typer.Option("--annotate", metavar="drops|all", help="Which frames of it get a comment.")
-    ] = "drops"
-    log: Annotated[
-        str | None,
-        typer.Option("--log", metavar="FILE", help="Write a row per received packet: .parquet .arrow .csv .jsonl"),
-    ] = None
-    log_rows: Annotated[
-        str,
-        typer.Option("--log-rows", metavar="all|drops", help="Which rows the log has; drops: and later events."),
-    ] = "all"
+    write: Write = None
+    annotate: Annotate = "drops"
+    log: Log = None
+    log_rows: LogRows = "all"
     policy: Annotated[
         str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
     ] = None

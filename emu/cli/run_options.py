@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from emu.cli.options import CompareCommand, Json
+from emu.cli.options import (
+    Annotate,
+    AsPosted,
+    CompareCommand,
+    EngineName,
+    Expect,
+    Json,
+    Log,
+    LogRows,
+    Progress,
+    Settings,
+    Write,
+)
 
 Report = Annotated[
     str | None,
@@ -36,50 +48,21 @@ class RunCommand:
     policy: Annotated[
         str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default: the scenario's).")
     ] = None
-    write: Annotated[
-        str | None,
-        typer.Option("-w", "--write", metavar="FILE|-", help="Write the annotated pcapng: every frame, its verdict."),
-    ] = None
-    annotate: Annotated[
-        str, typer.Option("--annotate", metavar="drops|all", help="Which frames of it get a comment.")
-    ] = "drops"
-    log: Annotated[
-        str | None,
-        typer.Option("--log", metavar="FILE", help="Write a row per received packet: .parquet .arrow .csv .jsonl"),
-    ] = None
-    log_rows: Annotated[
-        str,
-        typer.Option("--log-rows", metavar="all|drops", help="Which rows the log has; drops: and later events."),
-    ] = "all"
+    write: Write = None
+    annotate: Annotate = "drops"
+    log: Log = None
+    log_rows: LogRows = "all"
     json: Json = False
     report: Report = None
     plot: Plot = None
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the scenario; repeatable."),
-    ] = None
-    expect: Annotated[
-        list[str] | None,
-        typer.Option("--expect", metavar="EXPR", help="Fail (exit 1) unless this holds of the summary; repeatable."),
-    ] = None
+    settings: Settings = None
+    expect: Expect = None
     duration: Duration = None
     seed: Seed = None
-    as_posted: Annotated[
-        str | None,
-        typer.Option(
-            "--as-posted",
-            metavar="[=LIST]",
-            help="Leave the patch's own bugs in: all that the revision was posted with, or =1,8,11 (emu bugs).",
-        ),
-    ] = None
+    as_posted: AsPosted = None
     baseline: Baseline = True
-    engine: Annotated[
-        str,
-        typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),
-    ] = "auto"
-    progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
-    ] = None
+    engine: EngineName = "auto"
+    progress: Progress = None
 
 
 @dataclass(frozen=True, kw_only=True)

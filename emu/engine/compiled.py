@@ -285,3 +285,8 @@ class CompiledEngine:
         grown = np.zeros(length, rows.dtype).view(np.recarray)
         grown[: len(rows)] = rows
         return grown
+
+    def column(self, rows: Any, name: str, count: int) -> list[int]:
+        """A field of the first `count` rows, read at once: row by row numpy takes a thousand times as long."""
+        found: list[int] = rows[name][:count].tolist()
+        return found

@@ -45,6 +45,10 @@ class Engine(Protocol):
         """The rows in an array of `length` records."""
         ...
 
+    def column(self, rows: Any, name: str, count: int) -> list[int]:
+        """A field of the first `count` rows."""
+        ...
+
     def finished(self, use: str = REPLAY) -> None:
         """A run of this use has ended well."""
         ...
@@ -86,6 +90,10 @@ class PlainEngine:
         grown = Rows(rows.row, length)
         grown.update(rows)
         return grown
+
+    def column(self, rows: Any, name: str, count: int) -> list[int]:
+        """A field of the first `count` rows."""
+        return [getattr(rows[i], name) for i in range(count)]
 
     def finished(self, use: str = REPLAY) -> None:
         """Nothing is kept."""

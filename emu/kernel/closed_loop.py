@@ -132,7 +132,6 @@ class TcpConn:
     tx_alloc_failed: int
     bytes_acked: int  # in all
     bytes_received: int  # in all, in order
-    last_progress_ns: int  # when snd_una or rcv_nxt last moved
 
 
 @record

@@ -337,7 +337,7 @@ def iscsi_scsi_cmd_rsp(m: Machine, s: int) -> None:
     latency_ns = m.now_ns - task.queued_ns
     m.latency[min(latency_bucket(latency_ns), LATENCY_BUCKETS - 1)] += 1
     m.latency_max_ns = max(m.latency_max_ns, latency_ns)
-    session.longest_gap_ns = session_gap_ns(m, s)
+    session.longest_gap_ns = session_gap_ns(session, m.now_ns)
     session.completed_ns = m.now_ns
     session.writes_completed += 1
     session.bytes_completed += task.bytes
@@ -345,12 +345,11 @@ def iscsi_scsi_cmd_rsp(m: Machine, s: int) -> None:
     free_task(session, i)
 
 
-def session_gap_ns(m: Machine, s: int) -> int:
-    """The longest time without a completion while writes waited, the present one among them."""
-    session = m.session[s]
+def session_gap_ns(session: IscsiSession, end_ns: int) -> int:
+    """The longest time without a completion while writes waited; one that lasts is counted to `end_ns`."""
     if session.tasks == 0:
         return session.longest_gap_ns
-    return max(session.longest_gap_ns, m.now_ns - max(session.completed_ns, session.busy_since_ns))
+    return max(session.longest_gap_ns, end_ns - max(session.completed_ns, session.busy_since_ns))
 
 
 def iscsi_r2t_rsp(session: IscsiSession) -> None:

@@ -1,12 +1,13 @@
 """Is it over?  Whether block I/O can ever go on, whatever the timers free and however long the flood lasts.
 
 The look takes the best case.  Every actor that can run gives back all that it holds: frames that wait for the wire are
-sent, the backlog is processed, readers with a rate read, fragments time out, sessions whose ping or login can time out
+sent, readers with a rate read, fragments time out, sessions whose ping or login can time out
 free their connections' queues, clean pages are reclaimed, the plan's pages come, empty slabs are reaped; readers that
 need memory follow once GFP_KERNEL would get a page out of that, and what they give back may let others follow.  Nobody
 takes anything.  If even then no NIC could be shown a buffer, no SCSI Response will ever be received, so no page under
 write-back will ever be clean: LOCKUP.  A ring that is not empty is never one: a frame may come, and what its packet
-leaves behind, or the ring's own buffers, may be what somebody waits for.
+leaves behind, or the ring's own buffers, may be what somebody waits for.  Nor is a backlog: one of its packets may be
+the response that somebody waits for, or give back a share of the device's reserve.
 Readers that never read, sockets outside the run, anonymous memory and dirty pages give nothing back, nor do a
 connection's unacknowledged segments while the session cannot time out: that takes a packet.
 
@@ -38,7 +39,6 @@ from emu.kernel.machine import (
     DRIVER_E1000_PS,
     DRIVER_E1000E,
     DRIVER_TG3,
-    MAX_BACKLOG,
     NEVER_NS,
     NONE,
     PLAN_MIN_FREE_KBYTES,
@@ -65,10 +65,12 @@ def block_io_unfinished(m: Machine) -> bool:
 
 
 def session_may_time_out(session: IscsiSession) -> bool:
-    """Whether a timer of the session can end its connection: a ping without an answer, or a login that hangs."""
+    """Whether the daemon can end a session's connection: it has failed, or a ping or a login goes unanswered."""
     if session.used == 0 or session.state == SESSION_DOWN:
         return False
-    return session.nop_interval_ns > 0 or session.state != SESSION_FULL_FEATURE or session.due_ns != NEVER_NS
+    if session.failed or session.state != SESSION_FULL_FEATURE:
+        return True
+    return session.nop_interval_ns > 0 or session.due_ns != NEVER_NS
 
 
 def sessions_come_back(m: Machine, with_memory: int) -> None:
@@ -110,7 +112,7 @@ def fragments_come_back(m: Machine) -> None:
 
 
 def frames_come_back(m: Machine) -> None:
-    """What waits for a wire is sent; what waits for the softirq is processed, and dropped."""
+    """What waits for a wire is sent."""
     for d in range(m.devices):
         if m.dev[d].up == 0:
             continue
@@ -119,8 +121,6 @@ def frames_come_back(m: Machine) -> None:
             if m.tx[t].skb != NONE:
                 skb_comes_back(m, m.tx[t].skb)
             t = m.tx[t].next
-    for at in range(m.backlog_packets):
-        queue_comes_back(m, m.backlog_skb[(m.backlog_head + at) % MAX_BACKLOG])
 
 
 def pages_come_back(m: Machine) -> None:
@@ -233,7 +233,9 @@ def refill_possible(m: Machine, d: int) -> bool:
 
 
 def frame_possible(m: Machine) -> bool:
-    """Whether any NIC could ever again take a frame that somebody sends."""
+    """Whether any NIC could ever again take a frame that somebody sends, or one that was taken is not yet processed."""
+    if m.backlog_packets > 0:
+        return True
     for look in range(2):  # what is there already is asked first: it is cheap
         for d in range(m.devices):
             if m.dev[d].up == 0 or m.lockup.silent_devices >> d & 1:

@@ -427,7 +427,6 @@ class Device:
     tx_sending: int  # 1: the first of them is on its way, until
     tx_done_ns: int
     tx_packets: int
-    tx_bytes: int
     tx_dropped: int  # the queue was full
 
 

@@ -80,7 +80,6 @@ def conn_open(c: TcpConn, iss: int, now_ns: int) -> None:
     c.send_head = NONE
     c.wait = 0
     c.wait_until_ns = NEVER_NS
-    c.last_progress_ns = now_ns
 
 
 def conn_established(c: TcpConn) -> None:
@@ -275,7 +274,6 @@ def tcp_acked(c: TcpConn, ack: int, window_bytes: int, carries_data: int, now_ns
         before_bytes = flight_bytes(c)
         c.snd_una = ack
         c.bytes_acked += newly
-        c.last_progress_ns = now_ns
         if c.rtt_sent_ns != NEVER_NS and not before(ack, c.rtt_seq):
             tcp_rtt_estimator(c, now_ns - c.rtt_sent_ns)
             c.rtt_sent_ns = NEVER_NS

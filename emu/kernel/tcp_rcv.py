@@ -81,7 +81,6 @@ def conn_queue_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
     sk.rcv_nxt = seq_add(p.tcp_seq, seq_length(p))
     tcp_advance(m, i, sk.rcv_nxt)
     conn.bytes_received += (sk.rcv_nxt - start) & SEQ_MASK
-    conn.last_progress_ns = m.now_ns
     deliver(m, p, AT_TCP_DATA_QUEUE)
 
 

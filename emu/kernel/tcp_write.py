@@ -7,8 +7,10 @@ Each skb of the queue is a head and a data area for the headers; its payload are
 clones it (skbuff_head_cache), or copies it while an earlier clone has not left yet.  mainline: SOCK_MEMALLOC sockets
 ask with __GFP_MEMALLOC (sk_gfp_mask).
 Differs: sk_stream_mem_schedule is left out: what waits to be sent is charged to sndbuf, not to tcp_mem; a task waits
-102 ms for memory, the mean of sk_stream_wait_memory's draw; a segment is never split, so one that does not fit the
-window waits; no Nagle (iSCSI sets TCP_NODELAY); no skb comes with a clone of its own (fclones, 2.6.14 and later).
+102 ms for memory, the mean of sk_stream_wait_memory's draw; want of memory neither shrinks sndbuf nor puts TCP under
+memory pressure (sk_stream_alloc_pskb: sk_stream_moderate_sndbuf, enter_memory_pressure); a segment is never split, so
+one that does not fit the window waits; no Nagle (iSCSI sets TCP_NODELAY); no skb comes with a clone of its own
+(fclones, 2.6.14 and later).
 """
 
 from emu.kernel.closed_loop import (
@@ -38,6 +40,7 @@ from emu.kernel.sock import (
 )
 from emu.kernel.tcp_conn import conn_open, tcp_retransmit_now, tcp_send_room, tcp_sent
 from emu.kernel.tcp_output import sk_gfp_mask, tcp_send_empty, tcp_transmit
+from emu.kernel.vmscan import try_to_free_pages
 
 VM_WAIT_NS = 102_000_000  # (net_random() % (HZ / 5)) + 2 jiffies, on average
 ISS_TICK_NS = 4_000  # RFC 9293 3.4.1
@@ -133,7 +136,8 @@ def conn_socket(m: Machine, c: int) -> int:
 def tcp_connect(m: Machine, c: int) -> bool:
     """Open connection `c`, which has its addresses; without memory for the SYN it stays closed: False.
 
-    The caller is a task, which then waits and tries again (the SYN's skb comes with GFP_KERNEL).
+    The caller is a task: the SYN's skb comes with GFP_KERNEL, so it reclaims; what it cannot get it waits for, and
+    tries again.
     """
     conn = m.conn[c]
     assert conn.state == CONN_CLOSED
@@ -142,6 +146,8 @@ def tcp_connect(m: Machine, c: int) -> bool:
         return False
     gfp = sk_gfp_mask(m, i, GFP_KERNEL)
     b = alloc_skb(m, MAX_TCP_HEADER, gfp, m.policy.atomic_first_nomemalloc)
+    while b == NONE and try_to_free_pages(m) > 0:
+        b = alloc_skb(m, MAX_TCP_HEADER, gfp, m.policy.atomic_first_nomemalloc)
     if b == NONE:
         conn.tx_alloc_failed += 1
         conn_socket_free(m, i)

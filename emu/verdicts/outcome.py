@@ -16,6 +16,7 @@ from emu.kernel.closed_loop import (
     WAIT_MEMORY,
 )
 from emu.kernel.ip_fragment import frag_timer_ns
+from emu.kernel.iscsi_tcp import session_gap_ns
 from emu.kernel.latency import latency_of_bucket
 from emu.kernel.lockup import block_io_unfinished
 from emu.kernel.lockup_chain import (
@@ -160,11 +161,11 @@ def outcome_of(
     """What a run came to, as part of its summary; the keys do not depend on the outcome.
 
     `w` is the world outside (None: not asked), `samples` the columns of `closed_loop.Sample`, `start_ns` when play
-    started on the machine's clock, `elapsed_ns` for how long since then rates and stalls are counted (for a machine
-    that is stuck for ever: to the end that was asked for), `baseline_mb_per_s` what the same run does without floods
-    and downloads.  The lockup is the one that the loop has found: nothing is looked for here.
+    started on the machine's clock, `elapsed_ns` how long since then rates and stalls are counted (for a machine that is
+    stuck for ever, to the end that was asked for), `baseline_mb_per_s` what the same run does without floods and
+    downloads.  The lockup is the one that the loop has found: nothing is looked for here.
     """
-    block = block_io(m, w, samples, start_ns, elapsed_ns, baseline_mb_per_s)
+    block = block_io(m, w, start_ns, elapsed_ns, baseline_mb_per_s)
     facts = Facts(block["longest_stall_ms"], block["share_of_baseline"], int(m.total.memalloc.dropped), starved(m))
     because = [rule.sentence for rule in RULES if rule.holds(facts)]
     word = OOPS if int(m.oops) else LOCKUP if int(m.lockup.locked) else DEGRADED if because else PROGRESS
@@ -203,14 +204,7 @@ def milliseconds(time_ns: int) -> float:
     return time_ns // NS_PER_US / 1000
 
 
-def block_io(
-    m: Any,
-    w: Any,
-    samples: Mapping[str, Sequence[int]],
-    start_ns: int,
-    elapsed_ns: int,
-    baseline_mb_per_s: float | None,
-) -> dict[str, Any]:
+def block_io(m: Any, w: Any, start_ns: int, elapsed_ns: int, baseline_mb_per_s: float | None) -> dict[str, Any]:
     """How block I/O fared, all sessions together."""
     sessions = [m.session[s] for s in range(int(m.sessions))]
     conns = [m.conn[s] for s in range(int(m.sessions))]
@@ -225,23 +219,15 @@ def block_io(
         "bytes_completed": done,
         "unfinished_pages": int(m.vm.dirty_pages) + int(m.vm.writeback_pages),
         "longest_stall_ms": milliseconds(
-            max((gap_ns(session, start_ns + elapsed_ns) for session in sessions), default=0)
+            max((int(session_gap_ns(session, start_ns + elapsed_ns)) for session in sessions), default=0)
         ),
         "latency_us": latency_us(m),
-        "clean_after_ms": clean_after_ms(m, samples),
+        "clean_after_ms": clean_after_ms(m, start_ns),
         "reinstatements": sum(int(session.reinstatements) for session in sessions),
         "retransmits": sum(int(conn.retransmits) for conn in conns),
         "timeouts": sum(int(conn.timeouts) for conn in conns),
         "target_timeouts": None if w is None else sum(int(w.peer[s].timeouts) for s in range(len(conns))),
     }
-
-
-def gap_ns(session: Any, end_ns: int) -> int:
-    """The longest time without a completion while writes waited; one that lasts is counted to `end_ns`."""
-    longest = int(session.longest_gap_ns)
-    if int(session.tasks) == 0:
-        return longest
-    return max(longest, end_ns - max(int(session.completed_ns), int(session.busy_since_ns)))
 
 
 def latency_us(m: Any) -> dict[str, float | None]:
@@ -266,18 +252,11 @@ def percentile_ns(counts: Sequence[int], percent: int) -> int:
     raise AssertionError("percent is at most 100")
 
 
-def clean_after_ms(m: Any, samples: Mapping[str, Sequence[int]]) -> float | None:
-    """When the memory became clean for good, to the next sample; None when it is not, 0 when it always was."""
+def clean_after_ms(m: Any, start_ns: int) -> float | None:
+    """When the memory became clean for good; None when it is not, 0 when it always was."""
     if int(m.vm.dirty_pages) + int(m.vm.writeback_pages) > 0:
         return None
-    last = -1
-    for at, (dirty, writeback) in enumerate(zip(samples["dirty_pages"], samples["writeback_pages"], strict=True)):
-        if dirty + writeback > 0:
-            last = at
-    if last < 0:
-        return 0.0
-    times = samples["time_ns"]
-    return milliseconds(times[min(last + 1, len(times) - 1)])
+    return milliseconds(int(m.vm.last_clean_ns) - start_ns)
 
 
 def drops_by_class(m: Any, w: Any) -> dict[str, int]:

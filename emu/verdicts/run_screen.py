@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emu.verdicts.screen import device_table, fate_table, figure, flood_line, plain_table, reason_table, say, share
+from emu.verdicts.screen import figure, plain_table, share, show_packets
 
 COLOURS = {"progress": "green", "degraded": "yellow", "LOCKUP": "red", "oops": "magenta"}
 NOTHING = "-"
@@ -30,15 +30,7 @@ def show_run(console: Console, summary: dict[str, Any]) -> None:
         console.print(_writers(summary))
     if summary["downloads"]:
         console.print(_downloads(summary))
-    console.print(fate_table(summary))
-    if summary["drops_by_reason"]:
-        console.print(reason_table("Drops", "packets", summary["drops_by_reason"]))
-    if summary["events_by_reason"]:
-        console.print(reason_table("Later: packets that had been accepted", "events", summary["events_by_reason"]))
-    console.print(device_table(summary))
-    for flood in summary["floods"]:
-        console.print(f"crafted: {escape(flood_line(flood))}", highlight=False, soft_wrap=True)
-    say(console, summary)
+    show_packets(console, summary)
 
 
 def seconds(time_ns: int) -> str:
@@ -51,11 +43,9 @@ def milliseconds(value: Any) -> str:
     return NOTHING if value is None else f"{value:g} ms"
 
 
-def deadline_text(deadline: Any) -> str:
-    """What is due next, in words, however it is told."""
-    if isinstance(deadline, Mapping):
-        return ", ".join(f"{key.removesuffix('_ns').replace('_', ' ')} {value}" for key, value in deadline.items())
-    return str(deadline)
+def deadline_text(deadline: Mapping[str, Any]) -> str:
+    """What is due next, and when."""
+    return f"{deadline['what']}, at {seconds(deadline['time_ns'])}"
 
 
 def show_lockup(console: Console, summary: dict[str, Any]) -> None:

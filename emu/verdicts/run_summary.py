@@ -16,14 +16,13 @@ from emu.scenario_loop import SessionTable
 from emu.verdicts.outcome import mb_per_s, outcome_of
 from emu.verdicts.summary import (
     SUMMARY_VERSION,
-    by_reason,
     counters_of,
     device_facts,
-    fates_of,
     flood_facts,
     memory_facts,
     socket_facts,
     upper_devices,
+    verdict_facts,
 )
 
 if TYPE_CHECKING:
@@ -52,21 +51,13 @@ def summarise_run(outcome: "RunOutcome") -> dict[str, Any]:
         "received": int(total.received),
         "sent": int(total.not_received),
         "not_played": int(total.not_played),
-        "delivered": int(total.delivered),
-        "dropped": int(total.dropped),
-        "in_flight": int(total.in_flight),
-        "oops": int(total.oops),
-        "oops_bug": _oops(outcome),
-        "drops_by_reason": by_reason(total.drops_by_reason),
-        "events_by_reason": by_reason(total.events_by_reason),
-        "memalloc": fates_of(total.memalloc),
-        "other": fates_of(total.other),
+        **verdict_facts(m, outcome.oops_frame),
         "writers": _writers(outcome),
         "sessions": _sessions(outcome),
         "downloads": _downloads(outcome),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "wires": _wires(outcome),
-        "devices": {device.name: device_facts(m, d) for d, device in enumerate(scenario.device)},
+        "devices": {device.name: device_facts(m, d) | _sending(m, d) for d, device in enumerate(scenario.device)},
         "upper_devices": upper_devices(m, scenario),
         "memory": memory_facts(m) | _dirty(m),
         "sockets": socket_facts(m),
@@ -104,16 +95,9 @@ def rated_ns(outcome: "RunOutcome") -> int:
     return outcome.duration_ns if over else outcome.elapsed_ns
 
 
-def _oops(outcome: "RunOutcome") -> dict[str, Any] | None:
-    m = outcome.machine
-    if not int(m.oops):
-        return None
-    return {
-        "bug": int(m.oops),
-        "point": POINTS[int(m.oops_point)],
-        "time_ns": int(m.oops_ns),
-        "frame": outcome.oops_frame,
-    }
+def _sending(m: Any, d: int) -> dict[str, int]:
+    """What a NIC has sent; `tx_dropped`: frames for which its queue had no room, or that it lost when it went down."""
+    return {"tx_packets": int(m.dev[d].tx_packets), "tx_dropped": int(m.dev[d].tx_dropped)}
 
 
 def _writers(outcome: "RunOutcome") -> list[dict[str, Any]]:

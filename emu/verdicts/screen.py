@@ -40,6 +40,11 @@ def show_summary(console: Console, summary: dict[str, Any]) -> None:
         f"{summary['duration_ns'] / 1e9:.3f} s",
         highlight=False,
     )
+    show_packets(console, summary)
+
+
+def show_packets(console: Console, summary: dict[str, Any]) -> None:
+    """Print what became of the packets, the devices, the floods, and what is to be said of it all."""
     console.print(fate_table(summary))
     if summary["drops_by_reason"]:
         console.print(reason_table("Drops", "packets", summary["drops_by_reason"]))

@@ -49,15 +49,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "received": int(total.received),
         "not_received": int(total.not_received),
         "not_played": int(total.not_played),
-        "delivered": int(total.delivered),
-        "dropped": int(total.dropped),
-        "in_flight": int(total.in_flight),
-        "oops": int(total.oops),
-        "oops_bug": _oops(outcome),
-        "drops_by_reason": by_reason(total.drops_by_reason),
-        "events_by_reason": by_reason(total.events_by_reason),
-        "memalloc": fates_of(total.memalloc),
-        "other": fates_of(total.other),
+        **verdict_facts(m, outcome.oops_frame),
         "retransmitted": _retransmitted(m),
         "floods": [flood_facts(flood.recipe, flood.asked, totals, flood.device) for flood, totals in outcome.floods],
         "crafted_sockets": _crafted(outcome),
@@ -139,16 +131,31 @@ def by_reason(by_number: Any) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _oops(outcome: Outcome) -> dict[str, Any] | None:
+def verdict_facts(m: Any, oops_frame: int) -> dict[str, Any]:
+    """What became of the packets, all together and by what block I/O has to do with them."""
+    total = m.total
+    return {
+        "delivered": int(total.delivered),
+        "dropped": int(total.dropped),
+        "in_flight": int(total.in_flight),
+        "oops": int(total.oops),
+        "oops_bug": oops_facts(m, oops_frame),
+        "drops_by_reason": by_reason(total.drops_by_reason),
+        "events_by_reason": by_reason(total.events_by_reason),
+        "memalloc": fates_of(total.memalloc),
+        "other": fates_of(total.other),
+    }
+
+
+def oops_facts(m: Any, oops_frame: int) -> dict[str, Any] | None:
     """What killed the kernel; `frame`: the last one that had arrived, 0: it died while booting."""
-    m = outcome.machine
     if not int(m.oops):
         return None
     return {
         "bug": int(m.oops),
         "point": POINTS[int(m.oops_point)],
         "time_ns": int(m.oops_ns),
-        "frame": outcome.oops_frame,
+        "frame": oops_frame,
     }
 
 

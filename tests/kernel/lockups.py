@@ -14,6 +14,7 @@ from emu.kernel.machine import NEVER_NS, NONE, ZONE_NORMAL
 from emu.kernel.netdevice import dev_memalloc_skb
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.sock import ends_of_port, sk_alloc, sk_charge, sk_queue_tail
+from emu.kernel.tx_queue import tx_boot
 
 SMALL = {"memory_pages": 8192}
 RING = 32
@@ -35,6 +36,7 @@ def dry(
     nic = nic or Nic(ring=RING, background=0)
     m = booted(Setup(policy, config=plenty() | SMALL | (config or {}), nics=(nic,) * nics), engine)
     m.config.closed = 1
+    tx_boot(m)
     for happens in given:
         happens(m)
     for d in range(m.devices):

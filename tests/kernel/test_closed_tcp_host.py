@@ -19,7 +19,8 @@ from emu.kernel.closed_loop import (
     WAIT_NOTHING,
     WAIT_SNDBUF,
 )
-from emu.kernel.machine import NEVER_NS, NONE
+from emu.kernel.download import downloads_due_ns
+from emu.kernel.machine import NEVER_NS, NONE, ZONE_NORMAL
 from emu.kernel.page_alloc import GFP_ATOMIC
 from emu.kernel.skbuff import alloc_skb
 from emu.kernel.sock import READER_IMMEDIATE, READER_NEEDS_MEMORY, READER_NEVER, sk_dequeue
@@ -423,6 +424,22 @@ def test_a_syn_without_memory_leaves_the_connection_closed_and_a_lost_one_is_sen
     host.holds()
 
 
+def test_who_connects_reclaims_what_is_clean() -> None:
+    """The SYN's skb comes with GFP_KERNEL: clean pages are as good as free ones."""
+    _, host, _ = opened()
+    m = host.m
+    tcp_abort(m, 0)
+    exhaust(m, 0, 0)
+    z = m.zone[ZONE_NORMAL]
+    pages = z.pages_min + z.lowmem_reserve[ZONE_NORMAL] + 64
+    z.other_pages -= pages
+    z.clean_pages += pages
+    m.vm.clean_pages += pages
+    assert tcp_connect(m, 0)
+    assert z.clean_pages < pages
+    host.holds()
+
+
 def test_replies_hold_their_memory_until_they_are_sent() -> None:
     wire, host, _ = opened()
     m = host.m
@@ -476,6 +493,16 @@ def test_only_mainlines_memalloc_sockets_send_from_the_reserve(policy: str, sent
     assert (host.c.tx_alloc_failed == 0) == (sent == 1)
     assert host.c.snd_nxt - host.c.snd_una == sent * MSS
     host.holds()
+
+
+def test_a_download_connects_when_the_softirq_has_left_the_cpu() -> None:
+    """It is a task like any other."""
+    m = closed_machine(Setup("linux-2.6.12", config=plenty()))
+    m.sessions, m.conns = 0, 1
+    m.conn[0].connect_due_ns = 7
+    assert downloads_due_ns(m) == 7
+    m.poll_len = 1
+    assert downloads_due_ns(m) == NEVER_NS
 
 
 def test_a_strangers_segment_makes_no_connection_of_ours() -> None:

@@ -88,7 +88,8 @@ pdus = st.lists(st.tuples(st.integers(0, 5), st.sampled_from((0, 0, 1, 47, 48, 4
 
 def cut(stream: bytes, sizes: list[int]) -> list[tuple[int, bytes]]:
     """A stream in segments of these sizes, over and over."""
-    segments, at = [], 0
+    segments: list[tuple[int, bytes]] = []
+    at = 0
     while at < len(stream):
         size = sizes[len(segments) % len(sizes)]
         segments.append((at, stream[at : at + size]))

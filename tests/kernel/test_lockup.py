@@ -171,12 +171,37 @@ def test_a_clone_on_its_way_out_gives_no_data_back_while_the_write_queue_has_it(
 
 
 def test_packets_in_the_backlog_end_it() -> None:
-    """The softirq takes them, and may drop them."""
+    """One may be the response that block I/O waits for, though its memory makes but one of five buffers."""
     kept: list[int] = []
     m = dry("linux-2.6.12", lambda m: kept.append(skb_of(m)))
+    dev = m.dev[0]
+    dev.next_to_use = (dev.next_to_use - 4) % dev.ring_size
+    for slot in range(dev.ring_size):
+        dev.ring_skb[slot] = -1
     m.backlog_skb[m.backlog_head] = kept[0]
     assert find_lockup(m) == 1
     m.backlog_packets = 1
+    assert find_lockup(m) == 0
+
+
+def failed(iscsid_needs_memory: int) -> Given:
+    """A session without pings whose connection the target has made useless (a Reject, say)."""
+
+    def happens(m: Any) -> None:
+        session_holding(0, iscsid_needs_memory)(m)
+        m.session[0].failed = 1
+
+    return happens
+
+
+def test_a_session_that_has_failed_frees_what_its_connection_holds() -> None:
+    """iscsid gives it up at once; one that needs memory does so once there is a page."""
+    assert find_lockup(dry("linux-2.6.12", failed(0))) == 0
+    m = dry("linux-2.6.12", failed(1), nic=Nic(ring=32, background=0, mtu=4000))
+    leave_free(m, m.zone[ZONE_NORMAL].pages_min, 0)
+    under_writeback(m, 10)
+    assert find_lockup(m) == 1
+    clean(m, 1)
     assert find_lockup(m) == 0
 
 

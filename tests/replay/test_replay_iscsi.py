@@ -112,7 +112,7 @@ def iscsi(frames: list[Frame], **how: Any) -> dict[str, int]:
 
 def away(start_ms: int, end_ms: int) -> dict[str, Any]:
     """The interface is down for a time: what comes then is dropped at the NIC."""
-    plan = [*QUIET["at"], {"time": start_ms * MS, "action": "down", "device": "eth0"}]  # type: ignore[misc]
+    plan = [*QUIET["at"], {"time": start_ms * MS, "action": "down", "device": "eth0"}]
     return {"at": [*plan, {"time": end_ms * MS, "action": "up", "device": "eth0"}]}
 
 
@@ -297,7 +297,7 @@ def test_a_new_connection_of_the_same_addresses_forgets_the_old_one() -> None:
 
 def test_more_connections_and_writes_than_there_are_rows_for() -> None:
     """Nine connections with one write each, and one with three hundred: the oldest give way."""
-    frames = []
+    frames: list[Any] = []
     for port in range(9):
         talk = Talk()
         talk.host(command(1, 4096))
@@ -457,7 +457,8 @@ def test_batches_and_windows_change_nothing(batch: int, tmp_path: Path) -> None:
     capture = PCAPS / "mixed.pcap"
     settings = {"replay.retransmit": True, "readers.ordinary": "immediate"}
     results = []
-    for name, how in (("a", {"batch": batch, "window": 1 << 17}), ("b", {"batch": 1000})):
+    ways: dict[str, dict[str, Any]] = {"a": {"batch": batch, "window": 1 << 17}, "b": {"batch": 1000}}
+    for name, how in ways.items():
         log = tmp_path / f"{name}.csv"
         played(capture, policy="phillips-v5", settings=settings, outputs=Outputs(log=str(log)), limit=700, **how)
         results.append(log.read_bytes())

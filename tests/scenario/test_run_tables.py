@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from emu.errors import UsageError
 from emu.kernel.machine import NEVER_NS
+from emu.kernel.sock import READERS
 from emu.scenario import LOOP_TABLES, Scenario
 from emu.scenario_file import ScenarioError, load_scenario, show_scenario
 from emu.scenario_parts import bit_rate_of, byte_rate_of, size_bytes_of, time_ns_of
@@ -96,7 +97,7 @@ def test_a_run_in_numbers(tmp_path: Path) -> None:
     assert loop.sessions[1]["immediate_bytes"] == 0
     assert [conn["dev"] for conn in loop.conns] == [0, 1, 0]
     assert [conn["mss"] for conn in loop.conns] == [1448, 8948, 1448]
-    assert [conn["dport"] for conn in loop.conns] == [3260, 3260, 80]
+    assert [conn["dport"] for conn in loop.conns] == [3260, 3260, 19]
     assert [conn["daddr"] for conn in loop.conns] == [0x0A000001, 0x0A000101, 0x0A000003]
     assert len({conn["sport"] for conn in loop.conns}) == 3
     assert [conn["connect_due_ns"] for conn in loop.conns] == [NEVER_NS, NEVER_NS, START_NS + 100_000_000]
@@ -108,8 +109,9 @@ def test_which_connections_are_memalloc_and_how_downloads_are_read(tmp_path: Pat
     assert [(rule["remote_addr"], rule["remote_port"], rule["memalloc"]) for rule in marked] == [
         (0x0A000001, 3260, 0),
         (0x0A000101, 3260, 1),
-        (0x0A000003, 80, 0),
+        (0x0A000003, 19, 0),
     ]
+    assert [READERS[rule["reader"]] for rule in marked] == ["immediate", "immediate", "rate"], "initiators read at once"
     assert (marked[2]["read_rate"], marked[2]["rcvbuf"]) == (50, 30_000)
     assert marked[2]["local_port"] == closed_loop(loaded(RUN, tmp_path)).conns[2]["sport"]
 

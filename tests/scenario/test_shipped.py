@@ -83,7 +83,7 @@ def test_a_scenario_is_a_run_of_block_io_or_the_five_packets(name: str) -> None:
     assert found.run is not None
     assert found.session, "without block I/O there is nothing to lock up"
     assert found.writer
-    assert found.run.flood
+    assert found.run.flood or found.blackout
 
 
 @pytest.mark.parametrize("name", sorted(DEBATE - {"deadlock", "five-packets"}))

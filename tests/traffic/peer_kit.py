@@ -282,9 +282,11 @@ class Initiator(Host):
         self.logged_out = False
         self.connect()
 
-    def write_pdu(self, *words: int, data: int = 0, pool_at: int = 0) -> None:
+    def write_pdu(
+        self, one: int, two: int, three: int, four: int, five: int, six: int, data: int = 0, pool_at: int = 0
+    ) -> None:
         """Into the stream."""
-        stream_write(self.session.stream, *words, data, pool_at)
+        stream_write(self.session.stream, one, two, three, four, five, six, data, pool_at)
         self.conn.write_seq = self.session.stream.end_seq
 
     def opened(self) -> None:

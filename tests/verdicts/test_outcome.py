@@ -47,6 +47,7 @@ def machine() -> Any:
     """A machine on which no timer runs, one second after play started, with one session that has written 10 MB."""
     m = PlainEngine().new(Machine)
     m.now_ns = START_NS + SECOND
+    m.vm.last_clean_ns = START_NS
     m.devices = 1
     m.sessions = m.conns = 1
     for which in range(4):
@@ -203,16 +204,17 @@ def test_latency_percentiles_are_those_of_the_nearest_rank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dirty", "left", "after"),
-    [([0, 0, 0], 0, 0.0), ([0, 5, 0, 0], 0, 20.0), ([5, 0, 5, 0], 0, 30.0), ([5, 5], 0, 10.0), ([5, 0], 1, None)],
+    ("dirty", "writeback", "last_clean_ns", "after"),
+    [(0, 0, 0, 0.0), (0, 0, 2_500_000, 2.5), (1, 0, 2_500_000, None), (0, 1, 2_500_000, None)],
 )
-def test_the_memory_is_clean_after_the_last_sample_that_was_not(
-    dirty: list[int], left: int, after: float | None
+def test_when_the_memory_became_clean_for_good(
+    dirty: int, writeback: int, last_clean_ns: int, after: float | None
 ) -> None:
-    """Not while pages are dirty at the end."""
+    """Not while pages are dirty or under write-back at the end."""
     m = machine()
-    m.vm.dirty_pages = left
-    assert judged(m, samples=columns(dirty_pages=dirty))["block_io"]["clean_after_ms"] == after
+    m.vm.dirty_pages, m.vm.writeback_pages = dirty, writeback
+    m.vm.last_clean_ns = START_NS + last_clean_ns
+    assert judged(m)["block_io"]["clean_after_ms"] == after
 
 
 def test_the_depth_of_the_reserve_over_time() -> None:

@@ -63,9 +63,7 @@ class Tick:
     samples_room: int
     steps_left: int  # -1: no end
     stop_at_lockup: int
-    locked: int  # 1: nothing can ever run again; found at
-    locked_ns: int
-    locked_frame: int
+    locked: int  # 1: nothing can ever run again (`kernel.lockup` has when that was found)
     bytes_completed: int  # by block I/O, when it last moved, at
     progress_ns: int
     squeezed: int  # rounds when tasks last had the CPU
@@ -130,7 +128,7 @@ def timers_due_ns(m: Machine) -> int:
 
 
 def timers_run(m: Machine, rows: Any, log: Any) -> None:
-    """Run the timers that are due; those of tasks only while no softirq has the CPU."""
+    """Run the timers that are due; those of block I/O and downloads are due only while no softirq has the CPU."""
     if next_timer_ns(m) <= m.now_ns:
         run_timer(m, rows, log, 0)
     if tcp_timers_due_ns(m) <= m.now_ns:
@@ -216,11 +214,9 @@ def look(m: Machine, t: Tick, samples: Any) -> None:
 
 
 def ask_for_lockup(m: Machine, t: Tick) -> None:
-    """Ask whether anything can ever run again, and note when it was seen first that nothing can."""
+    """Ask whether anything can ever run again, until nothing can."""
     if not t.locked and find_lockup(m):
         t.locked = 1
-        t.locked_ns = m.now_ns
-        t.locked_frame = t.frame
 
 
 def run_closed(

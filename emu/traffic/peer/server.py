@@ -7,9 +7,8 @@ from emu.kernel.tcp_seq import SEQ_MASK, seq_add
 from emu.traffic.peer.state import World
 from emu.traffic.peer.tcp_peer import peer_push
 
-AHEAD_BYTES = (
-    1 << 24
-)  # an endless transfer has that much ready: more than a window, far less than half a sequence space
+# An endless transfer has that much ready: more than a window, far less than half a sequence space.
+AHEAD_BYTES = 1 << 24
 
 
 def server_supplies(w: World, c: int) -> None:

@@ -57,7 +57,6 @@ from emu.wire.octets import Octets
 READ, WRITE = 0x40, 0x20  # flags of a SCSI Command
 LOGIN_STAGE = 2  # how far CSG stands from the right
 GOOD, CHECK_CONDITION, TASK_SET_FULL = 0x00, 0x02, 0x28
-FUNCTION_COMPLETE = 0
 ABORT_TASK = 1
 
 

@@ -199,7 +199,6 @@ def take_bytes(w: World, c: int, seq: int, length: int) -> bool:
     gained = (peer.rcv_nxt - begun) & SEQ_MASK
     if gained > 0:
         peer.bytes_received += gained
-        peer.last_progress_ns = w.now_ns
     tcp_rcv_data(peer, peer.rcv_nxt, length, 1 if odd else 0, w.now_ns)
     return gained > 0
 
