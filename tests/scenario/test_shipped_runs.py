@@ -1,0 +1,99 @@
+"""The shipped runs come to what they say, under each policy that they name; what is stuck stays stuck."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from emu.cli.run_options import RunCommand
+from emu.closed_runs import run_closed_once
+from emu.runs import Run
+from emu.scenario import Scenario
+from emu.scenario_file import load_scenario, shipped_scenarios
+from emu.task import NO_OUTPUTS
+
+SHIPPED = {name: load_scenario(path) for name, path in shipped_scenarios().items()}
+
+
+def policies_of(scenario: Scenario) -> list[str]:
+    """The policies that a run expects something of."""
+    return list(scenario.expect) if scenario.is_run and isinstance(scenario.expect, dict) else []
+
+
+EXPECTED = [(name, policy) for name, scenario in SHIPPED.items() for policy in policies_of(scenario)]
+
+
+@contextmanager
+def nobody_watches(_what: str, _duration_ns: int) -> Iterator[None]:
+    """Show nothing."""
+    yield None
+
+
+def played(name: str, policy: str, *settings: str, baseline: bool = False) -> Run:
+    """A shipped scenario, run on the compiled engine."""
+    command = RunCommand(
+        scenario=name, policy=policy, settings=list(settings), engine="compiled", baseline=baseline, progress=False
+    )
+    return run_closed_once(command, NO_OUTPUTS, nobody_watches, lambda _text: None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "policy"), EXPECTED)
+def test_a_shipped_run_comes_to_what_it_says(name: str, policy: str) -> None:
+    run = played(name, policy, baseline=True)
+    assert run.judgements
+    assert [judgement for judgement in run.judgements if not judgement.holds] == []
+
+
+def completed(summary: dict[str, Any]) -> int:
+    """Bytes of block I/O that were written."""
+    return int(summary["block_io"]["bytes_completed"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["linux-2.6.12", "reserve-only", "phillips-v3", "phillips-v5"])
+def test_no_lockup_recovers_in_a_hundred_seconds(policy: str) -> None:
+    """The flood ends after four seconds, and nobody is stopped: not a byte more is written."""
+    at_once = played("recovery", policy, "run.stop_at_lockup=true").summary
+    assert at_once["outcome"] == "LOCKUP"
+    found_ns = at_once["lockup"]["time_ns"]
+    later = played("recovery", policy, f'run.for="{found_ns // 10**9 + 100}s"').summary
+    assert later["outcome"] == "LOCKUP"
+    assert later["lockup"]["time_ns"] == found_ns
+    assert completed(later) == completed(at_once)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("non-napi-starvation", "phillips-v5"), ("smallest-cure", "phillips-v3"), ("many-nics-many-disks", "phillips-v5")],
+)
+def test_a_degraded_run_goes_on_once_the_flood_is_over_or_says_that_nothing_is_left_to_do(
+    name: str, policy: str
+) -> None:
+    """A run that was only degraded writes on when it lasts longer, has nothing left to write, or turns out to be stuck
+    once the last timer that might have helped has fired."""
+    first = played(name, policy).summary
+    assert first["outcome"] == "degraded"
+    later = played(name, policy, 'run.for="40s"').summary
+    went_on = completed(later) > completed(first)
+    assert went_on or later["block_io"]["unfinished_pages"] == 0 or later["outcome"] == "LOCKUP"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sockets", "policy", "outcome"),
+    [
+        (9, "linux-2.6.12", "progress"),
+        (9, "phillips-v5", "progress"),
+        (10, "linux-2.6.12", "LOCKUP"),
+        (10, "phillips-v5", "progress"),
+        (11, "phillips-v5", "degraded"),
+        (18, "phillips-v5", "LOCKUP"),
+    ],
+)
+def test_the_cure_ends_where_its_scenario_says(sockets: int, policy: str, outcome: str) -> None:
+    """Each socket holds 46 pages: v5 moves the edge of progress by one socket, and that of the lockup by eight."""
+    flood = f'run.flood=["udp:pps=20k,for=4s,start=1s,size=1514,ports={sockets}"]'
+    assert played("smallest-cure", policy, flood).summary["outcome"] == outcome
