@@ -34,19 +34,26 @@ def list_shipped(as_json: bool) -> int:
         return Exit.DONE
     console = screen(sys.stdout)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("scenario", no_wrap=True)
-    for title in ("played by", "why", "expects of"):
-        table.add_column(title, overflow="fold")
+    for title in ("scenario", "played by"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("why, in short", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, (row["name"], row["verb"], row["why"], ", ".join(row["expects_of"]))))
+        table.add_row(*map(Text, (row["name"], row["verb"], first_sentence(row["why"]))))
     console.print(table)
+    console.print(Text("emu scenarios show NAME: all of it, with what it expects of which policy"))
     return Exit.DONE
+
+
+def first_sentence(text: str) -> str:
+    """A text up to its first full stop."""
+    sentence, stop, _ = text.partition(". ")
+    return sentence + stop.rstrip()
 
 
 def _listed(name: str, path: str) -> dict[str, Any]:
     scenario = load_scenario(path)
     expected = scenario.expect
-    verb = "emu run" if scenario.is_run else "emu replay --scenario"
+    verb = "emu run" if scenario.is_run else "emu step"
     policies = [*expected] if isinstance(expected, dict) else [EVERY_POLICY] if expected else []
     return {"name": name, "verb": verb, "why": " ".join(scenario.why.split()), "expects_of": policies}
 

@@ -40,7 +40,15 @@ def seconds(time_ns: int) -> str:
 
 def milliseconds(value: Any) -> str:
     """A number of milliseconds that may not be there."""
-    return NOTHING if value is None else f"{value:g} ms"
+    return NOTHING if value is None else duration(1000 * value)
+
+
+def duration(us: float) -> str:
+    """A time in three digits, in the unit that suits it."""
+    for unit, least in (("s", 1_000_000), ("ms", 1000)):
+        if us >= least:
+            return f"{us / least:.3g} {unit}" if us < 1000 * least else f"{us / least:.0f} {unit}"
+    return f"{us:.3g} us"
 
 
 def deadline_text(deadline: Mapping[str, Any]) -> str:
@@ -79,7 +87,7 @@ def _block_io(summary: dict[str, Any]) -> Table:
 
 def microseconds(value: Any) -> str:
     """A latency in microseconds that may not be there."""
-    return NOTHING if value is None else f"{figure(round(value))} us"
+    return NOTHING if value is None else duration(value)
 
 
 def against_baseline(block: Mapping[str, Any]) -> str:
