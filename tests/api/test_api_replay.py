@@ -257,7 +257,7 @@ def test_verdicts_that_are_not_kept(temporary: Path) -> None:
     """Nothing is written, and verdicts() says what to do."""
     result = emu.replay(NOP, keep_verdicts=False)
     assert not list(temporary.iterdir())
-    with pytest.raises(emu.UsageError, match=r"not kept; replay with keep_verdicts=True, or with log='NAME\.parquet'"):
+    with pytest.raises(emu.UsageError, match=r"not kept; ask for keep_verdicts=True, or for log='NAME\.parquet'"):
         result.verdicts()
 
 

@@ -136,7 +136,7 @@ def test_a_machine_without_a_page_to_write_into_makes_no_progress() -> None:
     result = run_in_python(scenario, engine="plain", baseline=False)
     assert result.block_io["writes_issued"] == 0
     assert result.outcome == "degraded"
-    assert "writers wait for memory" in result.summary["because"][0]
+    assert "a writer has waited" in result.summary["because"][0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -187,7 +187,7 @@ def test_a_gap_of_a_century_plays_at_once_and_ends_as_a_short_one(policy: str, c
         for row in rows:
             row["alloc_ns"] = 0  # a buffer may be from before the gap
         machine = {path: value for path, value in state(played.m).items() if not path.endswith(".alloc_ns")}
-        ends.append((rows, machine | {"polls": 0, "cpu_busy_until_ns": 0}))
+        ends.append((rows, machine | {"polls": 0, "cpu_busy_until_ns": 0, "last_page_ns": 0}))
     assert ends[0] == ends[1]
 
 
