@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 from engine_pair import engine_named
-from peer_kit import SERVER, START_NS, WORLD, Host, Initiator
+from peer_kit import SERVER, START_NS, WORLD, Host
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Dot1Q, Ether
 
@@ -146,21 +146,3 @@ def test_a_peer_behind_a_vlan_speaks_with_its_tag() -> None:
 def test_with_nothing_under_way_nothing_is_due() -> None:
     host = Host()
     assert host._arrival_due_ns(host.w) == host._world_due_ns(host.w) == NEVER_NS
-
-
-@pytest.mark.slow
-def test_both_engines_make_the_same_frames() -> None:
-    hosts = [Initiator((20_480, 4096), engine=engine_named(name), lost=(9,)) for name in ("plain", "compiled")]
-    for host in hosts:
-        host.run()
-    plain, compiled = (host.frames for host in hosts)
-    assert plain == compiled and len(plain) > 30
-
-
-@pytest.mark.slow
-def test_both_engines_serve_the_same_download() -> None:
-    hosts = [Download(BULK, engine=engine_named(name), lost=(12,)) for name in ("plain", "compiled")]
-    for host in hosts:
-        host.connect()
-        host.run(5 * MS)
-    assert hosts[0].frames == hosts[1].frames
