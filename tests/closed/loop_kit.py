@@ -163,7 +163,7 @@ def plans(draw: Draw, names: list[str]) -> Tree:
     if action in ("down", "up", "mtu"):
         entry["device"] = draw(st.sampled_from(names))
     if action in ("mtu", "pages", "min_free_kbytes"):
-        entry["value"] = draw(st.sampled_from([600, 1500, 4000]))
+        entry["value"] = draw(st.sampled_from([600, 1500, 1200]))
     return entry
 
 
