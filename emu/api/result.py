@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 from rich.console import Console
 
@@ -66,6 +66,9 @@ class Verdicts:
             rows = polars.scan_ndjson(self.path, schema=wider)
             return rows.with_columns(polars.col(name).cast(kind) for name, kind in kinds.items())
         return polars.scan_ipc(self.path) if suffix == ".arrow" else polars.scan_parquet(self.path)
+
+
+R = TypeVar("R")
 
 
 class Shown:
@@ -219,25 +222,14 @@ class ReplayResult(Played):
         show_judgements(console, self.expectations)
 
 
-class Comparison(Shown, Mapping[str, ReplayResult]):
-    """The same input under several policies: a mapping from a policy's name to its result, in the order asked for."""
+class Compared(Shown, Mapping[str, R]):
+    """The same under several policies: a mapping from a policy's name to its result, in the order asked for."""
 
-    def __init__(self, runs: Sequence[Run], verdicts: Mapping[str, Verdicts] | None = None) -> None:
-        """Made by `compare`."""
+    def __init__(self, runs: Sequence[Run], results: dict[str, R]) -> None:
+        """Made by what compares: all runs, and the results of those whose kernel builds."""
         self._runs = tuple(runs)
-        kept = verdicts or {}
-        self.results = {run.policy: ReplayResult(run, kept.get(run.policy)) for run in runs if run.builds}
+        self.results = results
         self.not_built = {run.policy: str(run.summary["does_not_build"]) for run in runs if not run.builds}
-
-    @property
-    def capture(self) -> str:
-        """What was played."""
-        return next(iter(self.results.values())).capture
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The object that `emu compare --json` prints."""
-        return {"capture": self.capture, "policies": {run.policy: run.printed() for run in self._runs}}
 
     @property
     def exit_code(self) -> Exit:
@@ -249,15 +241,7 @@ class Comparison(Shown, Mapping[str, ReplayResult]):
         """Whether every run is `ok`."""
         return self.exit_code == Exit.DONE
 
-    def to_polars(self) -> "polars.DataFrame":
-        """The main figures, one row per policy.  Errors: UsageError when polars is missing."""
-        return frame_of([_figures(result.summary) for result in self.values()])
-
-    def reasons(self) -> "polars.DataFrame":
-        """Drops by policy and reason: policy, reason, packets.  Errors: UsageError when polars is missing."""
-        return _reasons(list(self.values()))
-
-    def __getitem__(self, policy: str) -> ReplayResult:
+    def __getitem__(self, policy: str) -> R:
         """The result under a policy."""
         return self.results[policy]
 
@@ -268,6 +252,33 @@ class Comparison(Shown, Mapping[str, ReplayResult]):
     def __len__(self) -> int:
         """How many policies were played."""
         return len(self.results)
+
+
+class Comparison(Compared[ReplayResult]):
+    """The same input under several policies: a mapping from a policy's name to its result, in the order asked for."""
+
+    def __init__(self, runs: Sequence[Run], verdicts: Mapping[str, Verdicts] | None = None) -> None:
+        """Made by `compare`."""
+        kept = verdicts or {}
+        super().__init__(runs, {run.policy: ReplayResult(run, kept.get(run.policy)) for run in runs if run.builds})
+
+    @property
+    def capture(self) -> str:
+        """What was played."""
+        return next(iter(self.results.values())).capture
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The object that `emu compare --json` prints."""
+        return {"capture": self.capture, "policies": {run.policy: run.printed() for run in self._runs}}
+
+    def to_polars(self) -> "polars.DataFrame":
+        """The main figures, one row per policy.  Errors: UsageError when polars is missing."""
+        return frame_of([_figures(result.summary) for result in self.values()])
+
+    def reasons(self) -> "polars.DataFrame":
+        """Drops by policy and reason: policy, reason, packets.  Errors: UsageError when polars is missing."""
+        return _reasons(list(self.values()))
 
     def __repr__(self) -> str:
         """One line."""

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from emu.api.options import FilePath, Texts, command_of, described
 from emu.api.play import say
-from emu.api.result import Interrupted, Played, Shown, Verdicts, frame_of
+from emu.api.result import Compared, Interrupted, Played, Verdicts, frame_of
 from emu.cli.run_options import RunCommand
 from emu.closed_runs import Watch, run_closed_each, run_closed_once, scenario_name, write_pictures
-from emu.errors import Exit
 from emu.runs import Run
 from emu.scenario_file import ScenarioError
 from emu.task import Outputs
@@ -112,46 +111,22 @@ class RunResult(Played):
         show_judgements(console, self.expectations)
 
 
-class RunComparison(Shown, Mapping[str, RunResult]):
+class RunComparison(Compared[RunResult]):
     """The same run under several policies: a mapping from a policy's name to its result, in the order asked for."""
 
     def __init__(self, scenario: str, runs: Sequence[Run]) -> None:
         """Made by `compare_runs`."""
-        self._runs = tuple(runs)
+        super().__init__(runs, {run.policy: RunResult(run) for run in runs if run.builds})
         self.scenario = scenario
-        self.results = {run.policy: RunResult(run) for run in runs if run.builds}
-        self.not_built = {run.policy: str(run.summary["does_not_build"]) for run in runs if not run.builds}
 
     @property
     def summary(self) -> dict[str, Any]:
         """The object that `emu compare SCENARIO --json` prints."""
         return {"scenario": self.scenario, "policies": {run.policy: run.printed() for run in self._runs}}
 
-    @property
-    def exit_code(self) -> Exit:
-        """What the command would have exited with: the worst of all."""
-        return max(run.code for run in self._runs)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every run is `ok`."""
-        return self.exit_code == Exit.DONE
-
     def to_polars(self) -> "polars.DataFrame":
         """Outcome and block I/O, one row per policy.  Errors: UsageError when polars is missing."""
         return frame_of([_figures(result) for result in self.values()])
-
-    def __getitem__(self, policy: str) -> RunResult:
-        """The result under a policy."""
-        return self.results[policy]
-
-    def __iter__(self) -> Iterator[str]:
-        """The policies' names."""
-        return iter(self.results)
-
-    def __len__(self) -> int:
-        """How many policies were run."""
-        return len(self.results)
 
     def __repr__(self) -> str:
         """One line."""

@@ -92,6 +92,7 @@ SOURCES = (
     "emu.kernel.tcp_prune",
     "emu.kernel.tcp_write",
     "emu.kernel.tcp_timer",
+    "emu.kernel.tcp_queue",
     "emu.kernel.tcp_rcv",
     "emu.kernel.tcp_minisocks",
     "emu.kernel.tcp_input",

@@ -15,18 +15,18 @@ from emu.kernel.drop_reason import (
     PROTO_MEM,
     QUEUE_PURGE,
     TCP_CSUM,
-    TCP_OFOMERGE,
     TCP_OLD_DATA,
 )
 from emu.kernel.fate import consume, deliver, drop
 from emu.kernel.machine import NONE, Machine, Packet
 from emu.kernel.reply import reply_tcp
 from emu.kernel.retransmit import awaits_again
-from emu.kernel.skbuff import chain_truesize, gfp_atomic, kfree_skb
-from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_charge, sk_done, sk_purge_ofo
+from emu.kernel.skbuff import chain_truesize, gfp_atomic
+from emu.kernel.sock import SS_CLOSED, SS_LISTEN, lru_place, sk_done, sk_purge_ofo
 from emu.kernel.tcp_minisocks import tcp_closing
 from emu.kernel.tcp_output import tcp_ack_snd_check, tcp_send_ack
 from emu.kernel.tcp_prune import tcp_rmem_schedule
+from emu.kernel.tcp_queue import tcp_queue_ofo, tcp_queue_tail
 from emu.kernel.tcp_rcv import tcp_conn_rcv
 from emu.kernel.tcp_seq import (
     TCP_ACK,
@@ -40,19 +40,13 @@ from emu.kernel.tcp_seq import (
     tcp_advance,
     tcp_follow,
     tcp_label,
-    tcp_ofo_insert,
-    tcp_take,
 )
 from emu.wire.headers import CSUM_BAD
 
 
 def tcp_queue_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
     """A segment is next, or a fresh copy of one that we dropped: the receive queue takes it."""
-    while b != NONE:
-        following = m.skb[b].next
-        sk_charge(m, i, m.skb[b].truesize)
-        tcp_take(m, i, b)
-        b = following
+    tcp_queue_tail(m, i, b)
     sk = m.sk[i]
     end = seq_add(p.tcp_seq, seq_length(p))
     if after(end, sk.rcv_nxt):
@@ -66,18 +60,7 @@ def tcp_queue_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
 
 def tcp_data_queue_ofo(m: Machine, p: Packet, b: int, i: int) -> None:
     """A segment is ahead: it waits in the out-of-order queue, and the sender hears of the hole at once."""
-    sorted_in = 0
-    while b != NONE:
-        following = m.skb[b].next
-        if tcp_ofo_insert(m, i, b):
-            sorted_in += 1
-        else:
-            kfree_skb(m, b)
-        b = following
-    if sorted_in:
-        deliver(m, p, AT_TCP_DATA_QUEUE)
-    else:
-        drop(m, p, NONE, TCP_OFOMERGE, AT_TCP_DATA_QUEUE)
+    tcp_queue_ofo(m, p, b, i)
     tcp_send_ack(m, i)
 
 

@@ -12,18 +12,17 @@ from emu.kernel.drop_reason import (
     AT_TCP_DATA_QUEUE,
     AT_TCP_RCV_ESTABLISHED,
     PROTO_MEM,
-    TCP_OFOMERGE,
     TCP_OLD_DATA,
 )
 from emu.kernel.fate import consume, deliver, drop
-from emu.kernel.machine import NONE, Machine, Packet
+from emu.kernel.machine import Machine, Packet
 from emu.kernel.seq import SEQ_MASK, TCP_ACK, TCP_RST, TCP_SYN, after, before, seq_add
-from emu.kernel.skbuff import chain_truesize, kfree_skb
-from emu.kernel.sock import sk_charge
+from emu.kernel.skbuff import chain_truesize
 from emu.kernel.tcp_conn import conn_established, tcp_acked, tcp_rcv_data
 from emu.kernel.tcp_output import tcp_send_ack
 from emu.kernel.tcp_prune import tcp_rmem_schedule
-from emu.kernel.tcp_seq import seq_length, tcp_advance, tcp_label, tcp_ofo_insert, tcp_take
+from emu.kernel.tcp_queue import tcp_queue_ofo, tcp_queue_tail
+from emu.kernel.tcp_seq import seq_length, tcp_advance, tcp_label
 from emu.kernel.tcp_write import tcp_clean_rtx_queue, tcp_conn_done, tcp_push, tcp_xmit_retransmit_queue
 
 
@@ -52,32 +51,12 @@ def tcp_rcv_synsent(m: Machine, p: Packet, b: int, i: int) -> None:
         tcp_send_ack(m, i)
 
 
-def conn_queue_ofo(m: Machine, p: Packet, b: int, i: int) -> None:
-    """A segment is ahead: it waits in the out-of-order queue."""
-    sorted_in = 0
-    while b != NONE:
-        following = m.skb[b].next
-        if tcp_ofo_insert(m, i, b):
-            sorted_in += 1
-        else:
-            kfree_skb(m, b)
-        b = following
-    if sorted_in:
-        deliver(m, p, AT_TCP_DATA_QUEUE)
-    else:
-        drop(m, p, NONE, TCP_OFOMERGE, AT_TCP_DATA_QUEUE)
-
-
 def conn_queue_rcv(m: Machine, p: Packet, b: int, i: int) -> None:
     """A segment is next: the receive queue takes it, and what waited for it."""
     sk = m.sk[i]
     conn = m.conn[sk.conn]
     start = sk.rcv_nxt
-    while b != NONE:
-        following = m.skb[b].next
-        sk_charge(m, i, m.skb[b].truesize)
-        tcp_take(m, i, b)
-        b = following
+    tcp_queue_tail(m, i, b)
     sk.rcv_nxt = seq_add(p.tcp_seq, seq_length(p))
     tcp_advance(m, i, sk.rcv_nxt)
     conn.bytes_received += (sk.rcv_nxt - start) & SEQ_MASK
@@ -97,7 +76,7 @@ def conn_data_queue(m: Machine, p: Packet, b: int, i: int) -> None:
             drop(m, p, b, PROTO_MEM, AT_TCP_DATA_QUEUE)
             return
         if after(p.tcp_seq, sk.rcv_nxt):
-            conn_queue_ofo(m, p, b, i)
+            tcp_queue_ofo(m, p, b, i)
         else:
             filled_hole = sk.ofo_len
             conn_queue_rcv(m, p, b, i)
