@@ -58,7 +58,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
 from emu.kernel.record import record
-from emu.wire.headers import LINKTYPE_ETHERNET
+from emu.wire.headers import KINDS, LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 
 DROP_SUFFIX = "-drop"
@@ -66,30 +66,45 @@ ANNOTATE = ("drops", "all")
 
 ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
 
-KEYS = (
-    "memalloc",
-    "from_reserve",
-    "pfmemalloc",
-    "reserve_used",
-    "cap",
-    "free_pages",
-    "floor_pages",
-    "ring_free",
-    "culprit",
-)
+# The names of a comment, in its order, each followed by `=` and a word; a name that does not apply is left out.
+NAMES = ("verdict", "reason", "cause", "point", "rule", "class", "policy")
+# Its numbers, and the columns of the log that they are; `waited_ns` is decided_ns - time_ns, `has_socket` whether there
+# is a socket, and `culprit` the packet_id of culprit_frame: of a part of the file, or of several merged, the numbers
+# of frames mean nothing any more.
+KEYS = {
+    "memalloc": "memalloc",
+    "has_socket": "socket",
+    "from_reserve": "from_reserve",
+    "pfmemalloc": "pfmemalloc",
+    "reserve_used": "reserve_used_before",
+    "reserve_used_after": "reserve_used_after",
+    "cap": "cap_skbs",
+    "free_pages": "free_pages",
+    "floor_pages": "floor_pages",
+    "ring_free": "ring_free",
+    "backlog_len": "backlog_len",
+    "time_ns": "time_ns",
+    "waited_ns": "decided_ns",
+    "culprit": "culprit_frame",
+}
 (
     MEMALLOC_KEY,
+    HAS_SOCKET_KEY,
     FROM_RESERVE_KEY,
     PFMEMALLOC_KEY,
     RESERVE_USED_KEY,
+    RESERVE_USED_AFTER_KEY,
     CAP_KEY,
     FREE_PAGES_KEY,
     FLOOR_PAGES_KEY,
     RING_FREE_KEY,
+    BACKLOG_LEN_KEY,
+    TIME_KEY,
+    WAITED_KEY,
     CULPRIT_KEY,
 ) = range(len(KEYS))
 N_KEYS = len(KEYS)
-N_NAMES = 5  # verdict, reason, cause, point, rule
+N_NAMES = len(NAMES) - 1  # the policy is the same for all: it stands before the first number
 
 # The words of comments stand in one blob; these are the places of each group's first word in their table.
 VERDICT_WORDS = 0
@@ -97,7 +112,8 @@ DROP_WORDS = VERDICT_WORDS + len(VERDICTS)
 REASON_WORDS = DROP_WORDS + len(REASONS)
 CAUSE_WORDS = REASON_WORDS + len(REASONS)
 POINT_WORDS = CAUSE_WORDS + len(CAUSES)
-KEY_WORDS = POINT_WORDS + len(POINTS)
+CLASS_WORDS = POINT_WORDS + len(POINTS)
+KEY_WORDS = CLASS_WORDS + len(KINDS)
 IDENTITY_WORD = KEY_WORDS + len(KEYS)  # no text, but the options that end every packet
 OOPS_WORD = IDENTITY_WORD + 1
 NOT_PLAYED_WORD = OOPS_WORD + 1
@@ -106,7 +122,7 @@ MAX_RULE_NAMES = 64
 MAX_WORDS = RULE_WORDS + MAX_RULE_NAMES
 MAX_NAME = 255  # bytes of a name in a comment
 
-N_REASONS, N_CAUSES, N_POINTS = len(REASONS), len(CAUSES), len(POINTS)
+N_REASONS, N_CAUSES, N_POINTS, N_KINDS = len(REASONS), len(CAUSES), len(POINTS), len(KINDS)
 N_LINKTYPES = len(PLAYED)
 MAX_PAIRS = MAX_DEVICES * N_LINKTYPES
 MAX_INTERFACES = 2 * MAX_PAIRS
@@ -284,7 +300,9 @@ def is_sound(packet: Any, sheet: Any, size: int) -> bool:
         return False
     if packet.reason < 0 or packet.reason >= N_REASONS or packet.cause < 0 or packet.cause >= N_CAUSES:
         return False
-    if packet.point < 0 or packet.point >= N_POINTS or packet.caplen < 0 or packet.fcs_caplen < 0:
+    if packet.point < 0 or packet.point >= N_POINTS or packet.kind < 0 or packet.kind >= N_KINDS:
+        return False
+    if packet.caplen < 0 or packet.fcs_caplen < 0:
         return False
     if linktype_index(packet.linktype) < 0 or pair_number(packet, sheet) < 0:
         return False
@@ -342,8 +360,10 @@ def name_of(packet: Any, group: int) -> int:
         word = CAUSE_WORDS + packet.cause
     elif group == 3:
         word = POINT_WORDS + packet.point
-    else:
+    elif group == 4:
         word = RULE_WORDS + packet.rule
+    else:
+        word = CLASS_WORDS + packet.kind
     return int(word)
 
 
@@ -351,22 +371,39 @@ def number_of(packet: Any, key: int) -> int:
     """The number that belongs to a key of KEYS."""
     if key == MEMALLOC_KEY:
         number = packet.memalloc
+    elif key == HAS_SOCKET_KEY:
+        number = 1 if packet.sk >= 0 else 0
     elif key == FROM_RESERVE_KEY:
         number = packet.from_reserve
     elif key == PFMEMALLOC_KEY:
         number = packet.pfmemalloc
     elif key == RESERVE_USED_KEY:
         number = packet.reserve_used_before
+    elif key == RESERVE_USED_AFTER_KEY:
+        number = packet.reserve_used_after
     elif key == CAP_KEY:
         number = packet.cap_skbs
     elif key == FREE_PAGES_KEY:
         number = packet.free_pages
     elif key == FLOOR_PAGES_KEY:
         number = packet.floor_pages
-    elif key == RING_FREE_KEY:
-        number = packet.ring_free
     else:
-        number = packet.culprit_frame
+        number = number_of_time(packet, key)
+    return int(number)
+
+
+def number_of_time(packet: Any, key: int) -> int:
+    """The number that belongs to one of the last keys: queues, times, the culprit."""
+    if key == RING_FREE_KEY:
+        number = packet.ring_free
+    elif key == BACKLOG_LEN_KEY:
+        number = packet.backlog_len
+    elif key == TIME_KEY:
+        number = packet.time_ns
+    elif key == WAITED_KEY:
+        number = max(packet.decided_ns - packet.time_ns, 0)
+    else:
+        number = packet.culprit_id
     return int(number)
 
 
@@ -441,6 +478,7 @@ def _words(policy: str, rules: Sequence[str]) -> list[bytes]:
     words += _named("reason", reasons)
     words += _named("cause", [cause.name for cause in CAUSES])
     words += _named("point", POINTS)
+    words += _named("class", KINDS)
     words += [f" {key}=".encode() for key in KEYS]
     words.append(options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4))))
     words += [b"OOPS bug ", b"NOT PLAYED"]

@@ -10,8 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from emu import __version__
+from emu.cli.diff_options import DiffCommand
+from emu.cli.export_options import ExportCommand
 from emu.cli.options import Json, ReplayCommand, StepCommand, verb
+from emu.cli.report_options import ReportCommand
 from emu.cli.run_options import CompareVerb, RunCommand
+from emu.cli.show_options import ShowCommand
 from emu.errors import EmuError, Exit, InterruptedEarlyError, UsageError
 
 HELP = """\
@@ -69,6 +73,30 @@ def _step(command: StepCommand) -> None:
     _leave(run_step, command)
 
 
+def _show(command: ShowCommand) -> None:
+    from emu.cli.show import run_show
+
+    _leave(run_show, command)
+
+
+def _diff(command: DiffCommand) -> None:
+    from emu.cli.diff import run_diff
+
+    _leave(run_diff, command)
+
+
+def _export(command: ExportCommand) -> None:
+    from emu.cli.export import run_export
+
+    _leave(run_export, command)
+
+
+def _report(command: ReportCommand) -> None:
+    from emu.cli.report import run_report
+
+    _leave(run_report, command)
+
+
 app.command(
     "replay",
     epilog="Examples:  emu replay pcaps/mixed.pcap -w verdicts.pcapng --log verdicts.parquet   |   "
@@ -113,6 +141,24 @@ app.command(
         _step,
         "Go through a capture, or a scenario by its name, packet by packet: pages, ring, queues, the rule that fires.",
     )
+)
+
+
+app.command(
+    "show",
+    epilog="Examples:  emu show verdicts.pcapng --drops --reason PFMEMALLOC --flow 10.66.0.1:3260   |   "
+    "emu show verdicts.parquet --frame 4711",
+)(verb(ShowCommand, _show, "Show the packets of a log or an annotated capture; one of them in words with --frame."))
+app.command("diff", epilog="Example:  emu diff a.parquet b.parquet")(
+    verb(DiffCommand, _diff, "Say which packets changed fate between two runs, and where they first diverge.")
+)
+app.command(
+    "export",
+    epilog="Examples:  emu export verdicts.pcapng --format net_dm -w drops.netlink.pcap   |   "
+    "emu export verdicts.parquet --format kfree_skb",
+)(verb(ExportCommand, _export, "Write verdicts as other tools know them: net_dm, kfree_skb, JSON lines, captures."))
+app.command("report", epilog="Example:  emu report verdicts.parquet -w report.html")(
+    verb(ReportCommand, _report, "Make an HTML report of a log or an annotated capture.")
 )
 
 

@@ -79,6 +79,7 @@ def forget_verdict(p: Packet) -> None:
     p.truesize = 0
     p.alloc_ns = 0
     p.culprit_frame = 0
+    p.culprit_id = 0
     p.tcp_host_ack = NONE
 
 
@@ -385,7 +386,7 @@ def rows_of_later(m: Machine, rows: Any, at: int) -> None:
         p = rows[at + event]
         forget_verdict(p)
         p.frame = later.frame
-        p.packet_id = later.frame
+        p.packet_id = later.packet_id
         p.time_ns = later.time_ns
         p.decided_ns = later.time_ns
         p.decided_after = later.after_frame

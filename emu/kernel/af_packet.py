@@ -43,7 +43,7 @@ def tap_rcv(m: Machine, s: PacketSock, p: Packet, b: int) -> None:
         s.tp_drops += 1
         return
     s.tp_packets += 1
-    sk_accept(m, s.sk, c, p.frame)
+    sk_accept(m, s.sk, c, p)
 
 
 def packet_rcv(m: Machine, p: Packet, b: int) -> None:

@@ -92,6 +92,7 @@ def take_chain(m: Machine, d: int, p: Packet) -> int:
             continue
         m.skb[b].next = NONE
         m.skb[b].frame = p.frame
+        m.skb[b].packet_id = p.packet_id
         if last == NONE:
             first = b
         else:

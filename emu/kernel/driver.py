@@ -32,6 +32,7 @@ from emu.kernel.replace import (
     replace_fill,
     replace_post,
 )
+from emu.kernel.slab import blame_last_page
 
 
 def set_buffer_sizes(m: Machine, d: int) -> None:
@@ -78,7 +79,7 @@ def nic_drop(m: Machine, d: int, p: Packet) -> None:
     p.skb_dev = d
     note_memory(m, p)
     p.cause = m.alloc_cause
-    p.culprit_frame = m.last_page_frame
+    blame_last_page(m, p)
     p.rule = refusing_rule(m, d)
     drop(m, p, NONE, NO_MEMORY, AT_TG3_RX if dev.driver == DRIVER_TG3 else AT_CP_RX_POLL)
 

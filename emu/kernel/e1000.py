@@ -25,6 +25,7 @@ from emu.kernel.machine import (
     Packet,
 )
 from emu.kernel.netdevice import PS_PAGE_BUFFERS, refusing_rule, ring_buffer
+from emu.kernel.slab import blame_last_page
 
 E1000_RX_BUFFER_WRITE = 16  # the tail register moves in steps of this many
 E1000_WATCHDOG_NS = 2_000_000_000
@@ -86,7 +87,7 @@ def missed(m: Machine, d: int, p: Packet, reason: int) -> None:
     if reason != RX_MISSED:
         return
     p.cause = dev.refill_cause or CPU_BUSY
-    p.culprit_frame = m.last_page_frame
+    blame_last_page(m, p)
     if dev.refill_cause:
         dev.rx_missed_frames_dry += 1
         p.rule = refusing_rule(m, d)

@@ -14,6 +14,7 @@ from emu.kernel.machine import NONE, ZONE_NORMAL, Machine, Packet
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.retransmit import again_counted, retransmit_later
 from emu.kernel.skbuff import kfree_chain, kfree_skb, kfree_skb_reason
+from emu.kernel.slab import blame_last_page
 from emu.kernel.tcp_seq import TCP_FIN, tcp_hole
 from emu.wire.headers import KIND_TCP
 
@@ -108,5 +109,5 @@ def drop(m: Machine, p: Packet, b: int, reason: int, point: int) -> None:
 def drop_for_reserve(m: Machine, p: Packet, b: int, rule: int, point: int) -> None:
     """Memory is for block I/O only: the packet's own policy rule refuses it."""
     p.rule = rule
-    p.culprit_frame = m.last_page_frame
+    blame_last_page(m, p)
     drop(m, p, b, PFMEMALLOC, point)

@@ -526,4 +526,5 @@ def ip_defrag(m: Machine, p: Packet, b: int) -> int:
         return ip_frag_reasm(m, p, q)
     deliver(m, p, defrag_point(family))
     m.last_held_frame = p.frame
+    m.last_held_id = p.packet_id
     return NONE

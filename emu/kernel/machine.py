@@ -150,6 +150,7 @@ class Packet:
     ring_free: int  # descriptors that the NIC may fill
     backlog_len: int
     culprit_frame: int
+    culprit_id: int  # its packet_id
     decided_after: int  # of an event: how many frames had arrived
     again: int  # a lost segment that comes again: its row in `Machine.again` + 1; 0: a frame
 
@@ -286,6 +287,7 @@ class Skb:
     alloc_ns: int
     frags: int  # pages attached to it: slab rows linked by `next`, else -1
     frame: int  # whose packet it holds
+    packet_id: int
     length: int  # bytes of TCP payload
     seq: int
     end_seq: int  # SYN and FIN count one
@@ -657,6 +659,7 @@ class Later:
 
     after_frame: int  # frames that had arrived before it
     frame: int  # whose packet it was
+    packet_id: int
     time_ns: int
     dev: int
     reason: int
@@ -737,7 +740,9 @@ class Machine:
     alloc_cause: int  # why the last receive buffer was refused
     grant_tagged: int  # 1: the last page was granted without watermarks
     last_held_frame: int
+    last_held_id: int  # its packet_id
     last_page_frame: int
+    last_page_id: int
     last_page_ns: int
     devices: int  # NICs: dev[0:devices]
     netdevs: int  # and upper devices behind them: dev[devices:netdevs]

@@ -34,7 +34,7 @@ def raw_rcv(m: Machine, p: Packet, b: int, i: int) -> int:
     elif not sk_has_room(m, i, clone, p.segments):
         reason = SOCKET_RCVBUFF
     if reason == NO_REASON:
-        sk_accept(m, i, clone, p.frame)
+        sk_accept(m, i, clone, p)
     else:
         kfree_chain(m, clone)
     return reason

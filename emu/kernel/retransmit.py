@@ -177,6 +177,7 @@ def tell_again(m: Machine, p: Packet) -> None:
     event = m.later[m.later_len]
     event.after_frame = m.total.frames
     event.frame = p.frame
+    event.packet_id = p.packet_id
     event.time_ns = m.now_ns
     event.dev = p.dev
     event.reason = p.reason

@@ -311,6 +311,7 @@ def skb_clone_gfp(m: Machine, b: int, with_head: int, gfp: int) -> int:
     clone.from_reserve = skb.from_reserve
     clone.pfmemalloc = skb.pfmemalloc
     clone.frame = skb.frame
+    clone.packet_id = skb.packet_id
     clone.clone_next = skb.clone_next
     skb.clone_next = c
     return c
@@ -429,6 +430,7 @@ def kfree_skb_reason(m: Machine, b: int, reason: int, point: int) -> None:
     event = m.later[m.later_len]
     event.after_frame = m.total.frames
     event.frame = skb.frame
+    event.packet_id = skb.packet_id
     event.time_ns = m.now_ns
     event.dev = skb.dev
     event.reason = reason

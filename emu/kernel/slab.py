@@ -8,7 +8,7 @@ last object, as Linux 3.6 taught mm/slab.c.  The allocator of 6.x is `slub`, whi
 
 from emu.kernel.bugs import BUG_GFP_LEVEL_MASK, BUG_OFF_SLAB, has_bug, oops
 from emu.kernel.drop_reason import AT_CACHE_GROW
-from emu.kernel.machine import LIMIT_SLABS, MAX_SLABS, MM_2_6_12, NONE, PAGE_SIZE, Cache, Machine
+from emu.kernel.machine import LIMIT_SLABS, MAX_SLABS, MM_2_6_12, NONE, PAGE_SIZE, Cache, Machine, Packet
 from emu.kernel.page_alloc import GFP_MEMALLOC, alloc_pages, free_pages
 
 LIST_FULL, LIST_PARTIAL, LIST_EMPTY, LIST_TAGGED = range(4)
@@ -67,8 +67,15 @@ def pages_for_slab(m: Machine, cache: int, order: int, gfp: int) -> int:
     slab.tagged = tagged
     m.zone[zone].slab_pages += 1 << order
     m.last_page_frame = m.last_held_frame
+    m.last_page_id = m.last_held_id
     m.last_page_ns = m.now_ns
     return s
+
+
+def blame_last_page(m: Machine, p: Packet) -> None:
+    """The packet lacks what the holder of the page that was taken last has."""
+    p.culprit_frame = m.last_page_frame
+    p.culprit_id = m.last_page_id
 
 
 def list_del(m: Machine, c: Cache, s: int) -> None:

@@ -424,7 +424,7 @@ def sk_has_room(m: Machine, i: int, b: int, segments: int) -> bool:
     return m.sk[i].rmem_alloc + truesize < m.sk[i].rcvbuf
 
 
-def sk_accept(m: Machine, i: int, b: int, frame: int) -> None:
+def sk_accept(m: Machine, i: int, b: int, p: Packet) -> None:
     """A socket takes a packet's skbs: its reader gets them at once, or they are queued and charged."""
     sk = m.sk[i]
     if sk.reader == READER_IMMEDIATE:
@@ -439,7 +439,8 @@ def sk_accept(m: Machine, i: int, b: int, frame: int) -> None:
         sk_charge(m, i, m.skb[b].truesize)
         sk_queue_tail(m, i, b)
         b = following
-    m.last_held_frame = frame
+    m.last_held_frame = p.frame
+    m.last_held_id = p.packet_id
 
 
 def sk_filter_refuses(m: Machine, i: int, b: int) -> bool:

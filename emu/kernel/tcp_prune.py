@@ -75,6 +75,7 @@ def tcp_copy_run(m: Machine, i: int, b: int, stop: int, start: int, room: int) -
     skb = m.skb[new]
     skb.dev = m.skb[b].dev
     skb.frame = m.skb[b].frame
+    skb.packet_id = m.skb[b].packet_id
     skb.sk = i
     skb.seq = start
     skb.length = 0

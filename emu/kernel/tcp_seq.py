@@ -155,6 +155,7 @@ def tcp_take(m: Machine, i: int, b: int) -> None:
         m.quiet_rounds = 0
     else:
         m.last_held_frame = m.skb[b].frame
+        m.last_held_id = m.skb[b].packet_id
         sk_queue_tail(m, i, b)
 
 
@@ -234,6 +235,7 @@ def tcp_ofo_insert(m: Machine, i: int, b: int) -> bool:
     sk_charge(m, i, skb.truesize)
     lru_unlink(m, i)
     m.last_held_frame = skb.frame
+    m.last_held_id = skb.packet_id
     return True
 
 

@@ -102,6 +102,7 @@ def queue_skb(m: Machine, c: int, b: int, seq: int, payload: int) -> None:
     skb.truesize += payload
     skb.sk = conn.sk
     skb.frame = 0
+    skb.packet_id = 0
     skb.seq = seq
     skb.end_seq = seq
     skb.length = 0

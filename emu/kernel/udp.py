@@ -69,7 +69,7 @@ def udp_queue_rcv_skb(m: Machine, p: Packet, b: int, i: int) -> int:
         m.mib.UdpInDatagrams += 1
     if p.l4_csum == CSUM_BAD:
         leave_csum_to_reader(m, p, b)
-    sk_accept(m, i, b, p.frame)
+    sk_accept(m, i, b, p)
     return NO_REASON
 
 

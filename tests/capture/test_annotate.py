@@ -21,6 +21,7 @@ from emu.capture.output import OutputFile
 from emu.errors import UsageError
 from emu.kernel import drop_reason as dr
 from emu.kernel import machine
+from emu.wire.headers import KIND_UDP, KINDS
 
 RULES = ("", "2005", "user's own")
 START_NS = 1_700_000_000_123_456_789
@@ -38,6 +39,12 @@ DROP: dict[str, int] = {
     "floor_pages": 256,
     "ring_free": 3,
     "culprit_frame": 1,
+    "culprit_id": 7,
+    "kind": KIND_UDP,
+    "reserve_used_after": 11,
+    "backlog_len": 4,
+    "time_ns": 1_700_000_000_123_456_000,
+    "decided_ns": 1_700_000_000_123_456_789,
 }
 
 
@@ -87,18 +94,18 @@ def story() -> list[tuple[bytes, dict[str, int]]]:
     ]
 
 
+ZEROS = "ring_free=0 backlog_len=0 time_ns=0 waited_ns=0"
 LONG = (
-    "emu verdict=dropped reason=PFMEMALLOC point=tcp_v4_rcv rule=2005 policy=phillips-v5 memalloc=0 from_reserve=1 "
-    "pfmemalloc=0 reserve_used=12 cap=50 free_pages=197 floor_pages=256 ring_free=3 culprit=1"
+    "emu verdict=dropped reason=PFMEMALLOC point=tcp_v4_rcv rule=2005 class=udp policy=phillips-v5 memalloc=0 "
+    "has_socket=1 from_reserve=1 pfmemalloc=0 reserve_used=12 reserve_used_after=11 cap=50 free_pages=197 "
+    "floor_pages=256 ring_free=3 backlog_len=4 time_ns=1700000000123456000 waited_ns=789 culprit=7"
 )
 LONG_OOPS = (
-    "emu verdict=oops policy=phillips-v5 memalloc=0 from_reserve=0 pfmemalloc=0 reserve_used=0 cap=0 free_pages=0 "
-    "floor_pages=0 ring_free=0 culprit=0"
+    "emu verdict=oops class=malformed policy=phillips-v5 memalloc=0 has_socket=1 from_reserve=0 pfmemalloc=0 "
+    f"reserve_used=0 reserve_used_after=0 cap=0 free_pages=0 floor_pages=0 {ZEROS} culprit=0"
 )
-LONG_NIC = (
-    "emu verdict=dropped reason=RX_MISSED cause=DEVICE_CAP point=nic policy=phillips-v5 memalloc=0 from_reserve=1 "
-    "pfmemalloc=0 reserve_used=12 cap=50 free_pages=197 floor_pages=256 ring_free=0 culprit=1"
-)
+LONG_NIC = LONG.replace("reason=PFMEMALLOC point=tcp_v4_rcv rule=2005", "reason=RX_MISSED cause=DEVICE_CAP point=nic")
+LONG_NIC = LONG_NIC.replace("ring_free=3", "ring_free=0")
 
 
 @pytest.fixture
@@ -162,7 +169,13 @@ COLUMNS = st.fixed_dictionaries(
         "memalloc": st.integers(0, 1),
         "reserve_used_before": st.integers(-(2**63) + 1, 2**63 - 1),
         "free_pages": st.sampled_from([0, 9, 10, 99, 100, 10**18, -1]),
-        "culprit_frame": st.integers(-1, 10**6),
+        "culprit_id": st.integers(-1, 10**6),
+        "sk": st.integers(-1, 3),
+        "kind": st.integers(0, len(KINDS) - 1),
+        "time_ns": st.integers(0, 1 << 60),
+        "decided_ns": st.integers(0, 1 << 60),
+        "backlog_len": st.integers(0, 300),
+        "reserve_used_after": st.integers(0, 50),
     },
 )
 
@@ -234,12 +247,16 @@ def check_comment(comment: str, row: dict[str, int]) -> None:
         "cause": dr.CAUSES[row.get("cause", 0)].name,
         "point": dr.POINTS[row.get("point", 0)],
         "rule": RULES[row.get("rule", 0)].replace(" ", "_"),
+        "class": KINDS[row.get("kind", 0)],
         "policy": "phillips-v5",
     }
     expected = {key: name for key, name in names.items() if name}
-    columns = {"reserve_used": "reserve_used_before", "cap": "cap_skbs", "culprit": "culprit_frame"}
-    for key in annotate.KEYS:
-        expected[key] = str(row.get(columns.get(key, key), 0))
+    numbers = {column: row.get(column, 0) for column in annotate.KEYS.values()}
+    numbers["socket"] = int(row.get("sk", 0) >= 0)
+    numbers["decided_ns"] = max(row.get("decided_ns", 0) - row.get("time_ns", 0), 0)
+    numbers["culprit_frame"] = row.get("culprit_id", 0)
+    for key, column in annotate.KEYS.items():
+        expected[key] = str(numbers[column])
     assert said == expected
     assert list(said) == list(expected)
 
@@ -250,7 +267,7 @@ def test_comments_in_full(written: Path) -> None:
     assert said[:5] == [[], ["DROP PFMEMALLOC", LONG], ["DROP RX_MISSED", LONG_NIC], [], []]
     assert [len(comments) for comments in said[5:]] == [2, 1]
     assert said[5][0] == "OOPS bug 11"
-    assert said[5][1].startswith("emu verdict=oops policy=phillips-v5 memalloc=0 ")
+    assert said[5][1] == LONG_OOPS
     assert said[6] == ["NOT PLAYED"]
 
 
