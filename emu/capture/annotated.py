@@ -8,20 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from emu.capture.annotate import pair_of
-from emu.capture.comments import (
-    LOST,
-    NOBODYS,
-    ROOM,
-    SURVIVORS,
-    TOLD_ALL,
-    TOLD_LOST,
-    Lexicon,
-    Side,
-    Verdict,
-    lexicon_words,
-    read_verdict,
-)
-from emu.capture.comments import POLICY_NAME as POLICY_GROUP
+from emu.capture.comments import LOST, NOBODYS, SURVIVORS, Side, Verdict, read_verdict
+from emu.capture.lexicon import POLICY_NAME as POLICY_GROUP
+from emu.capture.lexicon import ROOM, TOLD_ALL, TOLD_LOST, Lexicon, lexicon_words
 from emu.capture.linktype import PLAYED, suffix_of
 from emu.capture.reader import CaptureReader, open_capture
 from emu.capture.sections import MAX_INTERFACES
@@ -54,6 +43,7 @@ class AnnotatedReader:
         if reader.format != "pcapng":
             raise self.not_annotated()
         self.devices: list[str] = []
+        self._numbers: dict[str, int] = {}  # of devices
         self.policies = list(POLICIES)
         self._engine = engine
         self._lexicon = engine.new(Lexicon)
@@ -192,10 +182,11 @@ class AnnotatedReader:
         """The number of a device; frames of a further link type have a pair of interfaces of their own."""
         if paired and linktype in PLAYED:
             device = name.removesuffix(f".{suffix_of(linktype)}")
-            name = device if device in self.devices else name
-        if name not in self.devices:
+            name = device if device in self._numbers else name
+        if name not in self._numbers:
+            self._numbers[name] = len(self.devices)
             self.devices.append(name)
-        return self.devices.index(name)
+        return self._numbers[name]
 
 
 def _is_lost(name: str) -> bool:

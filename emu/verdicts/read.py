@@ -5,6 +5,7 @@ table may be asked as often as one likes, pipes too.
 """
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -54,9 +55,11 @@ class Verdicts:
             return query.collect(engine="streaming")
 
 
-def open_verdicts(
-    path: str, *, wanted_by: str, engine: str = "auto", say: Callable[[str], None] = lambda _sentence: None
-) -> Verdicts:
+def _say(sentence: str) -> None:
+    print(f"emu: {sentence}", file=sys.stderr)
+
+
+def open_verdicts(path: str, *, wanted_by: str, engine: str = "auto", say: Callable[[str], None] = _say) -> Verdicts:
     """Open a log or an annotated capture, or standard input for `-`; its contents tell which it is.
 
     `wanted_by` is the verb that wants it, `engine` one of ENGINES, for captures; `say` takes a sentence when that is

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.capture.annotate import KEYS
+from emu.capture.annotate import KEYS, TIME_KEY
 from emu.capture.annotated import AnnotatedReader, open_annotated
-from emu.capture.comments import TOLD_ALL, TOLD_LOST, TOLD_NOTHING, TOLD_SURVIVED
+from emu.capture.lexicon import TOLD_ALL, TOLD_LOST, TOLD_NOTHING, TOLD_SURVIVED
 from emu.engine.choose import choose_engine
 from emu.engine.plain import Engine
 from emu.kernel.drop_reason import PENDING, VERDICTS
@@ -120,7 +120,8 @@ def _known() -> list[Any]:
     }
     for name, key in KEY_OF.items():
         if name != "time_ns":
-            known[name] = (told == TOLD_ALL) & (said & 1 << key != 0)
+            needed = 1 << key | (1 << TIME_KEY if name == "decided_ns" else 0)
+            known[name] = (told == TOLD_ALL) & (said & needed == needed)
     values = {"culprit_frame": column("culprit_id")}
     return [polars.when(is_known).then(values.get(name, column(name))).alias(name) for name, is_known in known.items()]
 

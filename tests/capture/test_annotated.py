@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from emu.capture import comments
 from emu.capture.annotate import KEYS, AnnotatedWriter, number_of
 from emu.capture.annotated import AnnotatedReader
-from emu.capture.comments import EXTRA, TOLD_ALL, TOLD_LOST, TOLD_NOTHING, TOLD_SURVIVED, lexicon_words
+from emu.capture.comments import EXTRA
+from emu.capture.lexicon import MAX_POLICIES, TOLD_ALL, TOLD_LOST, TOLD_NOTHING, TOLD_SURVIVED, lexicon_words
 from emu.capture.output import OutputFile
 from emu.capture.reader import CaptureReader
 from emu.errors import CaptureError
@@ -242,9 +243,9 @@ def test_a_device_whose_frames_are_of_two_link_types_is_one() -> None:
 
 
 def test_more_policies_than_are_learned_are_counted() -> None:
-    texts = [f"emu verdict=dropped policy=mine-{number}".encode() for number in range(comments.MAX_POLICIES)]
+    texts = [f"emu verdict=dropped policy=mine-{number}".encode() for number in range(MAX_POLICIES)]
     found, reader = read(section(*(lost(text) for text in texts)))
-    learned = comments.MAX_POLICIES - len(POLICIES)
+    learned = MAX_POLICIES - len(POLICIES)
     assert reader.policies_met == [f"mine-{number}" for number in range(learned)]
     assert sum(row["unknown"] for row in found) == len(POLICIES)
 
