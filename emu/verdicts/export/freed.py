@@ -1,4 +1,4 @@
-"""What a kernel of today would see of the emulator's drops: which of them free an skb, and where in its code that is."""
+"""What a kernel of today would see of the emulator's drops: which of them free an skb, and where in its code."""
 
 from emu.kernel.drop_reason import AT_CP_RX_POLL, AT_NIC, AT_TG3_RX, POINTS
 
