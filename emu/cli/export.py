@@ -9,9 +9,10 @@ from rich.console import Console
 
 from emu.capture.output import STDOUT, OutputFile
 from emu.capture.reader import open_capture
-from emu.capture.write import PCAPNG, format_of
+from emu.capture.write import PCAP, PCAPNG, format_of
 from emu.cli.export_options import ExportCommand
-from emu.engine.plain import PlainEngine
+from emu.engine.choose import choose_engine
+from emu.engine.plain import Engine, PlainEngine
 from emu.errors import Exit, NothingToPlayError, UsageError
 from emu.request import say_on_stderr
 from emu.verdicts.export.formats import Advance, Exported, Format, format_named, output_of
@@ -30,7 +31,8 @@ def run_export(command: ExportCommand) -> int:
     output = OutputFile(write, [command.file])
     try:
         with progress_bar(command.progress, form.name) as advance:
-            exported = _export(form, command.file, output, advance)
+            export = _export_packets if form.needs_packets else _export_rows
+            exported = export(form, command, output, advance)
     except BaseException:
         output.discard()
         raise
@@ -41,22 +43,46 @@ def run_export(command: ExportCommand) -> int:
     return _tell(exported)
 
 
-def _export(form: Format, file: str, output: OutputFile, advance: Advance | None) -> Exported:
-    if form.needs_packets:
-        from emu.verdicts.export.drops import export_net_dm
-        from emu.verdicts.export.packets import export_packets
+def _export_packets(form: Format, command: ExportCommand, output: OutputFile, advance: Advance | None) -> Exported:
+    """Export what needs the bytes of frames."""
+    from emu.verdicts.export.drops import export_net_dm
+    from emu.verdicts.export.packets import export_packets
 
-        name = "stdin" if file == STDOUT else file
-        file_format = PCAPNG if output.name == STDOUT else format_of(output.name)
-        with open_capture(file, PlainEngine()) as reader:
-            if form.name == "net_dm":
-                return export_net_dm(reader, name, output, file_format, advance)
-            return export_packets(reader, name, form.name == "drops", output, file_format, advance)
+    file_format = PCAPNG if output.name == STDOUT else format_of(output.name)
+    engine = _engine(form, command, file_format)
+    name = "stdin" if command.file == STDOUT else command.file
+    with open_capture(command.file, engine) as reader:
+        if form.name == "net_dm":
+            exported = export_net_dm(reader, engine, name, output, file_format, advance)
+        else:
+            exported = export_packets(reader, engine, name, form.name == "drops", output, file_format, advance)
+    return exported
+
+
+def _engine(form: Format, command: ExportCommand, file_format: str) -> Engine:
+    """The engine that reads the capture; frames that are only copied are not worth compiling anything."""
+    from emu.verdicts.read_capture import READ
+
+    is_copy = form.name != "net_dm"
+    if command.engine == "auto" and is_copy and file_format == PCAP:
+        return PlainEngine()
+    size = Path(command.file).stat().st_size if Path(command.file).is_file() else 0
+    engine, said = choose_engine(command.engine, size, READ)
+    if said and command.engine == "auto" and is_copy:
+        return PlainEngine()
+    if said:
+        say_on_stderr(said)
+    return engine
+
+
+def _export_rows(form: Format, command: ExportCommand, output: OutputFile, advance: Advance | None) -> Exported:
+    """Export what a log has, too."""
     from emu.verdicts.export.kfree_skb import export_kfree_skb
     from emu.verdicts.export.rows import export_rows
     from emu.verdicts.read import open_verdicts
 
-    verdicts = open_verdicts(file, wanted_by=f"emu export --format {form.name}")
+    wanted_by = f"emu export --format {form.name}"
+    verdicts = open_verdicts(command.file, wanted_by=wanted_by, engine=command.engine, say=say_on_stderr)
     if form.name == "kfree_skb":
         return export_kfree_skb(verdicts, output, advance)
     return export_rows(verdicts, form.name, output, advance)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emu.cli.options import Progress
+from emu.cli.options import EngineName, Progress
 from emu.verdicts.export.formats import FORMATS
 
 FORMAT_HELP = "; ".join(f"{form.name}: {form.what}" for form in FORMATS)
@@ -27,4 +27,5 @@ class ExportCommand:
         str | None,
         typer.Option("-w", "--write", metavar="FILE|-", help="Where it goes (default for text: standard output)."),
     ] = None
+    engine: EngineName = "auto"
     progress: Progress = None

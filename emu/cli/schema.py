@@ -13,7 +13,7 @@ from emu.verdicts.export.json_schema import json_schema
 from emu.verdicts.schema import SCHEMA_VERSION, TYPES, columns, describe
 
 
-def schema(as_json: bool, as_json_schema: bool) -> int:
+def schema(as_json: bool, as_json_schema: bool = False) -> int:
     """Print the schema; the exit code."""
     if as_json_schema:
         if as_json:

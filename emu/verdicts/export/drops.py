@@ -1,14 +1,14 @@
 """The drops of an annotated capture on their way into drop-monitor messages; `net_dm` has the format."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from emu import __version__
 from emu.capture.annotated import AnnotatedReader
 from emu.capture.comments import TOLD_LOST
 from emu.capture.output import OutputFile
 from emu.capture.reader import CaptureReader
-from emu.engine.plain import PlainEngine
+from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.kernel.drop_reason import DROPPED, NOT_PLAYED, OOPS, PENDING, POINTS, REASONS, RX_LENGTH, RX_MISSED
 from emu.verdicts.export.formats import Advance, Exported
@@ -21,21 +21,41 @@ WHY_NOT_PLAYED = "came after the oops"
 WHY_UNTOLD = "are on an interface for lost frames, but have no comment that says why"
 
 
+class Row(NamedTuple):
+    """What is needed of a row, by either engine: see Packet and comments.Verdict."""
+
+    frame: int
+    told: int
+    verdict: int
+    reason: int
+    point: int
+    dev: int
+    time_ns: int
+    decided_ns: int
+    linktype: int
+    offset: int
+    caplen: int
+    length: int
+
+
 def export_net_dm(
-    reader: CaptureReader, name: str, output: OutputFile, file_format: str, advance: Advance | None
+    reader: CaptureReader, engine: Engine, name: str, output: OutputFile, file_format: str, advance: Advance | None
 ) -> Exported:
-    """Write a message per drop of the annotated capture `reader`.  Errors: UsageError when it is not one."""
-    annotated = AnnotatedReader(reader, PlainEngine())
+    """Write a message per drop of the annotated capture `reader`, opened with `engine`.
+
+    Errors: UsageError when it is not one.
+    """
+    annotated = AnnotatedReader(reader, engine)
     writer = NetDmWriter(output, file_format, [f"emu {__version__} export: drops of {name}"])
     rows = annotated.rows(BATCH)
     counts: Counter[str] = Counter()
     written = 0
     for count in batches(annotated, rows, reader, advance):
-        for at in range(count):
-            packet = rows[at]
-            why = left_out(packet)
+        columns = zip(*(engine.column(rows, field, count) for field in Row._fields), strict=True)
+        for row in map(Row._make, columns):
+            why = left_out(row)
             if why is None:
-                writer.write(drop_of(packet, annotated.octets, annotated.devices))
+                writer.write(drop_of(row, annotated.octets, annotated.devices))
                 written += 1
             else:
                 counts[why] += 1
@@ -43,32 +63,33 @@ def export_net_dm(
         raise UsageError(f"{name}: {NOT_ANNOTATED}")
     order = (WHY_RECYCLED, WHY_OOPS, WHY_NOT_PLAYED, WHY_UNTOLD)
     notes = tuple(f"left out: {counts[why]} packets that {why}" for why in order if counts[why])
-    return Exported(written, "drops", notes, nothing="no frame of it was dropped", damage=str(reader.damage or ""))
+    return Exported(written, "drops", notes, nothing="no frame of it was dropped", damage=annotated.incomplete)
 
 
-def left_out(packet: Any) -> str | None:
+def left_out(row: Row) -> str | None:
     """Why a frame has no message: an empty text when it was not lost, None when it has one."""
-    if packet.told == TOLD_LOST and packet.verdict == PENDING:
+    if row.told == TOLD_LOST and row.verdict == PENDING:
         return WHY_UNTOLD
-    if packet.verdict == OOPS:
+    if row.verdict == OOPS:
         return WHY_OOPS
-    if packet.verdict == NOT_PLAYED:
+    if row.verdict == NOT_PLAYED:
         return WHY_NOT_PLAYED
-    if packet.verdict != DROPPED:
+    if row.verdict != DROPPED:
         return ""
-    return WHY_RECYCLED if POINTS[packet.point] in RECYCLED else None
+    return WHY_RECYCLED if POINTS[row.point] in RECYCLED else None
 
 
-def drop_of(packet: Any, octets: Any, devices: list[str]) -> Drop:
+def drop_of(row: Row, octets: Any, devices: list[str]) -> Drop:
     """What the drop monitor says of a dropped frame."""
-    frame, length, protocol = ethernet_frame(octets, packet)
+    captured = bytes(octets[row.offset : row.offset + row.caplen])
+    frame, length, protocol = ethernet_frame(captured, row.length, row.linktype)
     return Drop(
-        reason=REASONS[packet.reason].name,
+        reason=REASONS[row.reason].name,
         # A short comment alone does not name the function; what only a NIC does needs no name.
-        point=NIC if packet.reason in (RX_MISSED, RX_LENGTH) else POINTS[packet.point],
-        ifindex=FIRST_IFINDEX + packet.dev,
-        device=devices[packet.dev],
-        time_ns=max(packet.decided_ns, packet.time_ns),
+        point=NIC if row.reason in (RX_MISSED, RX_LENGTH) else POINTS[row.point],
+        ifindex=FIRST_IFINDEX + row.dev,
+        device=devices[row.dev],
+        time_ns=max(row.decided_ns, row.time_ns),
         length=length,
         protocol=protocol,
         frame=frame,

@@ -44,7 +44,7 @@ class Exported:
     what: str  # is counted: rows, lines, packets, frames
     notes: tuple[str, ...] = ()  # what was left out, and why
     nothing: str = ""  # why nothing was written, where nothing was
-    damage: str = ""  # why the input ends early: what was read until there is written
+    damage: str = ""  # why the input ends early: what it has is written
 
 
 def format_named(name: str | None, write: str | None) -> Format:

@@ -46,11 +46,14 @@ from emu.kernel.drop_reason import (
     DROPPED,
     LATER,
     POINTS,
+    REASONS,
+    RX_LENGTH,
+    RX_MISSED,
     VERDICTS,
 )
 from emu.verdicts.export.formats import Advance, Exported
 from emu.verdicts.export.freed import NIC, RECYCLED, WHY_NIC, WHY_RECYCLED, location_of
-from emu.verdicts.export.sink import Target, drain
+from emu.verdicts.export.sink import drain
 from emu.wire.ethernet import TYPE_ARP, TYPE_IPV4, TYPE_IPV6
 from emu.wire.headers import KIND_ARP, KIND_MALFORMED, KINDS
 from emu.wire.vlan import TPID_8021Q
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     from emu.verdicts.read import Verdicts
 
 NEEDED = ("frame", "decided_ns", "vlan", "class", "flow", "socket", "verdict", "reason", "point")
+NIC_REASONS = (REASONS[RX_MISSED].name, REASONS[RX_LENGTH].name)
 
 # The protocol of functions that serve only one, for rows without a flow; TCP's serve both families here.
 IPV4_POINTS = (
@@ -104,16 +108,17 @@ def export_kfree_skb(verdicts: "Verdicts", output: OutputFile, advance: Advance 
     def convert(morsel: "polars.DataFrame") -> "polars.DataFrame":
         return polars.DataFrame({"line": lines_of(morsel.iter_rows(), counts)}, schema=schema)
 
-    def sink(query: "polars.LazyFrame", target: Target) -> Any:
+    def sink(query: "polars.LazyFrame", target: Any) -> Any:
         return query.sink_csv(target, include_header=False, quote_style="never")
 
     freed = polars.col("verdict").cast(polars.String).is_in([VERDICTS[DROPPED], VERDICTS[LATER]])
     table = verdicts.table.select(NEEDED).filter(freed)
     drain(table, convert, schema, output, sink, advance)
-    notes = [f"left out: {counts[why]} packets that {why}" for why in (WHY_NIC, WHY_RECYCLED) if counts[why]]
+    notes = [*verdicts.notes]
+    notes += [f"left out: {counts[why]} packets that {why}" for why in (WHY_NIC, WHY_RECYCLED) if counts[why]]
     if verdicts.is_capture:
         notes.append("a capture does not have the events that came later to accepted packets; a log has (--log)")
-    return Exported(counts["lines"], "lines", tuple(notes), nothing="no skb was dropped")
+    return Exported(counts["lines"], "lines", tuple(notes), nothing="no skb was dropped", damage=verdicts.incomplete)
 
 
 def lines_of(rows: Any, counts: "Counter[str]") -> list[str]:
@@ -122,7 +127,7 @@ def lines_of(rows: Any, counts: "Counter[str]") -> list[str]:
     for frame, decided_ns, vlan, kind, flow, socket, _verdict, reason, point in rows:
         if not reason:
             continue  # an event that threw nothing away
-        if point == NIC:
+        if point == NIC or reason in NIC_REASONS:  # a short comment alone names no function
             counts[WHY_NIC] += 1
         elif point in RECYCLED:
             counts[WHY_RECYCLED] += 1

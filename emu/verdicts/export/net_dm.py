@@ -15,7 +15,7 @@ addresses of zero.  Like the kernel's, a payload ends where an attribute does, a
 """
 
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emu.capture.blocks import (
     EPB_TYPE,
@@ -84,7 +84,7 @@ class NetDmWriter:
     """Writes drops as messages; after every `write` the file is valid."""
 
     def __init__(self, output: OutputFile, file_format: str, comments: list[str]) -> None:
-        """Write the headers and the announcement of the family, at `time_ns` 0; `comments` go to a pcapng's header."""
+        """Write the file's headers; `comments` go to that of a pcapng."""
         self._output = output
         self._pcap = file_format == PCAP
         self._announced = False
@@ -178,17 +178,15 @@ def trap_group_of(reason: str) -> str:
     return BUFFER_DROPS if reason == REASONS[RX_MISSED].name else L2_DROPS
 
 
-def ethernet_frame(octets: Any, packet: Any) -> tuple[bytes, int, int]:
-    """A captured frame as an Ethernet frame: its bytes, its length on the wire, and its ethertype.
+def ethernet_frame(captured: bytes, length: int, linktype: int) -> tuple[bytes, int, int]:
+    """A captured frame of `length` bytes on the wire as an Ethernet frame: its bytes, its length, its ethertype.
 
-    A frame without an Ethernet header gets one; one that is too short for its own header stays as it is, with type 0.
+    A frame without an Ethernet header gets one.  Of one that is cut off within its header the type is 0.
     """
-    start, linktype = packet.offset, packet.linktype
-    frame = bytes(octets[start : start + packet.caplen])
     header = link_header_len(linktype)
-    assert header >= 0, f"frame {packet.frame}: {linktype_name(linktype)} is not dissected"
-    protocol = link_type(octets, start, linktype) if packet.caplen >= max(header, 1) else 0
+    assert header >= 0, f"{linktype_name(linktype)} is not dissected"
+    protocol = link_type(captured, 0, linktype) if len(captured) >= max(header, 1) else 0
     if linktype == LINKTYPE_ETHERNET:
-        return frame, int(packet.length), protocol
+        return captured, length, protocol
     made = bytes(ethernet.TYPE) + struct.pack(">H", protocol)
-    return made + frame[header:], int(max(packet.length - header, 0)) + len(made), protocol
+    return made + captured[header:], max(length - header, 0) + len(made), protocol

@@ -11,7 +11,7 @@ out, for they speak of the whole run.  A pcap keeps frames and times (nanosecond
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from emu import __version__
 from emu.capture.annotate import pair_of
@@ -29,11 +29,12 @@ from emu.capture.blocks import (
     section_header,
     statistics_block,
 )
+from emu.capture.comments import Verdict
 from emu.capture.output import OutputFile
 from emu.capture.pcap import Interface
 from emu.capture.reader import CaptureReader
 from emu.capture.write import PCAP, CaptureWriter
-from emu.engine.plain import PlainEngine
+from emu.engine.plain import Engine
 from emu.errors import UsageError
 from emu.kernel.machine import Packet
 from emu.verdicts.export.formats import Advance, Exported
@@ -46,23 +47,28 @@ WORDS = {EPB_FLAGS: 4, EPB_DROPCOUNT: 8, EPB_PACKETID: 8, EPB_QUEUE: 4}
 
 
 def export_packets(
-    reader: CaptureReader, name: str, lost: bool, output: OutputFile, file_format: str, advance: Advance | None
+    reader: CaptureReader,
+    engine: Engine,
+    name: str,
+    lost: bool,
+    output: OutputFile,
+    file_format: str,
+    advance: Advance | None,
 ) -> Exported:
-    """Write the frames that were lost, or the others, of the annotated capture `reader`.
+    """Write the frames that were lost, or the others, of the annotated capture `reader`, opened with `engine`.
 
     Errors: UsageError when it is not one, or a pcap cannot hold what it has.
     """
-    engine = PlainEngine()
-    chosen: Iterator[tuple[Any, list[int]]] = chosen_rows(reader, engine, lost, advance)
     if file_format == PCAP:
-        frames = _write_pcap(reader, engine, chosen, output)
+        frames = _write_pcap(reader, engine, lost, output, advance)
     else:
         what = "lost frames" if lost else "survivors"
-        frames = _write_pcapng(reader, chosen, output, [f"emu {__version__} export: {what} of {name}"], lost)
+        comment = f"emu {__version__} export: {what} of {name}"
+        frames = _write_pcapng(reader, engine, lost, output, comment, advance)
     if not any(pair_of(interface.name)[1] for interface in reader.interfaces):
         raise UsageError(f"{name}: {NOT_ANNOTATED}")
     nothing = "no frame of it was lost" if lost else "all frames of it were lost"
-    return Exported(frames, "frames", nothing=nothing, damage=str(reader.damage or ""))
+    return Exported(frames, "frames", nothing=nothing, damage=AnnotatedReader(reader, engine).incomplete)
 
 
 NOT_ANNOTATED = "has no interface NAME-drop: no annotated capture; `emu replay CAPTURE -w FILE` writes one"
@@ -79,22 +85,29 @@ def batches(
             advance(reader.bytes_read, reader.size)
 
 
-def chosen_rows(
-    reader: CaptureReader, engine: PlainEngine, lost: bool, advance: Advance | None
-) -> Iterator[tuple[Any, list[int]]]:
-    """Batches of rows, and which of them are wanted."""
-    rows = engine.rows(Packet, BATCH)
-    wanted: list[bool] = []  # by interface
-    for count in batches(reader, rows, reader, advance):
-        wanted += [pair_of(interface.name)[1] is lost for interface in reader.interfaces[len(wanted) :]]
-        yield rows, [at for at in range(count) if wanted[rows[at].iface]]
+class Frame(NamedTuple):
+    """What is copied of a row, by either engine: see Packet."""
+
+    iface: int
+    file_time_ns: int
+    offset: int
+    caplen: int
+    fcs_caplen: int
+    length: int
+    fcs_bytes: int
 
 
-def _write_pcap(
-    reader: CaptureReader, engine: PlainEngine, chosen: Iterator[tuple[Any, list[int]]], output: OutputFile
-) -> int:
+def chosen(ifaces: Sequence[int], interfaces: Sequence[Interface], lost: bool) -> list[int]:
+    """Which rows of a batch are wanted, by the interfaces that they came in on."""
+    wanted = [pair_of(interface.name)[1] is lost for interface in interfaces]
+    return [at for at, iface in enumerate(ifaces) if wanted[iface]]
+
+
+def _write_pcap(reader: CaptureReader, engine: Engine, lost: bool, output: OutputFile, advance: Advance | None) -> int:
     writer = CaptureWriter(output, engine, file_format=PCAP)
-    for rows, wanted in chosen:
+    rows = engine.rows(Packet, BATCH)
+    for count in batches(reader, rows, reader, advance):
+        wanted = chosen(engine.column(rows, "iface", count), reader.interfaces, lost)
         for first, last in runs(wanted):
             writer.write(rows, first, last, reader)
     writer.close()
@@ -111,28 +124,27 @@ def runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _write_pcapng(
-    reader: CaptureReader,
-    chosen: Iterator[tuple[Any, list[int]]],
-    output: OutputFile,
-    comments: list[str],
-    lost: bool,
+    reader: CaptureReader, engine: Engine, lost: bool, output: OutputFile, comment: str, advance: Advance | None
 ) -> int:
     """Write wanted frames with their options; interfaces are numbered anew, and times are in nanoseconds."""
     frames, last_ns, numbers = 0, 0, Numbers(lost)
-    output.write(section_header([*reader.section_comments, *comments]))
-    for rows, wanted in chosen:
+    # The type of rows that verdicts are read with: what is compiled for them serves here.
+    rows = engine.rows(Verdict, BATCH)
+    output.write(section_header([*reader.section_comments, comment]))
+    for count in batches(reader, rows, reader, advance):
         output.write(numbers.describe(reader.interfaces))
+        columns = zip(*(engine.column(rows, field, count) for field in Frame._fields), strict=True)
         parts = []
-        for at in wanted:
-            packet = rows[at]
-            time_ns = max(packet.file_time_ns, 0)
-            last_ns = max(last_ns, time_ns)
-            parts.append(copied_block(packet, reader.octets, numbers.of[packet.iface], time_ns))
+        for frame in map(Frame._make, columns):
+            if frame.iface in numbers.of:
+                parts.append(copied_block(frame, reader.octets, numbers.of[frame.iface]))
+                last_ns = max(last_ns, frame.file_time_ns)
         output.write(b"".join(parts))
         frames += len(parts)
     output.write(numbers.describe(reader.interfaces))
-    if reader.damage is not None and numbers.of:
-        output.write(statistics_block(0, last_ns, (OPT_COMMENT, str(reader.damage).encode())))
+    incomplete = AnnotatedReader(reader, engine).incomplete
+    if incomplete and numbers.of:
+        output.write(statistics_block(0, last_ns, (OPT_COMMENT, incomplete.encode())))
     return frames
 
 
@@ -157,20 +169,20 @@ class Numbers:
         return b"".join(described)
 
 
-def copied_block(packet: Any, octets: Any, interface: int, time_ns: int) -> bytes:
-    """The packet's block for another file: the same frame, the same options."""
-    held = packet.caplen + packet.fcs_caplen
-    frame = bytes(octets[packet.offset : packet.offset + held])
-    said = options_of(packet, octets, held)
-    return packet_block(interface, time_ns, frame, packet.length + packet.fcs_bytes, said)
+def copied_block(frame: Frame, octets: Any, interface: int) -> bytes:
+    """The frame's block for another file: the same bytes, the same options."""
+    held = frame.caplen + frame.fcs_caplen
+    packet = bytes(octets[frame.offset : frame.offset + held])
+    said = options_of(frame.offset, held, octets)
+    return packet_block(interface, max(frame.file_time_ns, 0), packet, frame.length + frame.fcs_bytes, said)
 
 
-def options_of(packet: Any, octets: Any, held: int) -> bytes:
-    """The options behind a frame in the window, little-endian; one that does not fit ends them.
+def options_of(offset: int, held: int, octets: Any) -> bytes:
+    """The options behind a frame in the window of `held` bytes from `offset` on, little-endian.
 
-    A block that is no Enhanced Packet Block, of an old or foreign file, has none.
+    One that does not fit ends them.  A block that is no Enhanced Packet Block, of an old or foreign file, has none.
     """
-    start = packet.offset - PACKET_HEADER
+    start = offset - PACKET_HEADER
     if start < 0:
         return options()
     head = bytes(octets[start : start + 8])
@@ -178,7 +190,7 @@ def options_of(packet: Any, octets: Any, held: int) -> bytes:
     kind, length = struct.unpack(f"{order}II", head)
     if kind != EPB_TYPE:
         return options()
-    at = packet.offset + (held + 3 & ~3)
+    at = offset + (held + 3 & ~3)
     end = start + length - 4
     kept = []
     for code, value in walk_options(bytes(octets[at:end]), order):

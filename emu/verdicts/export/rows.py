@@ -32,7 +32,7 @@ def export_rows(verdicts: "Verdicts", name: str, output: OutputFile, advance: Ad
         return _sink(query, target, name, facts_of(verdicts))
 
     drain(verdicts.table, count, polars_schema(), output, sink, advance)
-    return Exported(rows, "rows", nothing="it has no rows")
+    return Exported(rows, "rows", verdicts.notes, nothing="it has no rows", damage=verdicts.incomplete)
 
 
 def facts_of(verdicts: "Verdicts") -> dict[str, str]:
