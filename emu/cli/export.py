@@ -40,7 +40,7 @@ def run_export(command: ExportCommand) -> int:
         output.discard()
         raise NothingToPlayError(f"{command.file}: nothing to export: {exported.nothing}")
     output.finish()
-    return _tell(exported)
+    return _tell(exported, command.file)
 
 
 def _export_packets(form: Format, command: ExportCommand, output: OutputFile, advance: Advance | None) -> Exported:
@@ -88,13 +88,14 @@ def _export_rows(form: Format, command: ExportCommand, output: OutputFile, advan
     return export_rows(verdicts, form.name, output, advance)
 
 
-def _tell(exported: Exported) -> int:
+def _tell(exported: Exported, file: str) -> int:
     """Say on stderr what was written and what was not; the exit code."""
     say_on_stderr(f"{exported.written} {exported.what} exported")
     for note in exported.notes:
         say_on_stderr(note)
     if exported.damage:
-        say_on_stderr(exported.damage)
+        named = exported.damage if file in exported.damage else f"{file}: {exported.damage}"
+        say_on_stderr(named)
         return Exit.CAPTURE
     return Exit.DONE
 
