@@ -26,12 +26,12 @@ from emu.capture.linktype import PLAYED, suffix_of
 from emu.capture.reader import CaptureReader, open_capture
 from emu.capture.sections import MAX_INTERFACES
 from emu.engine.plain import Engine
+from emu.errors import CaptureError
 from emu.kernel.policy import POLICIES
 from emu.wire.dissect import dissect
 from emu.wire.headers import CHECKSUMS_TRUST
 from emu.wire.octets import Octets
 
-MAX_WORD = 65_536  # bytes of a learned name: an option holds no longer one
 EARLIEST_NS = -(1 << 62)
 INCOMPLETE = re.compile(r"(interrupted )?after frame \d+")  # how the comment begins that says so
 MADE_BY = re.compile(r"emu \S+ .*: policy (\S.*), scenario sha256 [0-9a-f]+")
@@ -46,8 +46,13 @@ class AnnotatedReader:
     """
 
     def __init__(self, reader: CaptureReader, engine: Engine) -> None:
-        """Read from an open capture, with the engine that it was opened with; `close` closes it."""
+        """Read from an open capture, with the engine that it was opened with; `close` closes it.
+
+        Raises CaptureError for a pcap, which has no comments.
+        """
         self.reader = reader
+        if reader.format != "pcapng":
+            raise self.not_annotated()
         self.devices: list[str] = []
         self.policies = list(POLICIES)
         self._engine = engine
@@ -93,6 +98,14 @@ class AnnotatedReader:
         """Whether anything read so far has a verdict, or could have: there is an interface for the lost."""
         found = any(pair_of(interface.name)[1] for interface in self.reader.interfaces)
         return found or self.told(TOLD_ALL) + self.told(TOLD_LOST) > 0
+
+    def not_annotated(self) -> CaptureError:
+        """What to say of a capture that emu has not annotated."""
+        wrong = f"; and {self.reader.damage}" if self.reader.damage else ""
+        return CaptureError(
+            f"{self.reader.name}: no frame of it has a verdict: expected a capture that emu has annotated "
+            f"(emu replay CAPTURE -w verdicts.pcapng){wrong}"
+        )
 
     @property
     def policies_met(self) -> list[str]:
@@ -191,7 +204,12 @@ def _is_lost(name: str) -> bool:
 
 def open_annotated(path: str, engine: Engine) -> AnnotatedReader:
     """Open a capture, or standard input for `-`; raises CaptureError in one line when it cannot be read."""
-    return AnnotatedReader(open_capture(path, engine), engine)
+    reader = open_capture(path, engine)
+    try:
+        return AnnotatedReader(reader, engine)
+    except BaseException:
+        reader.close()
+        raise
 
 
 def complete_rows(

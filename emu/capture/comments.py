@@ -54,7 +54,7 @@ assert max(len(POINTS), len(REASONS), len(VERDICTS), N_KEYS) <= ROOM
 
 FLAG_KEYS = (MEMALLOC_KEY, HAS_SOCKET_KEY, FROM_RESERVE_KEY, PFMEMALLOC_KEY)
 BLANK, EQUALS, MINUS, ZERO, NINE = 0x20, 0x3D, 0x2D, 0x30, 0x39
-MOST_TENTHS = (1 << 63) // 10 - 1  # a number with more before its last digit might leave 64 bits
+MOST = (1 << 63) - 1
 LATEST_NS = 1 << 62
 
 # Of a row, besides the packet: `told` is TOLD_*, `said` has bit k for KEYS[k], `policy` is 1 + the number of its
@@ -165,7 +165,7 @@ def read_decimal(octets: Octets, at: int, end: int) -> tuple[int, int]:
     value = 0
     while at < end:
         octet = octets[at] & 0xFF
-        if octet < ZERO or octet > NINE or value > MOST_TENTHS:
+        if octet < ZERO or octet > NINE or value > (MOST - octet + ZERO) // 10:
             return 0, 0
         value = value * 10 + octet - ZERO
         at += 1

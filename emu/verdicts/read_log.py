@@ -64,7 +64,7 @@ def readable(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (polars.exceptions.PolarsError, OSError, ValueError) as error:
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise CaptureError(
             f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
@@ -97,9 +97,9 @@ def _lacks_survivors(table: "polars.LazyFrame") -> bool:
 
     lost = polars.col("verdict") == VERDICTS[DROPPED]
     others = ~polars.col("verdict").is_in([VERDICTS[DROPPED], VERDICTS[LATER]])
-    found = table.select(
-        others=others.sum(), drops=lost.sum(), last=polars.col("frame").max().fill_null(0)
-    ).collect(engine="streaming")
+    found = table.select(others=others.sum(), drops=lost.sum(), last=polars.col("frame").max().fill_null(0)).collect(
+        engine="streaming"
+    )
     others_found, drops, last = found.row(0)
     return bool(not others_found and drops < last)
 
