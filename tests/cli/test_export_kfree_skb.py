@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from emu_process import emu_here, refused
+from emu_process import emu, emu_here, refused
 from export_kit import Made, make
 
 from emu.verdicts.export.freed import WHY_NIC, WHY_RECYCLED
@@ -55,6 +55,8 @@ def test_a_capture_gives_the_lines_of_its_log(made: Made, tmp_path: Path) -> Non
     done = emu_here("export", made.capture, "--format", "kfree_skb", "-w", target)
     assert done.code == 0 and "events that came later" in done.err
     assert target.read_text() == emu_here("export", made.log, "--format", "kfree_skb").out
+    piped = emu("export", "-", "--format", "kfree_skb", stdin=made.capture.read_bytes())
+    assert (piped.code, piped.out) == (0, target.read_text())
 
 
 def test_context_is_as_wide_as_ftraces() -> None:

@@ -194,9 +194,9 @@ def test_a_log_has_no_frames(made: Made, tmp_path: Path) -> None:
 
 
 def test_a_plain_capture_is_no_annotated_one(made: Made, tmp_path: Path) -> None:
-    for form in ("net_dm", "survivors"):
-        said = refused("export", NOP, "--format", form, "-w", tmp_path / "x.pcap", code=2, here=True)
-        assert "no annotated capture" in said and not list(tmp_path.iterdir())
+    for form, expected in (("net_dm", "has annotated"), ("survivors", "no annotated capture")):
+        said = refused("export", NOP, "--format", form, "-w", tmp_path / "x.pcap", code=3, here=True)
+        assert expected in said and "emu replay CAPTURE -w" in said and not list(tmp_path.iterdir())
 
 
 def test_a_cut_off_capture_is_exported_as_far_as_it_goes(made: Made, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_pcap_keeps_frames_and_nanoseconds(made: Made, tmp_path: Path) -> None
 def test_survivors_can_be_exported_again_and_played(made: Made, tmp_path: Path) -> None:
     survivors = tmp_path / "survivors.pcapng"
     exported(made.capture, "survivors", survivors)
-    said = refused("export", survivors, "--format", "drops", "-w", tmp_path / "x.pcap", code=2, here=True)
+    said = refused("export", survivors, "--format", "drops", "-w", tmp_path / "x.pcap", code=3, here=True)
     assert "has no interface NAME-drop" in said
     assert kit.played(survivors).outcome.machine.total.frames == FRAMES - len(made.dropped)
     drops = tmp_path / "drops.pcapng"

@@ -1,8 +1,12 @@
 """`emu export` of rows, and the JSON Schema that says what a row is."""
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import polars
 import pytest
@@ -11,7 +15,10 @@ from export_kit import FRAMES, Made, json_lines, kit, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emu.capture.output import OutputFile
+from emu.errors import InterruptedEarlyError
 from emu.verdicts.chunks import polars_schema
+from emu.verdicts.export import sink
 from emu.verdicts.export.formats import FORMATS
 from emu.verdicts.export.json_schema import json_schema
 from emu.verdicts.schema import COLUMNS, ENUM, FLAG, INT, NAMES, UINT
@@ -150,6 +157,30 @@ def test_what_cannot_be_is_one_line(made: Made, tmp_path: Path) -> None:
     for words in (("net_dm", "-w", tmp_path / "x.pcap"), ("jsonl",)):
         assert "No such file" in refused("export", missing, "--format", *words, code=3, here=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_the_query(tmp_path: Path) -> None:
+    def convert(morsel: polars.DataFrame) -> polars.DataFrame:
+        os.kill(os.getpid(), signal.SIGINT)
+        stopped.wait(10)
+        return morsel
+
+    def stop() -> Exception:
+        stopped.set()
+        return ValueError()
+
+    stopped = threading.Event()
+    table = polars.DataFrame({"a": ["x"]}).lazy()
+    output = OutputFile(tmp_path / "x.csv")
+    with patch.object(sink, "Stopped", side_effect=stop), pytest.raises(InterruptedEarlyError):
+        sink.drain(table, convert, {"a": polars.String()}, output, lambda query, target: query.sink_csv(target))
+    assert stopped.is_set()
+    output.discard()
+
+
+def test_what_a_disk_refuses_is_one_line(made: Made) -> None:
+    for form in ("csv", "parquet", "kfree_skb"):
+        assert "No space left" in refused("export", made.log, "--format", form, "-w", "/dev/full", code=2, here=True)
 
 
 def test_help_names_every_format() -> None:

@@ -9,12 +9,11 @@ from emu.capture.comments import TOLD_LOST
 from emu.capture.output import OutputFile
 from emu.capture.reader import CaptureReader
 from emu.engine.plain import Engine
-from emu.errors import UsageError
 from emu.kernel.drop_reason import DROPPED, NOT_PLAYED, OOPS, PENDING, POINTS, REASONS, RX_LENGTH, RX_MISSED
 from emu.verdicts.export.formats import Advance, Exported
 from emu.verdicts.export.freed import NIC, RECYCLED, WHY_RECYCLED
 from emu.verdicts.export.net_dm import FIRST_IFINDEX, Drop, NetDmWriter, ethernet_frame
-from emu.verdicts.export.packets import BATCH, NOT_ANNOTATED, batches
+from emu.verdicts.export.packets import BATCH, batches
 
 WHY_OOPS = "an oops took along: a kernel that is dead reports nothing"
 WHY_NOT_PLAYED = "came after the oops"
@@ -43,7 +42,7 @@ def export_net_dm(
 ) -> Exported:
     """Write a message per drop of the annotated capture `reader`, opened with `engine`.
 
-    Errors: UsageError when it is not one.
+    Errors: CaptureError when it is not one.
     """
     annotated = AnnotatedReader(reader, engine)
     writer = NetDmWriter(output, file_format, [f"emu {__version__} export: drops of {name}"])
@@ -60,7 +59,7 @@ def export_net_dm(
             else:
                 counts[why] += 1
     if not annotated.is_annotated:
-        raise UsageError(f"{name}: {NOT_ANNOTATED}")
+        raise annotated.not_annotated()
     order = (WHY_RECYCLED, WHY_OOPS, WHY_NOT_PLAYED, WHY_UNTOLD)
     notes = tuple(f"left out: {counts[why]} packets that {why}" for why in order if counts[why])
     return Exported(written, "drops", notes, nothing="no frame of it was dropped", damage=annotated.incomplete)

@@ -35,7 +35,7 @@ from emu.capture.pcap import Interface
 from emu.capture.reader import CaptureReader
 from emu.capture.write import PCAP, CaptureWriter
 from emu.engine.plain import Engine
-from emu.errors import UsageError
+from emu.errors import CaptureError
 from emu.kernel.machine import Packet
 from emu.verdicts.export.formats import Advance, Exported
 from emu.verdicts.export.net_dm import packet_block
@@ -57,7 +57,7 @@ def export_packets(
 ) -> Exported:
     """Write the frames that were lost, or the others, of the annotated capture `reader`, opened with `engine`.
 
-    Errors: UsageError when it is not one, or a pcap cannot hold what it has.
+    Errors: CaptureError when it is not one, UsageError when a pcap cannot hold what it has.
     """
     if file_format == PCAP:
         frames = _write_pcap(reader, engine, lost, output, advance)
@@ -66,12 +66,12 @@ def export_packets(
         comment = f"emu {__version__} export: {what} of {name}"
         frames = _write_pcapng(reader, engine, lost, output, comment, advance)
     if not any(pair_of(interface.name)[1] for interface in reader.interfaces):
-        raise UsageError(f"{name}: {NOT_ANNOTATED}")
+        raise CaptureError(f"{name}: {NO_LOST}")
     nothing = "no frame of it was lost" if lost else "all frames of it were lost"
     return Exported(frames, "frames", nothing=nothing, damage=AnnotatedReader(reader, engine).incomplete)
 
 
-NOT_ANNOTATED = "has no interface NAME-drop: no annotated capture; `emu replay CAPTURE -w FILE` writes one"
+NO_LOST = "has no interface NAME-drop: no annotated capture; `emu replay CAPTURE -w FILE` writes one"
 
 
 def batches(

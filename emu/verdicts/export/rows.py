@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from emu.capture.output import OutputFile
 from emu.verdicts.chunks import CHUNK, polars_schema
 from emu.verdicts.export.formats import Advance, Exported
-from emu.verdicts.export.sink import Target, drain
+from emu.verdicts.export.sink import drain
 from emu.verdicts.log import INCOMPLETE_KEY, ROWS_KEY, VERSION_KEY
 from emu.verdicts.schema import SCHEMA_VERSION
 
@@ -28,7 +28,7 @@ def export_rows(verdicts: "Verdicts", name: str, output: OutputFile, advance: Ad
         rows += morsel.height
         return morsel
 
-    def sink(query: "polars.LazyFrame", target: Target) -> Any:
+    def sink(query: "polars.LazyFrame", target: Any) -> Any:
         return _sink(query, target, name, facts_of(verdicts))
 
     drain(verdicts.table, count, polars_schema(), output, sink, advance)

@@ -59,7 +59,7 @@ def drain(
     convert: "Callable[[polars.DataFrame], polars.DataFrame]",
     schema: dict[str, Any],
     output: OutputFile,
-    sink: Callable[["polars.LazyFrame", Target], Any],
+    sink: "Callable[[polars.LazyFrame, Any], Any]",
     advance: Advance | None = None,
 ) -> None:
     """Run `table` through `convert`, morsel by morsel and in order, into `sink`, which writes to the target.
@@ -107,7 +107,7 @@ def _run(work: Callable[[], Any], target: Target) -> None:
     except KeyboardInterrupt:
         target.error = Stopped()
         thread.join()
-        raise InterruptedEarlyError("interrupted; the output is not complete") from None
+        raise InterruptedEarlyError("interrupted") from None
     if target.error is not None:
         raise target.error
     if failed:
