@@ -272,12 +272,17 @@ def explain(
     _leave(run_explain, " ".join(words), json)
 
 
-@app.command("schema")
-def show_schema(json: Json = False) -> None:
+@app.command("schema", epilog="Example:  emu schema --json-schema > row.schema.json")
+def show_schema(
+    json: Json = False,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON Schema (draft 2020-12) of a row of a .jsonl log.")
+    ] = False,
+) -> None:
     """Print the columns of the log."""
     from emu.cli.schema import schema
 
-    _leave(schema, json)
+    _leave(schema, json, json_schema)
 
 
 @app.command(epilog="Example:  emu check traces/e1000e_61")

@@ -8,13 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from emu.cli.replay import print_json, screen
-from emu.errors import Exit
+from emu.errors import Exit, UsageError
+from emu.verdicts.export.json_schema import json_schema
 from emu.verdicts.schema import SCHEMA_VERSION, TYPES, columns, describe
 
 
-def schema(as_json: bool) -> int:
+def schema(as_json: bool, as_json_schema: bool = False) -> int:
     """Print the schema; the exit code."""
-    if as_json:
+    if as_json_schema:
+        if as_json:
+            raise UsageError("--json and --json-schema are two ways to print it; give one")
+        print_json(json_schema())
+    elif as_json:
         print_json({"schema_version": SCHEMA_VERSION, "types": TYPES, "columns": describe()})
     else:
         show_schema(screen(sys.stdout))
