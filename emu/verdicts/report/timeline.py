@@ -22,7 +22,7 @@ DEVICES_DRAWN = 4
 ENVELOPE = "envelope"  # filled up to the line before it: from the least to the most of a bin
 DELIVERED_COLOUR, OTHER_COLOUR = "blue", "grey"
 REASON_COLOURS = tuple(colour for colour in SERIES if colour not in (DELIVERED_COLOUR, OTHER_COLOUR))
-assert REASONS_DRAWN <= len(REASON_COLOURS)
+assert len(REASON_COLOURS) >= REASONS_DRAWN
 
 
 class ReplayTimeline(NamedTuple):

@@ -1,0 +1,89 @@
+"""`emu report`: a log or an annotated capture becomes an HTML page."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emu.capture.output import STDOUT, OutputFile
+from emu.cli.report_options import ReportCommand
+from emu.errors import Exit, UsageError
+from emu.verdicts.log import import_polars
+from emu.verdicts.plots.html import require_plotly
+from emu.verdicts.screen import figure
+
+if TYPE_CHECKING:
+    from emu.verdicts.report.page import Contents
+
+SUFFIXES = (".html", ".htm")
+WANTED_BY = "emu report"
+
+
+def run_report(command: ReportCommand) -> int:
+    """Write the report of a file; the exit code."""
+    if command.write == STDOUT and command.json:
+        raise UsageError("-w - and --json both want standard output; write the report to a file")
+    name = command.write or default_name(command.file)
+    import_polars(WANTED_BY)
+    require_plotly(WANTED_BY)
+    from emu.verdicts.read import open_verdicts
+    from emu.verdicts.report.page import write_replay_report
+
+    check_report(name, [command.file])
+    verdicts = open_verdicts(command.file, wanted_by=WANTED_BY)
+    if command.policy:
+        verdicts = replace(verdicts, policy=command.policy)
+    contents = write_replay_report(name, verdicts, [command.file])
+    if command.json:
+        from emu.cli.replay import print_json
+
+        print_json({"report": name} | as_object(contents))
+    else:
+        print(told(name, contents), file=sys.stderr if name == STDOUT else sys.stdout)
+    return Exit.DONE
+
+
+def default_name(file: str) -> str:
+    """The report's name beside its input.  Errors: UsageError when that has no name."""
+    if file == STDOUT:
+        raise UsageError("-: standard input has no name to call the report after; say -w FILE.html")
+    return str(Path(file).with_suffix(".html"))
+
+
+def check_report(name: str, inputs: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuse, before anything is read, a report that could not be written in the end.  Errors: UsageError."""
+    if name == STDOUT:
+        return
+    if not name.lower().endswith(SUFFIXES):
+        raise UsageError(f"{name}: expected a name that ends in .html")
+    if Path(name).is_file() or not Path(name).exists():  # a pipe is opened when there is something to write
+        OutputFile(name, inputs).discard()
+
+
+def told(name: str, contents: "Contents") -> str:
+    """The report in one line."""
+    drops = contents.drops
+    listed = "all" if len(drops.rows) == drops.total else figure(len(drops.rows))
+    incomplete = f"; incomplete: {contents.verdicts.incomplete}" if contents.verdicts.incomplete else ""
+    return f"{name}: {figure(contents.figures.frames)} frames, {figure(drops.total)} drops, {listed} listed{incomplete}"
+
+
+def as_object(contents: "Contents") -> dict[str, Any]:
+    """The figures of the report for --json."""
+    verdicts, figures, flows, drops, timeline = contents
+    return {
+        "policy": verdicts.policy,
+        "incomplete": verdicts.incomplete,
+        "notes": list(verdicts.notes),
+        "frames": figures.frames,
+        "packets": figures.all._asdict(),
+        "memalloc": figures.memalloc._asdict(),
+        "classes": {name: fates._asdict() for name, fates in figures.classes},
+        "reasons": [one._asdict() for one in figures.reasons],
+        "flows": flows.number,
+        "losers": [one._asdict() for one in flows.losers],
+        "drops": {"total": drops.total, "listed": len(drops.rows)},
+        "bin_width_ns": timeline.width_ns,
+    }
