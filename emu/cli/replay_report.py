@@ -48,6 +48,7 @@ def _write(name: str, outputs: Outputs, run: Run, inputs: Sequence[str]) -> None
     assert outputs.log is not None
     verdicts = replace(
         open_verdicts(outputs.log, wanted_by=WANTED_BY),
+        drops_only=False,
         name=run.summary["capture"],
         policy=run.policy,
         incomplete=run.summary["incomplete"] or "",

@@ -28,11 +28,14 @@ def run_report(command: ReportCommand) -> int:
     name = command.write or default_name(command.file)
     import_polars(WANTED_BY)
     require_plotly(WANTED_BY)
+    from emu.engine.choose import ENGINES
+    from emu.request import check_choice, say_on_stderr
     from emu.verdicts.read import open_verdicts
     from emu.verdicts.report.page import write_replay_report
 
     check_report(name, [command.file])
-    verdicts = open_verdicts(command.file, wanted_by=WANTED_BY)
+    check_choice("--engine", command.engine, ENGINES)
+    verdicts = open_verdicts(command.file, wanted_by=WANTED_BY, engine=command.engine, say=say_on_stderr)
     if command.policy:
         verdicts = replace(verdicts, policy=command.policy)
     contents = write_replay_report(name, verdicts, [command.file])

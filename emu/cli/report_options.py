@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emu.cli.options import Json
+from emu.cli.options import EngineName, Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,4 +21,5 @@ class ReportCommand:
         str | None,
         typer.Option("--policy", metavar="NAME", help="What to call the policy of a log, which has no name."),
     ] = None
+    engine: EngineName = "auto"
     json: Json = False

@@ -68,7 +68,7 @@ const panelKit = (palette) => {
   function ticksOf(panel, traces) {
     if (panel.names) {
       const tickvals = panel.names.map((_, at) => at);
-      return { range: [panel.names.length - 0.4, -0.75], tickvals, ticktext: panel.names, ticklabelposition: "inside top" };
+      return { range: [panel.names.length - 0.4, -0.75], tickvals, ticktext: panel.names, ticklabelposition: "inside top", tickfont: { size: 12, color: css("--soft") } };
     }
     if (!panel.magnified) return { rangemode: "tozero", nticks: 5, separatethousands: true, tickformat: "~s" };
     let top = 1;

@@ -20,7 +20,10 @@ COUNTED = ("verdict", "reason", "cause", "class", "memalloc")
 
 
 class Fates(NamedTuple):
-    """Packets by what became of them; `unsaid`: the file does not say, an annotated capture's survivors."""
+    """Packets by what became of them.
+
+    `unsaid`: the file does not say; in an annotated capture, survivors and frames that the host never received.
+    """
 
     received: int = 0
     delivered: int = 0
@@ -28,6 +31,11 @@ class Fates(NamedTuple):
     oops: int = 0
     in_flight: int = 0
     unsaid: int = 0
+
+    @property
+    def seen(self) -> int:
+        """Received, as far as the file says."""
+        return self.received + self.unsaid
 
     @property
     def lost(self) -> int:
@@ -76,7 +84,7 @@ def figures_of(table: "polars.LazyFrame") -> Figures:
         frames=sum(row["rows"] for row in packets),
         all=_fates(packets),
         memalloc=_fates(row for row in packets if row["memalloc"]),
-        classes=tuple(sorted(classes, key=lambda item: (-item[1].received, item[0]))),
+        classes=tuple(sorted(classes, key=lambda item: (-item[1].seen, item[0]))),
         reasons=_reasons(rows),
         events=sum(row["rows"] for row in rows if row["verdict"] == EVENT),
     )
@@ -87,7 +95,7 @@ def _fates(rows: Iterable[dict[str, Any]]) -> Fates:
     for row in rows:
         counts[row["verdict"]] = counts.get(row["verdict"], 0) + row["rows"]
     return Fates(
-        received=sum(counts.get(name, 0) for name in (*RECEIVED_NAMES, None)),
+        received=sum(counts.get(name, 0) for name in RECEIVED_NAMES),
         delivered=counts.get(VERDICTS[DELIVERED], 0),
         dropped=counts.get(VERDICTS[DROPPED], 0),
         oops=counts.get(VERDICTS[OOPS], 0),

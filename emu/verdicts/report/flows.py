@@ -24,7 +24,7 @@ class FlowCount(NamedTuple):
 
     flow: str | None  # None: the file does not say
     memalloc: bool
-    received: int
+    seen: int  # packets received, or not said to be otherwise
     delivered: int
     lost: int
     first_frame: int
@@ -37,7 +37,7 @@ class FlowCounts(NamedTuple):
     losers: tuple[FlowCount, ...]
     top: tuple[FlowCount, ...]
     number: int  # of all flows
-    others_received: int  # by flows that are not in `top`
+    others_seen: int  # by flows that are not in `top`
     others_lost: int
 
 
@@ -49,23 +49,23 @@ def flows_of(table: "polars.LazyFrame", at_once: int = FLOWS_AT_ONCE) -> FlowCou
         "flow",
         "frame",
         polars.col("memalloc").fill_null(0),
-        polars.col("verdict").is_in(RECEIVED_NAMES).fill_null(value=True).alias("received"),
+        polars.col("verdict").is_in(RECEIVED_NAMES).fill_null(value=True).alias("seen"),
         (polars.col("verdict") == VERDICTS[DELIVERED]).fill_null(value=False).alias("delivered"),
         polars.col("verdict").is_in(LOST_NAMES).fill_null(value=False).alias("lost"),
     )
     about = packets.select(polars.col("flow").approx_n_unique()).collect(engine="streaming").item()
     shares = max(math.ceil(about / at_once), 1)
     found = [_share(packets, number, shares) for number in range(shares)]
-    number, received, lost = (sum(share[1][at] for share in found) for at in range(3))
+    number, seen, lost = (sum(share[1][at] for share in found) for at in range(3))
     greatest = polars.concat([share[0] for share in found])
-    top = _first(greatest.unique(), "received", TOP)
+    top = _first(greatest.unique(), "seen", TOP)
     losers = _first(greatest.unique().filter(polars.col("lost") > 0), "lost", LOSERS)
     reasons = _main_reasons(table, {row["flow"] for row in (*top, *losers)})
     return FlowCounts(
         losers=tuple(_counted(row, reasons) for row in losers),
         top=tuple(_counted(row, reasons) for row in top),
         number=number,
-        others_received=received - sum(row["received"] for row in top),
+        others_seen=seen - sum(row["seen"] for row in top),
         others_lost=lost - sum(row["lost"] for row in top),
     )
 
@@ -81,13 +81,13 @@ def _share(packets: "polars.LazyFrame", number: int, shares: int) -> tuple["pola
         packets.group_by("flow")
         .agg(
             polars.col("memalloc").max(),
-            polars.col("received", "delivered", "lost").sum(),
+            polars.col("seen", "delivered", "lost").sum(),
             polars.col("frame").filter(lost).min().fill_null(0).alias("first_frame"),
         )
         .collect(engine="streaming")
     )
-    both = [_greatest(flows, by, top) for by, top in (("received", TOP), ("lost", LOSERS))]
-    sums = flows.height, int(flows["received"].sum()), int(flows["lost"].sum())
+    both = [_greatest(flows, by, top) for by, top in (("seen", TOP), ("lost", LOSERS))]
+    sums = flows.height, int(flows["seen"].sum()), int(flows["lost"].sum())
     return polars.concat(both), sums
 
 
@@ -119,7 +119,7 @@ def _counted(row: dict[str, Any], reasons: dict[str, str]) -> FlowCount:
     return FlowCount(
         flow=row["flow"],
         memalloc=bool(row["memalloc"]),
-        received=row["received"],
+        seen=row["seen"],
         delivered=row["delivered"],
         lost=row["lost"],
         first_frame=row["first_frame"],

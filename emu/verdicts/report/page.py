@@ -1,11 +1,8 @@
 """A replay's report as one HTML file: what was lost, when and why, and the drops that are shown, one by one."""
 
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu.capture.output import OutputFile
@@ -17,6 +14,7 @@ from emu.verdicts.report import tables
 from emu.verdicts.report.drops import Drops, drops_of, explained
 from emu.verdicts.report.figures import Figures, figures_of
 from emu.verdicts.report.flows import FlowCounts, flows_of
+from emu.verdicts.report.tables import Said
 from emu.verdicts.report.timeline import NS_PER_S, ReplayTimeline, timeline_of, width_text
 from emu.verdicts.schema import COLUMNS
 from emu.verdicts.screen import figure, share
@@ -52,18 +50,7 @@ def write_replay_report(
 
 
 def contents_of(verdicts: Verdicts) -> Contents:
-    """Count, sort into bins and choose; a capture is read once, for its frames are slow to read."""
-    if not verdicts.is_capture:
-        return _contents(verdicts)
-    import polars
-
-    with tempfile.TemporaryDirectory(prefix="emu-report-") as folder:
-        spooled = Path(folder) / "rows.parquet"
-        verdicts.table.sink_parquet(spooled, compression="lz4")
-        return _contents(replace(verdicts, table=polars.scan_parquet(spooled)))
-
-
-def _contents(verdicts: Verdicts) -> Contents:
+    """Count, sort into bins and choose."""
     table = verdicts.table
     figures = figures_of(table)
     return Contents(verdicts, figures, flows_of(table), drops_of(table, figures), timeline_of(table, figures))
@@ -72,21 +59,22 @@ def _contents(verdicts: Verdicts) -> Contents:
 def page_of(contents: Contents, plotly: str) -> str:
     """The text of the page; `plotly` is the JavaScript of require_plotly."""
     verdicts, figures, flows, drops, timeline = contents
+    said = said_of(contents)
     parts = [
         _warnings(verdicts),
-        tables.tiles(_tiles(verdicts, figures)),
+        tables.tiles(_tiles(verdicts, figures, said)),
         _section("Timeline", _timeline(timeline, figures)),
-        _section("Top losers", tables.losers(flows)) if flows.losers else "",
+        _section("Top losers", tables.losers(flows, said)) if flows.losers else "",
         _section("By reason", tables.by_reason(figures, timeline.colours)) if figures.reasons else "",
-        _section("By class", tables.by_class(figures)),
-        _section("By flow", tables.by_flow(flows)),
+        _section("By class", tables.by_class(figures, said)),
+        _section("By flow", tables.by_flow(flows, said)),
         _section("Drops", tables.drops(drops, timeline.first_ns)) if drops.rows else "",
         _section("What the reasons mean", _glossary(figures)) if figures.reasons else "",
         DETAILS,
     ]
     return fill_page(
         title=verdicts.name,
-        lead=lead(verdicts, figures),
+        lead=lead(verdicts, figures, said),
         body="\n".join(filter(None, parts)),
         footer=FOOTER,
         data=_data(drops, timeline),
@@ -96,39 +84,47 @@ def page_of(contents: Contents, plotly: str) -> str:
     )
 
 
-def lead(verdicts: Verdicts, figures: Figures) -> str:
+def said_of(contents: Contents) -> Said:
+    """What the file says."""
+    if contents.verdicts.drops_only:
+        return Said.DROPS
+    return Said.FRAMES if contents.figures.all.unsaid else Said.ALL
+
+
+def lead(verdicts: Verdicts, figures: Figures, said: Said) -> str:
     """The replay in one sentence."""
-    policy = f" under {verdicts.policy}" if verdicts.policy else ""
-    of_block_io = f", {figure(figures.memalloc.lost)} of them block I/O's (memalloc)" if figures.all.lost else ""
-    if verdicts.drops_only:
-        return f"A log of drops alone{policy}: {figure(figures.all.lost)} packets lost{of_block_io}."
     found = figures.all
-    delivered = "" if found.unsaid else f"{figure(found.delivered)} delivered, "
-    lost = f"{figure(found.lost)} lost ({share(found.lost, found.received)}){of_block_io}"
-    return f"{figure(found.received)} packets received{policy}: {delivered}{lost}."
+    under = f" under {verdicts.policy}" if verdicts.policy else ""
+    lost = f"{figure(found.lost)} lost"
+    block_io = f", {figure(figures.memalloc.lost)} of them block I/O's (memalloc)" if found.lost else ""
+    if said is Said.DROPS:
+        return f"A log of drops alone{under}: {lost}{block_io}."
+    if said is Said.FRAMES:
+        return f"{figure(figures.frames)} frames{under}: {lost} ({share(found.lost, found.seen)}){block_io}."
+    fates = f"{figure(found.delivered)} delivered, {lost} ({share(found.lost, found.received)})"
+    return f"{figure(found.received)} packets received{under}: {fates}{block_io}."
 
 
-def _tiles(verdicts: Verdicts, figures: Figures) -> Iterable[tuple[str, str, str]]:
+def _tiles(verdicts: Verdicts, figures: Figures, said: Said) -> Iterator[tuple[str, str, str]]:
     """Name, figure, and a word on it."""
     found, block_io = figures.all, figures.memalloc
-    if verdicts.drops_only:
-        yield "Dropped", figure(found.dropped), "this log holds drops alone"
-    else:
-        yield "Received", figure(found.received), f"of {figure(figures.frames)} frames in the file"
-        if found.unsaid:
-            yield "No verdict", figure(found.unsaid), "survivors, as far as the file says"
-        else:
-            yield "Delivered", figure(found.delivered), share(found.delivered, found.received)
-        yield "Dropped", figure(found.dropped), share(found.dropped, found.received)
-    whole = "" if verdicts.drops_only or found.unsaid else f"of {figure(block_io.received)} received"
+    if said is Said.ALL:
+        yield "Received", figure(found.received), f"of {figure(figures.frames)} frames"
+        yield "Delivered", figure(found.delivered), share(found.delivered, found.received)
+    elif said is Said.FRAMES:
+        yield "Frames", figure(figures.frames), ""
+        yield "No verdict", figure(found.unsaid), "survived, or were not for the host"
+    word = "this log holds drops alone" if said is Said.DROPS else share(found.dropped, found.seen)
+    yield "Dropped", figure(found.dropped), word
+    whole = f"of {figure(block_io.received)} received" if said is Said.ALL else ""
     yield "Block I/O lost", figure(block_io.lost), whole
-    for name, count, word in (
+    for name, count, meaning in (
         ("In an oops", found.oops, "in the machine when it died"),
         ("In flight", found.in_flight, "not decided when it ended"),
         ("Lost later", figures.events, "events of accepted packets"),
     ):
         if count:
-            yield name, figure(count), word
+            yield name, figure(count), meaning
     yield "Policy", verdicts.policy or "not said", "" if verdicts.policy else "the file does not name it"
 
 
@@ -153,9 +149,11 @@ def _timeline(timeline: ReplayTimeline, figures: Figures) -> str:
     bins = len(timeline.seconds)
     packets = figures.frames + figures.events
     rows = f"{figure(packets)} row" + ("" if packets == 1 else "s")
-    told = f"{rows} in {figure(bins)} {'bin' if bins == 1 else 'bins'} of {width_text(timeline.width_ns)}"
+    told = f"{rows} in {figure(bins)} bin{'' if bins == 1 else 's'} of {width_text(timeline.width_ns)}"
     left = f" Not drawn: {escape('; '.join(timeline.notes))}." if timeline.notes else ""
     keeps = "of memory, reserve and ring each keeps the least and the most that was seen in it"
+    if figures.all.unsaid:
+        keeps += "; frames without a verdict do not say it"
     return f'<p class="told">{told}; {keeps}.{left}</p><div class="panels card replay"></div>'
 
 
@@ -189,7 +187,7 @@ def _data(drops: Drops, timeline: ReplayTimeline) -> dict[str, Any]:
             "lockup": None,
             **panels_data(timeline.panels),
         },
-        "reasons": [*dict.fromkeys(row["reason"] or "oops" for row in drops.rows)],
+        "reasons": [*dict.fromkeys(row["reason"] or tables.OOPS for row in drops.rows)],
         "reasonColours": timeline.colours,
         "every": drops.every,
         "total": drops.total,

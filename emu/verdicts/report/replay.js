@@ -2,7 +2,7 @@
 // Draws the replay of #report-data, sorts and filters its tables, and tells of a drop what is known of it.
 (() => {
   const report = JSON.parse(document.getElementById("report-data").textContent);
-  const { dark, narrow, css, colour, make, frame, draw, drawRun } = panelKit(report.colours);
+  const { dark, narrow, css, colour, make, shown, frame, draw, drawRun } = panelKit(report.colours);
   const host = document.querySelector(".panels.replay");
   const details = document.querySelector(".details");
   const at = Object.fromEntries(report.columns.map(([name], number) => [name, number]));
@@ -21,7 +21,7 @@
     if (!report.drops.length) return;
     const sampled = report.drops.length < report.total;
     const panel = {
-      title: "Drops, one by one", unit: sampled ? report.drops.length + " of " + report.total : "all", names: report.reasons,
+      title: "Drops, one by one", unit: sampled ? shown(report.drops.length, "") + "of " + shown(report.total, "") : "all", names: report.reasons,
       why: (sampled ? "The drops that are listed below, not all of them. " : "") + "Press one to see its frame and its numbers.",
     };
     const { plot } = frame(host, panel);

@@ -2,18 +2,35 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from html import escape
 from typing import Any, NamedTuple
 
 from emu.verdicts.plots.palette import COLOURS
 from emu.verdicts.report.drops import Drops
-from emu.verdicts.report.figures import Fates, Figures
+from emu.verdicts.report.figures import Figures
 from emu.verdicts.report.flows import FlowCount, FlowCounts
 from emu.verdicts.screen import figure, share
 
 NS_PER_S = 1_000_000_000
 NOT_SAID = "not said"
 NO_FLOW = "no flow: malformed"
+OOPS = "oops"  # a loss without a reason: the kernel died
+
+
+class Said(Enum):
+    """What a file says: the fate of every packet, of lost ones among all frames, or of lost ones alone."""
+
+    ALL = "all"
+    FRAMES = "frames"
+    DROPS = "drops"
+
+
+FATES = {
+    Said.ALL: ("#Received", "#Delivered", "#Lost", "#Share lost"),
+    Said.FRAMES: ("#Frames", "#Lost", "#Share lost"),
+    Said.DROPS: ("#Lost",),
+}
 
 
 class Cell(NamedTuple):
@@ -37,25 +54,29 @@ def tiles(items: Iterable[tuple[str, str, str]]) -> str:
     return f'<dl class="tiles">{cells}</dl>'
 
 
-def losers(flows: FlowCounts) -> str:
+def losers(flows: FlowCounts, said: Said) -> str:
     """The flows that lost most."""
-    rows = [[_flow(one), _number(one.lost), _share(one), _reason(one.reason), _first(one)] for one in flows.losers]
-    return _table(("Flow", "#Lost", "#Share", "Most by", "#First frame lost"), rows)
-
-
-def by_flow(flows: FlowCounts) -> str:
-    """The flows that brought most, and the others in one line."""
     rows = [
-        [_flow(one), _number(one.received), _number(one.delivered), _number(one.lost), _share(one), _first(one)]
-        for one in flows.top
+        [_flow(one), _number(one.lost), _share(one.lost, one.seen), _reason(one.reason), _first(one)]
+        for one in flows.losers
     ]
-    heads = ("Flow", "#Received", "#Delivered", "#Lost", "#Share lost", "#First frame lost")
+    heads = ["Flow", "#Lost", "#Share of its own", "Most by", "#First frame lost"]
+    if said is Said.DROPS:
+        rows = [[*row[:2], *row[3:]] for row in rows]
+        heads.pop(2)
+    return _table(heads, rows)
+
+
+def by_flow(flows: FlowCounts, said: Said) -> str:
+    """The flows that brought most, and the others in one line."""
+    rows = [[_flow(one), *_fate(said, one.seen, one.delivered, one.lost), _first(one)] for one in flows.top]
+    heads = ("Flow", *FATES[said], "#First frame lost")
     further = flows.number - len(flows.top)
     if not further:
         return _table(heads, rows, filtered="flows")
     told = (
-        f"and {figure(further)} further {'flow' if further == 1 else 'flows'}: {figure(flows.others_received)} "
-        f"packets received, {figure(flows.others_lost)} lost"
+        f"and {figure(further)} further {'flow' if further == 1 else 'flows'}: {figure(flows.others_seen)} "
+        f"packets, {figure(flows.others_lost)} of them lost"
     )
     return _table(heads, rows, filtered="flows", below=told)
 
@@ -64,7 +85,7 @@ def by_reason(figures: Figures, colours: dict[str, str]) -> str:
     """What was lost by reason, and why the ring was dry."""
     rows = [
         [
-            Cell(_swatch(colours.get(one.reason)) + _reason(one.reason).html),
+            Cell(_swatch(colours.get(one.reason)) + (_reason(one.reason).html or OOPS)),
             _linked(one.cause, f"cause {one.cause}"),
             _number(one.dropped),
             Cell(share(one.dropped, figures.all.lost), one.dropped),
@@ -76,17 +97,27 @@ def by_reason(figures: Figures, colours: dict[str, str]) -> str:
     return _table(("Reason", "Cause", "#Dropped", "#Share", "#Block I/O's", "#Later, of accepted ones"), rows)
 
 
-def by_class(figures: Figures) -> str:
+def by_class(figures: Figures, said: Said) -> str:
     """What became of each class, and of block I/O's packets among all."""
-    rows = [_class(Cell(escape(name or NOT_SAID)), fates) for name, fates in figures.classes]
-    rows.append(_class(Cell("<em>block I/O (memalloc)</em>"), figures.memalloc))
-    return _table(("Class", "#Received", "#Delivered", "#Lost", "#Share lost"), rows)
+    rows = [
+        [Cell(escape(name or NOT_SAID)), *_fate(said, fates.seen, fates.delivered, fates.lost)]
+        for name, fates in figures.classes
+    ]
+    block_io = figures.memalloc
+    # Which of the survivors were block I/O's, a capture does not say.
+    seen = None if said is Said.FRAMES else block_io.seen
+    rows.append([Cell("<em>block I/O (memalloc)</em>"), *_fate(said, seen, block_io.delivered, block_io.lost)])
+    return _table(("Class", *FATES[said]), rows)
 
 
-def _class(name: Cell, fates: Fates) -> list[Cell]:
-    delivered = Cell(NOT_SAID, -1) if fates.unsaid else _number(fates.delivered)
-    lost_share = Cell(share(fates.lost, fates.received), 10_000 * fates.lost // max(fates.received, 1))
-    return [name, _number(fates.received), delivered, _number(fates.lost), lost_share]
+def _fate(said: Said, seen: int | None, delivered: int, lost: int) -> list[Cell]:
+    """The cells under FATES; `seen` is None where the file does not say."""
+    if said is Said.DROPS:
+        return [_number(lost)]
+    if seen is None:
+        return [Cell(NOT_SAID, -1), _number(lost), Cell(NOT_SAID, -1)]
+    survived = [_number(delivered)] if said is Said.ALL else []
+    return [_number(seen), *survived, _number(lost), _share(lost, seen)]
 
 
 def drops(found: Drops, first_ns: int) -> str:
@@ -157,8 +188,8 @@ def _number(count: int) -> Cell:
     return Cell(figure(count), count)
 
 
-def _share(one: FlowCount) -> Cell:
-    return Cell(share(one.lost, one.received), 10_000 * one.lost // max(one.received, 1))
+def _share(lost: int, seen: int) -> Cell:
+    return Cell(share(lost, seen), 10_000 * lost // max(seen, 1))
 
 
 def _flow(one: FlowCount) -> Cell:

@@ -6,7 +6,7 @@ the page says.  Packets stand where they arrived, memory where it was looked at:
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.kernel.drop_reason import DELIVERED, VERDICTS
+from emu.kernel.drop_reason import DELIVERED, IN_FLIGHT, VERDICTS
 from emu.verdicts.plots.palette import SERIES
 from emu.verdicts.plots.timeline import FILLED, LIMIT, SOLID, STACKED, Line, Panel, Values
 from emu.verdicts.report.figures import EVENT, LOST_NAMES, Figures
@@ -66,7 +66,7 @@ def timeline_of(table: "polars.LazyFrame", figures: Figures) -> ReplayTimeline:
     bins = _Bins(first, width, (last - first) // width + 1)
     drawn = [*dict.fromkeys(one.reason for one in figures.reasons if one.dropped)][:REASONS_DRAWN]
     colours = dict(zip(drawn, REASON_COLOURS, strict=False))
-    panels = _packets(table, bins, colours)
+    panels = _packets(table, figures, bins, colours)
     states, notes = _states(table, bins)
     middles = tuple(round((at + 0.5) * width / NS_PER_S, 9) for at in range(bins.number))
     return ReplayTimeline(first, width, middles, (*panels, *states), colours, notes)
@@ -90,7 +90,7 @@ def width_text(width_ns: int) -> str:
     return f"{width_ns} ns"
 
 
-def _packets(table: "polars.LazyFrame", bins: _Bins, colours: dict[str, str]) -> tuple[Panel, ...]:
+def _packets(table: "polars.LazyFrame", figures: Figures, bins: _Bins, colours: dict[str, str]) -> tuple[Panel, ...]:
     import polars
 
     rows = (
@@ -100,7 +100,7 @@ def _packets(table: "polars.LazyFrame", bins: _Bins, colours: dict[str, str]) ->
         .collect(engine="streaming")
         .rows(named=True)
     )
-    delivered, other = [0] * bins.number, [0] * bins.number
+    survived, waiting, other = ([0] * bins.number for _ in range(3))
     lost = {reason: [0] * bins.number for reason in colours}
     for row in rows:
         if row["bin"] is None:
@@ -108,16 +108,23 @@ def _packets(table: "polars.LazyFrame", bins: _Bins, colours: dict[str, str]) ->
         if row["verdict"] in LOST_NAMES:
             lost.get(row["reason"] or "", other)[row["bin"]] += row["rows"]
         elif row["verdict"] in (VERDICTS[DELIVERED], None):
-            delivered[row["bin"]] += row["rows"]
+            survived[row["bin"]] += row["rows"]
+        elif row["verdict"] == VERDICTS[IN_FLIGHT]:
+            waiting[row["bin"]] += row["rows"]
     named = [*((reason or "oops", colours[reason], lost[reason]) for reason in colours)]
     if any(other):
         named.append(("other reasons", OTHER_COLOUR, other))
     per_s = NS_PER_S / bins.width_ns
-    rates = [Line("delivered", "delivered", _rates(delivered, per_s), DELIVERED_COLOUR, STACKED, "packets/s")]
-    rates += [Line(f"rate {name}", name, _rates(n, per_s), colour, STACKED, "packets/s") for name, colour, n in named]
+    name = "survived" if figures.all.unsaid else "delivered"
+    stack = [(name, DELIVERED_COLOUR, survived), *named, ("in flight", OTHER_COLOUR, waiting)]
+    rates = [
+        Line(f"rate {name}", name, _rates(counts, per_s), colour, STACKED, "packets/s")
+        for name, colour, counts in stack
+        if any(counts)
+    ]
     unit = f"packets in {width_text(bins.width_ns)}"
     counts = tuple(Line(f"lost {name}", name, [*n], colour, SOLID, "packets") for name, colour, n in named)
-    panels = [Panel("Packets", "packets/s", tuple(rates), "By when they arrived, stacked: delivered, and dropped.")]
+    panels = [Panel("Packets", "packets/s", tuple(rates), "By when they arrived, stacked by what became of them.")]
     if counts:
         why = "The same drops for themselves; the axis is logarithmic, so that a single one is seen."
         panels.append(Panel("Dropped", unit, counts, why, magnified=True))
