@@ -41,7 +41,7 @@ def _played(command: ReplayCommand) -> Run:
 
     if command.report is None:
         return play(outputs)
-    from emu.cli.replay_report import run_reported
+    from emu.replay_report import run_reported
 
     return run_reported(command, inputs, outputs, play)
 

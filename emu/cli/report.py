@@ -1,15 +1,14 @@
 """`emu report`: a log or an annotated capture becomes an HTML page."""
 
-import os
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emu.capture.output import STDOUT, OutputFile
+from emu.capture.output import STDOUT
 from emu.cli.report_options import ReportCommand
 from emu.errors import Exit, UsageError
+from emu.replay_report import check_report
 from emu.verdicts.log import import_polars
 from emu.verdicts.plots.html import require_plotly
 from emu.verdicts.screen import figure
@@ -17,7 +16,6 @@ from emu.verdicts.screen import figure
 if TYPE_CHECKING:
     from emu.verdicts.report.page import Contents
 
-SUFFIXES = (".html", ".htm")
 WANTED_BY = "emu report"
 
 
@@ -53,16 +51,6 @@ def default_name(file: str) -> str:
     if file == STDOUT:
         raise UsageError("-: standard input has no name to call the report after; say -w FILE.html")
     return str(Path(file).with_suffix(".html"))
-
-
-def check_report(name: str, inputs: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuse, before anything is read, a report that could not be written in the end.  Errors: UsageError."""
-    if name == STDOUT:
-        return
-    if not name.lower().endswith(SUFFIXES):
-        raise UsageError(f"{name}: expected a name that ends in .html")
-    if Path(name).is_file() or not Path(name).exists():  # a pipe is opened when there is something to write
-        OutputFile(name, inputs).discard()
 
 
 def told(name: str, contents: "Contents") -> str:

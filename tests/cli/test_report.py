@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from emu_process import MIXED, NOP, emu_here, refused
 
+import emu
+
 pytest.importorskip("plotly")
 pytest.importorskip("polars")
 
@@ -46,7 +48,7 @@ def test_a_log_of_every_kind_makes_the_report(tmp_path: Path, suffix: str) -> No
 
 def test_figures_for_programs_are_those_of_the_summary(tmp_path: Path) -> None:
     log = tmp_path / "mixed.parquet"
-    summary = json.loads(emu_here("replay", MIXED, "--engine", "plain", "--json", "--log", log, "--limit", 2_000).out)
+    summary = json.loads(emu_here("replay", MIXED, "--engine", "plain", "--json", "--log", log, "--limit", "2000").out)
     done = emu_here("report", log, "--json", "-w", tmp_path / "x.html")
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -110,3 +112,10 @@ def test_nothing_is_left_when_there_is_nothing_to_play(tmp_path: Path) -> None:
     done = emu_here(*REPLAY, "--filter", "port 1", "--report", tmp_path / "x.html")
     assert done.code == 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_python_writes_the_report_of_the_command_line(tmp_path: Path) -> None:
+    emu_here(*REPLAY, "--report", tmp_path / "a.html")
+    result = emu.replay(NOP, engine="plain", report=tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert result.verdicts().height

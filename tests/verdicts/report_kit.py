@@ -1,6 +1,7 @@
 """Rows of a log made by hand for the tests of reports, and the verdicts that hold them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import polars
@@ -48,12 +49,5 @@ def table_of(rows: Iterable[dict[str, Any]]) -> polars.LazyFrame:
 
 def verdicts_of(rows: Iterable[dict[str, Any]], **more: Any) -> Verdicts:
     """The rows as verdicts of a complete log."""
-    fields = {
-        "name": "mixed.pcap",
-        "is_capture": False,
-        "drops_only": False,
-        "policy": "phillips-v5",
-        "incomplete": "",
-        "notes": (),
-    }
-    return Verdicts(**(fields | {"table": table_of(rows)} | more))
+    whole = Verdicts("mixed.pcap", False, table_of(rows), False, "phillips-v5", "", ())
+    return replace(whole, **more)

@@ -1,4 +1,4 @@
-"""`emu replay --report`: the report is made from the replay's own log, or from a temporary one, when it has ended."""
+"""The report of a replay: made from its own log, or from a temporary one, when it has ended."""
 
 import os
 import tempfile
@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from emu.capture.output import STDOUT
+from emu.capture.output import STDOUT, OutputFile
 from emu.cli.options import ReplayCommand
-from emu.cli.report import check_report
 from emu.errors import UsageError
 from emu.runs import Run
 from emu.task import Input, Outputs
@@ -17,6 +16,7 @@ from emu.verdicts.log import import_polars
 from emu.verdicts.plots.html import require_plotly
 
 WANTED_BY = "--report"
+SUFFIXES = (".html", ".htm")
 
 
 def run_reported(
@@ -39,6 +39,16 @@ def run_reported(
         done = run(logged)
         _write(name, logged, done, [*given, *([outputs.log] if outputs.log else [])])
     return done
+
+
+def check_report(name: str, inputs: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuse, before anything is read, a report that could not be written in the end.  Errors: UsageError."""
+    if name == STDOUT:
+        return
+    if not name.lower().endswith(SUFFIXES):
+        raise UsageError(f"{name}: expected a name that ends in .html")
+    if Path(name).is_file() or not Path(name).exists():  # a pipe is opened when there is something to write
+        OutputFile(name, inputs).discard()
 
 
 def _write(name: str, outputs: Outputs, run: Run, inputs: Sequence[str]) -> None:
