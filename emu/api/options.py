@@ -37,7 +37,7 @@ Floods: TypeAlias = str | Crafted | Iterable[str | Crafted]
 Capture: TypeAlias = FilePath | bytes | bytearray | memoryview | BinaryIO | Crafted | Iterable[Any]
 
 BY_HAND = ("capture", "device", "json")  # captures are arguments, and nothing is printed
-STDOUT_REFUSED = ("write", "log", "record_events")
+STDOUT_REFUSED = ("write", "log", "record_events", "report")
 Command = TypeVar("Command", bound=PlayCommand)
 Kind = TypeVar("Kind")
 
@@ -86,6 +86,7 @@ class ReplayOptions(PlayOptions, total=False):
     policy: str | None
     events: FilePath | None
     record_events: FilePath | None
+    report: FilePath | None
 
 
 class CompareOptions(PlayOptions, total=False):

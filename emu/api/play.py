@@ -13,7 +13,7 @@ from emu.api.result import Comparison, Interrupted, ReplayResult, Verdicts
 from emu.cli.options import CompareCommand, ReplayCommand
 from emu.errors import UsageError
 from emu.request import Advance, outputs_of
-from emu.runs import run_each, run_once
+from emu.runs import Run, run_each, run_once
 from emu.task import NO_OUTPUTS, Outputs, Task
 
 MEANINGS = {  # where Python has other words than the command line
@@ -50,11 +50,22 @@ def replay(*captures: Capture, keep_verdicts: bool = True, **options: Unpack[Rep
         elif keep_verdicts and find_spec("polars") is not None:
             verdicts = Verdicts()
             outputs = outputs._replace(log=verdicts.path)
-        run = run_once(command, given.inputs, outputs, _watch(command.progress), say)
+        run = _played(command, given, outputs)
     result = ReplayResult(run, verdicts)
     if run.interrupted:
         raise Interrupted(result)
     return result
+
+
+def _played(command: ReplayCommand, given: Given, outputs: Outputs) -> Run:
+    def play(outputs: Outputs) -> Run:
+        return run_once(command, given.inputs, outputs, _watch(command.progress), say)
+
+    if command.report is None:
+        return play(outputs)
+    from emu.replay_report import run_reported
+
+    return run_reported(command, given.inputs, outputs, play)
 
 
 def compare(*captures: Capture, keep_verdicts: bool = False, **options: Unpack[CompareOptions]) -> Comparison:

@@ -153,6 +153,12 @@ class ReplayCommand(PlayCommand):
     record_events: Annotated[
         str | None, typer.Option("--record-events", metavar="FILE", help="Record the machine's event stream.")
     ] = None
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="Write a report to read in a browser: one file, works offline."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

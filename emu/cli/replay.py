@@ -14,7 +14,7 @@ from emu.cli.options import ReplayCommand
 from emu.errors import UsageError
 from emu.request import Advance, inputs_of, outputs_of, say_on_stderr
 from emu.runs import Run, run_once
-from emu.task import Task
+from emu.task import Outputs, Task
 from emu.verdicts.screen import show_judgements, show_summary
 
 
@@ -22,10 +22,7 @@ def run_replay(command: ReplayCommand) -> int:
     """Play one capture; the exit code."""
     if command.write == STDOUT and command.json:
         raise UsageError("-w - and --json both want standard output; write one of them to a file")
-    inputs = inputs_of(command)
-    run = run_once(
-        command, inputs, outputs_of(command), lambda task: progress_bar(command.progress, task), say_on_stderr
-    )
+    run = _played(command)
     if command.json:
         print_json(run.printed())
     else:
@@ -34,6 +31,19 @@ def run_replay(command: ReplayCommand) -> int:
         show_judgements(console, run.judgements)
     tell(run)
     return run.code
+
+
+def _played(command: ReplayCommand) -> Run:
+    inputs, outputs = inputs_of(command), outputs_of(command)
+
+    def play(outputs: Outputs) -> Run:
+        return run_once(command, inputs, outputs, lambda task: progress_bar(command.progress, task), say_on_stderr)
+
+    if command.report is None:
+        return play(outputs)
+    from emu.replay_report import run_reported
+
+    return run_reported(command, inputs, outputs, play)
 
 
 @contextmanager

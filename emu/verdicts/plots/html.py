@@ -12,11 +12,12 @@ from emu.capture.output import OutputFile
 from emu.errors import UsageError
 from emu.verdicts.plots.outcomes import NO_BUILD, NONE, SIGNS, TABLE, TONES, Lockup, drops_of
 from emu.verdicts.plots.palette import COLOURS
-from emu.verdicts.plots.timeline import Comparison, Line, Run, Timeline, Values, compare, timeline_of
+from emu.verdicts.plots.timeline import Comparison, Line, Panel, Run, Timeline, Values, compare, timeline_of
 from emu.verdicts.screen import figure
 
 AROUND_BEFORE_S = 1.0  # what a look at the lockup from close by shows before the last page went, and behind
 AROUND_AFTER_S = 0.25
+FOOTER = "Times are virtual seconds since play started; pages are of 4 KiB."
 LINKS_SHOWN = 10  # of a chain; the others are there when asked for
 
 
@@ -54,19 +55,44 @@ def page_of(runs: Sequence[Run], title: str, plotly: str) -> str:
         _article(number, timeline, run[1]) for number, (timeline, run) in enumerate(zip(timelines, runs, strict=True))
     ]
     lead = _alone(timelines[0]) if len(runs) == 1 else _counted(timelines)
-    return Template(_own("report.html")).substitute(
-        title=escape(title),
-        lead=escape(lead),
-        style=_own("report.css"),
+    return fill_page(
+        title=title,
+        lead=lead,
         body="\n".join(parts),
+        footer=FOOTER,
         data=_as_data(timelines, comparison),
         plotly=plotly,
-        script=_own("report.js"),
+        script=own_text(__package__, "report.js"),
     )
 
 
-def _own(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+def fill_page(
+    *, title: str, lead: str, body: str, footer: str, data: Any, plotly: str, script: str, style: str = ""
+) -> str:
+    """A page with the look of all reports: `body` is HTML, `data` what `script` draws, `style` beside the common one.
+
+    `script` finds `panelKit`, which draws panels of lines.
+    """
+    return Template(own_text(__package__, "report.html")).substitute(
+        title=escape(title),
+        lead=escape(lead),
+        style=own_text(__package__, "report.css") + style,
+        body=body,
+        footer=escape(footer),
+        data=json_in_html(data),
+        plotly=plotly,
+        script=own_text(__package__, "panels.js") + script,
+    )
+
+
+def own_text(package: str, name: str) -> str:
+    """A file that stands beside a package's modules."""
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def json_in_html(data: Any) -> str:
+    """JSON that may stand in an element of script: a "</script>" in a name must not end it."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _counted(timelines: Sequence[Timeline]) -> str:
@@ -180,8 +206,8 @@ def _zoom(timeline: Timeline) -> str:
     )
 
 
-def _as_data(timelines: Sequence[Timeline], comparison: Sequence[Comparison]) -> str:
-    data = {
+def _as_data(timelines: Sequence[Timeline], comparison: Sequence[Comparison]) -> dict[str, Any]:
+    return {
         "colours": COLOURS,
         "runs": [_run(timeline) for timeline in timelines],
         "compare": [
@@ -197,8 +223,6 @@ def _as_data(timelines: Sequence[Timeline], comparison: Sequence[Comparison]) ->
             for panel in comparison
         ],
     }
-    # A "</script>" in a policy's name or a chain must not end the element that the data stand in.
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _run(timeline: Timeline) -> dict[str, Any]:
@@ -214,7 +238,14 @@ def _run(timeline: Timeline) -> dict[str, Any]:
             "last": lockup.last_page_s,
             "at": timeline.lockup_at,
         },
-        "lines": {line.key: _line(line) for panel in timeline.panels for line in panel.lines},
+        **panels_data(timeline.panels),
+    }
+
+
+def panels_data(panels: Sequence[Panel]) -> dict[str, Any]:
+    """Panels and their lines as the script wants them."""
+    return {
+        "lines": {line.key: _line(line) for panel in panels for line in panel.lines},
         "panels": [
             {
                 "title": panel.title,
@@ -223,7 +254,7 @@ def _run(timeline: Timeline) -> dict[str, Any]:
                 "magnified": panel.magnified,
                 "keys": [line.key for line in panel.lines],
             }
-            for panel in timeline.panels
+            for panel in panels
         ],
     }
 
