@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -42,7 +41,7 @@ def run_show(command: ShowCommand) -> int:
     import_polars(VERB)
     wanted = wanted_of(command)
     show = _view_of(command, wanted)
-    verdicts = open_verdicts(command.file, wanted_by=VERB)
+    verdicts = open_verdicts(command.file, wanted_by=VERB, engine=command.engine, say=_say)
     totals = totals_of(verdicts)
     refuse_unknown_devices(wanted, totals)
     show(command, verdicts, wanted, totals)
@@ -169,6 +168,5 @@ def _tell_unknown(matches: Matches) -> None:
         _say(f"of {counted} this file does not say whether they match: they have no comment; {HOW_TO_KNOW}")
 
 
-def _say(*texts: Any) -> None:
-    for text in texts:
-        print(f"emu: {text}", file=sys.stderr)
+def _say(text: str) -> None:
+    print(f"emu: {text}", file=sys.stderr)

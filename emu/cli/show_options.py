@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from emu.cli.options import EngineName
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShowCommand:
@@ -14,11 +16,15 @@ class ShowCommand:
     drops: Annotated[bool, typer.Option("--drops", help="Only dropped packets.")] = False
     verdict: Annotated[
         list[str] | None,
-        typer.Option("--verdict", metavar="NAME", help="Only these: delivered, dropped, event ...; repeatable, or A,B."),
+        typer.Option(
+            "--verdict", metavar="NAME", help="Only these: delivered, dropped, event ...; repeatable, or A,B."
+        ),
     ] = None
     reason: Annotated[
         list[str] | None,
-        typer.Option("--reason", metavar="NAME", help="Only drops for these reasons (emu explain); repeatable, or A,B."),
+        typer.Option(
+            "--reason", metavar="NAME", help="Only drops for these reasons (emu explain); repeatable, or A,B."
+        ),
     ] = None
     cause: Annotated[
         list[str] | None,
@@ -26,17 +32,22 @@ class ShowCommand:
     ] = None
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="NAME", help="Only these classes: tcp, udp, icmp, arp ...; repeatable, or A,B."),
+        typer.Option(
+            "--class", metavar="NAME", help="Only these classes: tcp, udp, icmp, arp ...; repeatable, or A,B."
+        ),
     ] = None
     device: Annotated[
         list[str] | None, typer.Option("--device", metavar="NAME", help="Only what arrived on these; repeatable.")
     ] = None
     policy_rule: Annotated[
         list[str] | None,
-        typer.Option("--policy-rule", metavar="RULE", help="Only what this rule decided, or how it begins: udp, cap ..."),
+        typer.Option(
+            "--policy-rule", metavar="RULE", help="Only what this rule decided, or how it begins: udp, cap ..."
+        ),
     ] = None
     memalloc: Annotated[
-        bool | None, typer.Option("--memalloc/--others", help="Only packets of block I/O's sockets, or only all others.")
+        bool | None,
+        typer.Option("--memalloc/--others", help="Only packets of block I/O's sockets, or only all others."),
     ] = None
     flow: Annotated[
         list[str] | None,
@@ -76,9 +87,12 @@ class ShowCommand:
     fate: Annotated[bool, typer.Option("--fate", help="What became of the flow (--flow) as a whole.")] = False
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, metavar="N", help="So many lines; 0: all (default: 50 on a terminal, else all)."),
+        typer.Option(
+            "--limit", min=0, metavar="N", help="So many lines; 0: all (default: 50 on a terminal, else all)."
+        ),
     ] = None
     json: Annotated[
         bool,
         typer.Option("--json", help="JSON lines, a packet each; one object with --frame N, --by, --fate."),
     ] = False
+    engine: EngineName = "auto"

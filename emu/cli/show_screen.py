@@ -1,21 +1,23 @@
 """What `emu show` finds, for people: totals in a line, tables, a flow's fate, one packet in words."""
 
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from emu.verdicts.read import Verdicts
 from emu.verdicts.screen import figure, plain_table, share
 from emu.verdicts.show.fate import Fate, Moment
 from emu.verdicts.show.groups import Group, Groups
+from emu.verdicts.show.names import NO_COMMENT
 from emu.verdicts.show.packet import HOW_TO_KNOW, Afterwards, Event, Other, Story
 from emu.verdicts.show.select import Totals
 
 STYLES = {"delivered": "green", "dropped": "red", "oops": "bold magenta", "in_flight": "yellow"}
 NOT_SAID = "?"
+NAME_WIDTH = 16
 
 
 def totals_line(verdicts: Verdicts, totals: Totals) -> str:
@@ -25,7 +27,7 @@ def totals_line(verdicts: Verdicts, totals: Totals) -> str:
         why = ""
         if verdict == "dropped":
             why = " (" + ", ".join(f"{reason or NOT_SAID} {figure(n)}" for reason, n in totals.by_reason.items()) + ")"
-        parts.append(f"{figure(count)} {verdict.replace('_', ' ')}{why}")
+        parts.append(f"{figure(count)} {_verdict(verdict)}{why}")
     if totals.events:
         parts.append(f"{figure(totals.events)} later events")
     policy = f" under {verdicts.policy}" if verdicts.policy else ""
@@ -38,7 +40,9 @@ def print_groups(console: Console, groups: Groups) -> None:
     """Print packets counted by what they have in common."""
     has_others = any(group.other for group in groups.shown)
     others = ("other",) if has_others else ()
-    table = plain_table("", groups.by, "packets", "delivered", "dropped", "lost", *others, "bytes", "first drop", "last")
+    table = plain_table(
+        "", groups.by, "packets", "delivered", "dropped", "lost", *others, "bytes", "first drop", "last"
+    )
     table.title = None
     for group in groups.shown:
         table.add_row(
@@ -55,6 +59,11 @@ def print_groups(console: Console, groups: Groups) -> None:
     console.print(table)
 
 
+def _verdict(verdict: str) -> str:
+    """A verdict behind a count."""
+    return "without comment" if verdict == NO_COMMENT else verdict.replace("_", " ")
+
+
 def _key(by: str, group: Group) -> str:
     if group.key is None:
         return NOT_SAID
@@ -68,7 +77,7 @@ def print_fate(console: Console, flow: str, fate: Fate) -> None:
     if not fate.packets:
         console.print(Text(f"{flow}: no packets"))
         return
-    verdicts = ", ".join(f"{figure(n)} {verdict.replace('_', ' ')}" for verdict, n in fate.by_verdict.items())
+    verdicts = ", ".join(f"{figure(n)} {_verdict(verdict)}" for verdict, n in fate.by_verdict.items())
     head = f"{figure(fate.packets)} packets, {figure(fate.bytes)} bytes: {verdicts}"
     console.print(Text.assemble((flow, "bold"), f": {head}"))
     _say(console, "seen", _span(fate.first, fate.last))
@@ -105,15 +114,17 @@ def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:
         Text.assemble(
             (f"Frame {row['frame']}", "bold"),
             f" of {_printable(verdicts.name)}",
-            f", {row['length']} bytes on {_printable(row['device'] or 'no device')}" if row["length"] is not None else "",
+            f", {row['length']} bytes on {_printable(row['device'] or 'no device')}"
+            if row["length"] is not None
+            else "",
             f", {_seconds(story.since_start_ns)} s after the first packet",
         )
     )
     _say(console, "flow", _printable(row["flow"] or (row["class"] or "")))
     _say(console, "socket", _socket(row))
     _say(console, "verdict", story.verdict, STYLES.get(row["verdict"], ""))
-    if not story.known:
-        _say(console, "why", f"this file does not say: the packet has no comment; {HOW_TO_KNOW}")
+    if not story.known and row["verdict"] is not None:
+        _say(console, "why", f"the numbers are not in this file: its comment is gone, or cut short; {HOW_TO_KNOW}")
     _say(console, "means", "\n".join(story.meaning))
     _say(console, "the test", story.test)
     _say(console, "needed", story.needed)
@@ -122,13 +133,14 @@ def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:
     if story.known and row["verdict"] != "dropped":
         _say(console, "at that time", _surroundings(row))
     _say(console, "culprit", _culprit(story))
-    _say(console, "later", "\n".join((*map(_event, story.events), *_and_more(story.more_events))))
+    events = [_event(event, row["verdict"] == "dropped") for event in story.events]
+    _say(console, "later", "\n".join((*events, *_and_more(story.more_events))))
     _say(console, "afterwards", _afterwards(story.afterwards))
     console.print(Text("In Wireshark", "bold"))
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for shows, display_filter in story.filters:
-        table.add_row(Text(f"  {shows}"), Text(display_filter))
-    console.print(table)
+        console.print(
+            Text(f"  {shows:<{max(len(name) for name, _ in story.filters)}}  {display_filter}"), soft_wrap=True
+        )
 
 
 def _socket(row: dict[str, Any]) -> str:
@@ -163,9 +175,12 @@ def _packet(other: Other) -> str:
     return f"frame {other.frame}{of_flow}, {other.verdict.replace('_', ' ')}{why}"
 
 
-def _event(event: Event) -> str:
-    what = f"{event.reason}: {event.sentence}" if event.reason else "it came again, and was taken"
-    return f"{_seconds(event.since_arrival_ns)} s after it arrived, in {event.point}: {what}"
+def _event(event: Event, was_lost: bool) -> str:
+    after = f"{_seconds(event.since_arrival_ns)} s after it arrived"
+    if was_lost:
+        what = f"was lost again: {event.reason}" if event.reason else "was taken"
+        return f"{after} it came again and {what}, in {event.point}"
+    return f"{after}, in {event.point}: {event.reason}: {event.sentence}"
 
 
 def _and_more(count: int) -> Iterable[str]:
@@ -179,24 +194,29 @@ def _afterwards(after: Afterwards | None) -> str:
     if after.next is None:
         return "nothing more came in this flow, in this direction"
     counts = f"{figure(after.delivered)} delivered, {figure(after.dropped)} dropped"
+    if after.without_comment:
+        counts += f", {figure(after.without_comment)} without comment"
     text = f"{figure(after.packets)} more packets of its flow: {counts}; next: frame {after.next.frame}"
     text += f" at {_seconds(after.next.since_start_ns)} s, {after.next.verdict.replace('_', ' ')}"
-    if after.next_delivered is None:
-        return f"{text}; none of them was delivered"
-    if after.next_delivered.frame != after.next.frame:
-        first = after.next_delivered
-        text += f"; first delivered again: frame {first.frame} at {_seconds(first.since_start_ns)} s"
+    if after.next_survivor is None:
+        return f"{text}; none of them survived"
+    if after.next_survivor.frame != after.next.frame:
+        first = after.next_survivor
+        text += f"; first to survive: frame {first.frame} at {_seconds(first.since_start_ns)} s"
     return text
 
 
 def _say(console: Console, name: str, text: str, style: str = "") -> None:
-    """A line with its name before it; nothing where there is nothing to say."""
-    if text:
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(width=14, no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row(Text(f"  {name}", "bold"), Text(text, style))
-        console.print(table)
+    """A text with its name before it, wrapped by hand (a table would fill lines up); nothing for an empty text."""
+    wrapped = [
+        line
+        for part in text.splitlines()
+        for line in wrap(part, max(console.width - NAME_WIDTH, NAME_WIDTH), break_on_hyphens=False)
+    ]
+    for number, line in enumerate(wrapped):
+        head = Text("" if number else f"  {name}", "bold")
+        head.pad_right(NAME_WIDTH - len(head))
+        console.print(Text.assemble(head, (line, style)), soft_wrap=True)
 
 
 def _span(first: Moment | None, last: Moment | None) -> str:
@@ -210,7 +230,9 @@ def _span(first: Moment | None, last: Moment | None) -> str:
     )
 
 
-def _seconds(nanoseconds: int) -> str:
+def _seconds(nanoseconds: int | None) -> str:
+    if nanoseconds is None:
+        return NOT_SAID
     sign = "-" if nanoseconds < 0 else ""
     whole, part = divmod(abs(nanoseconds), 10**9)
     return f"{sign}{whole}.{part:09d}"

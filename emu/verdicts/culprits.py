@@ -46,7 +46,12 @@ class Culprits:
         at = segments["id"].search_sorted(ids, side="right").cast(polars.Int64) - 1
         place = at.clip(lower_bound=0)
         looked_up = polars.DataFrame(
-            {"id": ids, "at": at, "holders": segments["holders"].gather(place), "ahead": segments["ahead"].gather(place)}
+            {
+                "id": ids,
+                "at": at,
+                "holders": segments["holders"].gather(place),
+                "ahead": segments["ahead"].gather(place),
+            }
         )
         here = (polars.col("id") != 0) & (polars.col("at") >= 0) & (polars.col("holders") > 0)
         return looked_up.select(

@@ -127,9 +127,7 @@ def _known() -> list[Any]:
         if name != "time_ns":
             known[name] = (told == TOLD_ALL) & (said & 1 << key != 0)
     values = {"culprit_frame": column("culprit_id")}
-    return [
-        polars.when(is_known).then(values.get(name, column(name))).alias(name) for name, is_known in known.items()
-    ]
+    return [polars.when(is_known).then(values.get(name, column(name))).alias(name) for name, is_known in known.items()]
 
 
 def _notes(reader: AnnotatedReader, culprits: Culprits) -> Iterator[str]:

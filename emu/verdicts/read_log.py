@@ -97,9 +97,9 @@ def _lacks_survivors(table: "polars.LazyFrame") -> bool:
 
     lost = polars.col("verdict") == VERDICTS[DROPPED]
     others = ~polars.col("verdict").is_in([VERDICTS[DROPPED], VERDICTS[LATER]])
-    found = table.select(
-        others=others.sum(), drops=lost.sum(), last=polars.col("frame").max().fill_null(0)
-    ).collect(engine="streaming")
+    found = table.select(others=others.sum(), drops=lost.sum(), last=polars.col("frame").max().fill_null(0)).collect(
+        engine="streaming"
+    )
     others_found, drops, last = found.row(0)
     return bool(not others_found and drops < last)
 

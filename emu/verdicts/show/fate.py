@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from emu.verdicts.read import Verdicts
 from emu.verdicts.show.groups import Group, Groups, groups_of
-from emu.verdicts.show.names import LATER_EVENT
-from emu.verdicts.show.select import Totals, Wanted, selected
+from emu.verdicts.show.names import NO_COMMENT
+from emu.verdicts.show.select import Totals, Wanted, is_event, selected, since
 
 if TYPE_CHECKING:
     import polars
@@ -16,10 +16,10 @@ DIRECTIONS = 10  # that are told one by one
 
 @dataclass(frozen=True)
 class Moment:
-    """A packet by its frame, and when it arrived, in ns since the first packet of the file."""
+    """A packet by its frame, and when it arrived, in ns since the first packet of the file, if that is known."""
 
     frame: int
-    since_start_ns: int
+    since_start_ns: int | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> Fate:
     """What became of the packets that are wanted, those of a flow."""
     import polars
 
-    rows = selected(verdicts, wanted, totals).filter(polars.col("verdict") != LATER_EVENT)
+    rows = selected(verdicts, wanted, totals).filter(~is_event())
     directions = groups_of(rows, "flow", DIRECTIONS)
     by_verdict, by_reason = groups_of(rows, "verdict", None), groups_of(rows, "reason", None)
     dropped = rows.filter(polars.col("verdict") == "dropped")
@@ -85,7 +85,7 @@ def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> Fate:
 
 
 def _packets(groups: Groups) -> dict[str, int]:
-    return {group.key or "": group.packets for group in groups.shown}
+    return {group.key or NO_COMMENT: group.packets for group in groups.shown}
 
 
 def _ends(rows: "polars.LazyFrame", start_ns: int) -> tuple[Moment | None, Moment | None]:
@@ -99,7 +99,7 @@ def _ends(rows: "polars.LazyFrame", start_ns: int) -> tuple[Moment | None, Momen
     found = ends.collect(engine="streaming").row(0)
     if found[0] is None:
         return None, None
-    return Moment(found[0], found[1] - start_ns), Moment(found[2], found[3] - start_ns)
+    return Moment(found[0], since(found[1], start_ns)), Moment(found[2], since(found[3], start_ns))
 
 
 def _longest_gap(rows: "polars.LazyFrame", start_ns: int) -> Gap | None:
@@ -141,5 +141,5 @@ def _thrown_away(table: "polars.LazyFrame", rows: "polars.LazyFrame") -> dict[st
 def _events(table: "polars.LazyFrame") -> "polars.LazyFrame":
     import polars
 
-    events = table.filter(polars.col("verdict") == LATER_EVENT)
+    events = table.filter(is_event())
     return events.select("frame", polars.col("reason").cast(polars.String))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emu.verdicts.show.names import LATER_EVENT
+from emu.verdicts.show.select import is_event
 
 if TYPE_CHECKING:
     import polars
@@ -23,7 +23,8 @@ BY = {
 
 @dataclass(frozen=True)
 class Group:
-    """Packets with one key; None: the file does not say.  `other`: in flight, lost in an oops, not received.
+    """Packets with one key; None: the file does not say.  `other`: in flight, lost in an oops, not received,
+    no comment.
 
     Drops are told by the number of their frame, 0: none.
     """
@@ -55,13 +56,13 @@ def groups_of(rows: "polars.LazyFrame", by: str, limit: int | None) -> Groups:
     dropped = column("verdict") == "dropped"
     delivered = column("verdict") == "delivered"
     grouped = (
-        rows.filter(column("verdict") != LATER_EVENT)
+        rows.filter(~is_event())
         .group_by(column(BY[by]).cast(polars.String).alias("key"))
         .agg(
             packets=polars.len(),
             delivered=delivered.sum(),
             dropped=dropped.sum(),
-            other=(~delivered & ~dropped).sum(),
+            other=polars.len() - delivered.sum() - dropped.sum(),
             bytes=column("length").sum(),
             first_drop_frame=column("frame").filter(dropped).min().fill_null(0),
             last_drop_frame=column("frame").filter(dropped).max().fill_null(0),

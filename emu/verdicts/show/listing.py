@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.errors import EmuError
-from emu.verdicts.show.names import LATER_EVENT
-from emu.verdicts.show.select import Totals
+from emu.verdicts.show.names import NO_COMMENT
+from emu.verdicts.show.select import Totals, is_event
 
 if TYPE_CHECKING:
     import polars
@@ -40,7 +40,7 @@ def list_fields(totals: Totals) -> list[Field]:
         Field("device", min(totals.widths["device"], MOST_DEVICE), False, _word("device")),
         Field("class", totals.widths["class"], False, _word("class")),
         Field("bytes", 5, True, _number("length")),
-        Field("verdict", totals.widths["verdict"], False, _word("verdict")),
+        Field("verdict", max(map(len, totals.by_verdict), default=0), False, _verdict()),
         Field("reason", totals.widths["reason"], False, _word("reason")),
         Field("used/cap", 8, True, polars.concat_str(_number("reserve_used_before"), polars.lit("/"), _cap())),
         Field("free pages", 10, True, _number("free_pages")),
@@ -80,7 +80,7 @@ def seconds(nanoseconds: Any, digits: int = 6) -> Any:
 
 def write_lines(rows: "polars.LazyFrame", write: Callable[[bytes], object]) -> None:
     """Hand the lines over, piece by piece.  Errors: what `write` raises."""
-    target = _Target(write)
+    target: Any = _Target(write)
     try:
         rows.sink_csv(target, include_header=False, quote_style="never", engine="streaming")
     except BaseException:
@@ -91,7 +91,7 @@ def write_lines(rows: "polars.LazyFrame", write: Callable[[bytes], object]) -> N
 
 def write_json_lines(rows: "polars.LazyFrame", write: Callable[[bytes], object]) -> None:
     """Hand the rows over as JSON lines, piece by piece; the same keys as a log has.  Errors: what `write` raises."""
-    target = _Target(write)
+    target: Any = _Target(write)
     try:
         rows.sink_ndjson(target, engine="streaming")
     except BaseException:
@@ -131,13 +131,19 @@ def _number(name: str) -> Any:
     text = polars.col(name).cast(polars.String).fill_null(UNKNOWN)
     if name == "frame":
         return text
-    return polars.when(polars.col("verdict") == LATER_EVENT).then(polars.lit(NOTHING)).otherwise(text)
+    return polars.when(is_event()).then(polars.lit(NOTHING)).otherwise(text)
 
 
 def _cap() -> Any:
     import polars
 
     return polars.when(polars.col("cap_skbs") == 0).then(polars.lit(NOTHING)).otherwise(_number("cap_skbs"))
+
+
+def _verdict() -> Any:
+    import polars
+
+    return polars.col("verdict").cast(polars.String).fill_null(NO_COMMENT)
 
 
 def _word(name: str) -> Any:

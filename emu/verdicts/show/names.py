@@ -10,6 +10,8 @@ from emu.verdicts.explain import KERNEL_PREFIX
 from emu.wire.headers import KINDS
 
 LATER_EVENT = VERDICTS[-1]
+LOST = ("dropped", "oops", "not_played")  # the verdicts that an annotated capture always has a comment for
+NO_COMMENT = "no comment"  # the verdict of a frame of a capture that has none
 REASON_NAMES = tuple(reason.name for reason in REASONS if reason.number != NO_REASON)
 CAUSE_NAMES = tuple(cause.name for cause in CAUSES if cause.number != NO_CAUSE)
 VERDICT_NAMES = tuple(name for number, name in enumerate(VERDICTS) if number != PENDING)

@@ -10,9 +10,9 @@ from emu.kernel.drop_reason import CAUSES, REASONS
 from emu.kernel.machine import ZONE_NORMAL, ZONES
 from emu.verdicts.explain import explain_row
 from emu.verdicts.read import Verdicts
-from emu.verdicts.show.names import LATER_EVENT
+from emu.verdicts.show.names import NO_COMMENT
 from emu.verdicts.show.saved import answer_for
-from emu.verdicts.show.select import Totals
+from emu.verdicts.show.select import Totals, is_event, since
 
 if TYPE_CHECKING:
     import polars
@@ -25,7 +25,7 @@ ADDRESSES = re.compile(r"(\S+) (\S+) > (\S+)")
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened later to the packet."""
+    """Something that happened later to the packet; a lost one came again: lost once more, or (no reason) taken."""
 
     since_arrival_ns: int
     reason: str
@@ -41,18 +41,22 @@ class Other:
     flow: str
     verdict: str
     reason: str
-    since_start_ns: int
+    since_start_ns: int | None
 
 
 @dataclass(frozen=True)
 class Afterwards:
-    """What came of the packet's flow, in its direction, after it; `next` is the first of it."""
+    """What came of the packet's flow, in its direction, after it; `next` is the first of it.
+
+    `without_comment` survived too, as far as an annotated capture tells; `next_survivor` may be one of them.
+    """
 
     packets: int
     delivered: int
     dropped: int
+    without_comment: int
     next: Other | None
-    next_delivered: Other | None
+    next_survivor: Other | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Story:
     """One packet: its row, and everything that can be said of it; texts are empty where there is nothing to say."""
 
     row: dict[str, Any]
-    since_start_ns: int
+    since_start_ns: int | None
     known: bool
     verdict: str
     meaning: tuple[str, ...]
@@ -82,7 +86,7 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
     if frame not in rows:
         raise UsageError(_missing(verdicts, frame, totals))
     row = rows[frame]
-    known = row["point"] is not None or row["reason"] is not None and bool(row["reason"])
+    known = row["point"] is not None
     told = row | {"zone": row["zone"] or ZONES[ZONE_NORMAL]}
     answer = answer_for(told) if row["verdict"] == "dropped" else None
     culprit = row["culprit_frame"] or 0
@@ -90,7 +94,7 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
     events, more = _events(verdicts.table, frame, row["time_ns"])
     return Story(
         row,
-        row["time_ns"] - totals.start_ns,
+        since(row["time_ns"], totals.start_ns),
         known,
         _verdict(row),
         _meaning(row),
@@ -110,7 +114,7 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
 def _of_frames(table: "polars.LazyFrame", frames: list[int]) -> dict[int, dict[str, Any]]:
     import polars
 
-    wanted = table.filter(polars.col("frame").is_in(frames) & (polars.col("verdict") != LATER_EVENT))
+    wanted = table.filter(polars.col("frame").is_in(frames) & ~is_event())
     return {row["frame"]: row for row in wanted.collect(engine="streaming").to_dicts()}
 
 
@@ -127,7 +131,9 @@ def _missing(verdicts: Verdicts, frame: int, totals: Totals) -> str:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     """The verdict, where it fell, by which rule, and how long after the arrival."""
-    words = row["verdict"].replace("_", " ")
+    if row["verdict"] is None:
+        return f"{NO_COMMENT}: what this capture lost has one, so it survived; how is not known: {HOW_TO_KNOW}"
+    words = str(row["verdict"]).replace("_", " ")
     if row["reason"]:
         words += f": {row['reason']}"
         if row["cause"]:
@@ -136,7 +142,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
         words += f", in {row['point']}"
     if row["policy_rule"]:
         words += f", by the rule '{row['policy_rule']}'"
-    if row["decided_ns"] is not None and row["point"]:
+    if row["point"] and row["decided_ns"] is not None and row["time_ns"] is not None:
         words += f", {max(row['decided_ns'] - row['time_ns'], 0)} ns after it arrived"
     return words
 
@@ -150,19 +156,21 @@ def _meaning(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _other(row: Mapping[str, Any] | None, totals: Totals) -> Other | None:
     if row is None:
         return None
-    since = row["time_ns"] - totals.start_ns
-    return Other(row["frame"], row["flow"] or "", row["verdict"], row["reason"] or "", since)
+    arrived = since(row["time_ns"], totals.start_ns)
+    return Other(row["frame"], row["flow"] or "", row["verdict"] or NO_COMMENT, row["reason"] or "", arrived)
 
 
-def _events(table: "polars.LazyFrame", frame: int, arrival_ns: int) -> tuple[tuple[Event, ...], int]:
+def _events(table: "polars.LazyFrame", frame: int, arrival_ns: int | None) -> tuple[tuple[Event, ...], int]:
     """What happened later to the packet, in order, and how many more events there are."""
     import polars
 
-    rows = table.filter((polars.col("frame") == frame) & (polars.col("verdict") == LATER_EVENT))
+    rows = table.filter((polars.col("frame") == frame) & is_event())
     found = rows.sort("time_ns", maintain_order=True).collect(engine="streaming").to_dicts()
     sentences = {reason.name: reason.sentence for reason in REASONS if reason.name}
     events = [
-        Event(row["time_ns"] - arrival_ns, row["reason"], row["point"], sentences.get(row["reason"], ""))
+        Event(
+            since(row["time_ns"], arrival_ns or 0) or 0, row["reason"], row["point"], sentences.get(row["reason"], "")
+        )
         for row in found
     ]
     return tuple(events[:MOST_EVENTS]), max(len(events) - MOST_EVENTS, 0)
@@ -175,22 +183,20 @@ def _afterwards(table: "polars.LazyFrame", row: Mapping[str, Any], totals: Total
     if not row["flow"]:
         return None
     column = polars.col
-    behind = table.filter(
-        (column("flow") == row["flow"]) & (column("frame") > row["frame"]) & (column("verdict") != LATER_EVENT)
-    )
+    behind = table.filter((column("flow") == row["flow"]) & (column("frame") > row["frame"]) & ~is_event())
     delivered = column("verdict") == "delivered"
     counts = behind.select(
         polars.len().alias("packets"),
         delivered.sum().alias("delivered"),
         (column("verdict") == "dropped").sum().alias("dropped"),
+        column("verdict").is_null().sum().alias("without comment"),
         column("frame").min().alias("next"),
-        column("frame").filter(delivered).min().alias("next delivered"),
+        column("frame").filter(delivered.fill_null(value=True)).min().alias("next survivor"),
     )
-    packets, survived, dropped, first, first_delivered = counts.collect(engine="streaming").row(0)
-    found = _of_frames(table, [first, first_delivered or first]) if first else {}
-    return Afterwards(
-        packets, survived or 0, dropped or 0, _other(found.get(first), totals), _other(found.get(first_delivered), totals)
-    )
+    packets, *fates, first, survivor = counts.collect(engine="streaming").row(0)
+    found = _of_frames(table, [first, survivor or first]) if first else {}
+    fates = [fate or 0 for fate in fates]
+    return Afterwards(packets, *fates, _other(found.get(first), totals), _other(found.get(survivor), totals))
 
 
 def _filters(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -64,6 +64,7 @@ class Need(NamedTuple):
 
 _PAGES = "{zone} has free_pages {free_pages} at a GFP_ATOMIC floor of {floor_pages}: {short_of_pages}"
 _COUNT = "rx_reserve_used of {skb_device} is {reserve_used_before} of cap {cap_skbs}; {socket_is}"
+_AT_ZERO = "rx_reserve_used of {skb_device} at 0: {packets_to_zero} through the check before it, each gives one back"
 _NO_REPEAT = "nothing, and nothing is lost with it: the bytes are there already"
 _SENDER = "nothing here: the sender made it so, or the wire damaged it"
 
@@ -131,7 +132,7 @@ NEEDS = (
         "{skb_device} out of reserve (its rx_reserve_used at 0), or a socket that is SOCK_MEMALLOC",
         _COUNT,
         (
-            "rx_reserve_used of {skb_device} at 0: {packets_to_zero} must pass the check before it, each gives one back",
+            _AT_ZERO,
             "SOCK_MEMALLOC on its socket, if block I/O depends on it",
         ),
         rules=(RULE_TCP, RULE_UDP),
@@ -140,7 +141,7 @@ NEEDS = (
         PFMEMALLOC,
         "{skb_device} out of reserve (its rx_reserve_used at 0): while it is in, every ICMP is dropped",
         _COUNT,
-        ("rx_reserve_used of {skb_device} at 0: {packets_to_zero} must pass the check before it, each gives one back",),
+        (_AT_ZERO,),
         rules=(RULE_ICMP,),
     ),
     Need(
@@ -307,7 +308,8 @@ def _fits(need: Need, row: Mapping[str, Any]) -> bool:
 def facts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row's columns, and what follows from them in words; what the file does not say is `?`."""
     facts: dict[str, Any] = {name: "?" if value is None else value for name, value in row.items()}
-    facts["skb_device"] = facts["skb_device"] or facts["device"]
+    # A capture does not say which device a protocol saw; without a tag it is the one that the frame arrived on.
+    facts["skb_device"] = row["skb_device"] or ("the tag's device" if row["vlan"] else facts["device"])
     facts["socket_or_tap"] = facts["socket"] if facts["socket"] not in ("", "?") else "a socket that listens in"
     facts["socket_is"] = _socket_is(row)
     free, floor, used = row["free_pages"], row["floor_pages"], row["reserve_used_before"]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from emu.errors import UsageError
+from emu.kernel.drop_reason import VERDICTS
 from emu.verdicts.read import Verdicts
 from emu.verdicts.schema import COLUMNS
 from emu.verdicts.show.flows import flow_expression
-from emu.verdicts.show.names import LATER_EVENT, names_of
+from emu.verdicts.show.names import LATER_EVENT, LOST, NO_COMMENT, names_of
 from emu.verdicts.show.where import where_expression
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class Wanted:
             ("policy_rule", self.rules),
         ):
             if names:
-                all_of.append(column(name).is_in(list(names)))
+                is_one = column(name).is_in(list(names))
+                # A frame without comment survived: it has no reason, and was not lost.
+                speaks_of_loss = name in ("reason", "cause") or (name == "verdict" and set(names) <= set(LOST))
+                all_of.append(is_one.fill_null(value=False) if speaks_of_loss else is_one)
         if self.memalloc is not None:
             all_of.append(column("memalloc") == int(self.memalloc))
         if self.flows:
@@ -104,6 +108,13 @@ class Totals:
 NAMED = ("verdict", "reason", "cause", "policy_rule", "class", "device")  # columns with few different values
 
 
+def is_event() -> "polars.Expr":
+    """Whether a row is an event; no verdict at all is none."""
+    import polars
+
+    return polars.col("verdict").eq_missing(polars.lit(LATER_EVENT, polars.Enum(VERDICTS)))
+
+
 def totals_of(verdicts: Verdicts) -> Totals:
     """Count a file, in one pass."""
     import polars
@@ -115,11 +126,11 @@ def totals_of(verdicts: Verdicts) -> Totals:
     groups = counted.collect(engine="streaming").to_dicts()
     packets = [group for group in groups if group["verdict"] != LATER_EVENT]
     of_reason = [group for group in packets if group["verdict"] == "dropped"]
-    by_verdict = _most_first(packets, "verdict")
+    by_verdict = _most_first(packets, "verdict", NO_COMMENT)
     return Totals(
         sum(by_verdict.values()),
         by_verdict,
-        _most_first(of_reason, "reason"),
+        _most_first(of_reason, "reason", ""),
         sum(group["rows"] for group in groups if group["verdict"] == LATER_EVENT),
         min((group["first"] for group in packets or groups if group["first"] is not None), default=0),
         tuple(sorted({group["device"] for group in groups if group["device"]})),
@@ -128,10 +139,16 @@ def totals_of(verdicts: Verdicts) -> Totals:
     )
 
 
-def _most_first(groups: Sequence[dict[str, Any]], key: str) -> dict[str, int]:
+def since(time_ns: int | None, start_ns: int) -> int | None:
+    """A time in ns since the first packet; None where the file does not say (a paced play's frame without comment)."""
+    return None if time_ns is None else time_ns - start_ns
+
+
+def _most_first(groups: Sequence[dict[str, Any]], key: str, unsaid: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for group in groups:
-        counts[group[key] or ""] = counts.get(group[key] or "", 0) + group["rows"]
+        name = group[key] or unsaid
+        counts[name] = counts.get(name, 0) + group["rows"]
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -143,13 +160,8 @@ def refuse_unknown_devices(wanted: Wanted, totals: Totals) -> None:
 
 def selected(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> "polars.LazyFrame":
     """The rows that are wanted, in the file's order; events only if asked for, with the flow of their packets."""
-    import polars
-
     table = verdicts.table
-    if wanted.events:
-        table = with_flows(table)
-    else:
-        table = table.filter(polars.col("verdict") != LATER_EVENT)
+    table = with_flows(table) if wanted.events else table.filter(~is_event())
     return table.filter(wanted.expression(totals.start_ns))
 
 
@@ -157,14 +169,14 @@ def with_flows(table: "polars.LazyFrame") -> "polars.LazyFrame":
     """All rows; an event says what its packet said: class, flow, socket and so on."""
     import polars
 
-    is_event = polars.col("verdict") == LATER_EVENT
-    frames = table.filter(is_event).select("frame").unique()
-    said = table.filter(~is_event).select("frame", *OF_THE_PACKET)
+    later = is_event()
+    frames = table.filter(later).select("frame").unique()
+    said = table.filter(~later).select("frame", *OF_THE_PACKET)
     # Only the packets that have events are kept in memory.
     said = said.join(frames, on="frame", how="semi").unique("frame")
     joined = table.join(said, on="frame", how="left", suffix=" of the packet", maintain_order="left")
     filled = {
-        name: polars.when(is_event).then(polars.col(f"{name} of the packet")).otherwise(polars.col(name))
+        name: polars.when(later).then(polars.col(f"{name} of the packet")).otherwise(polars.col(name))
         for name in OF_THE_PACKET
     }
     return joined.with_columns(**filled).select(column.name for column in COLUMNS)
@@ -180,14 +192,12 @@ class Matches:
 
 def matches_of(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> Matches:
     """Count what is wanted, in one pass."""
-    import polars
-
     if wanted.is_all:
         return Matches(totals.packets, 0)
     table = with_flows(verdicts.table) if wanted.events else verdicts.table
     is_wanted = wanted.expression(totals.start_ns)
     if not wanted.events:
-        table = table.filter(polars.col("verdict") != LATER_EVENT)
+        table = table.filter(~is_event())
     counted = table.select(is_wanted.sum().alias("rows"), is_wanted.is_null().sum().alias("unknown"))
     return Matches(*(int(count or 0) for count in counted.collect(engine="streaming").row(0)))
 
