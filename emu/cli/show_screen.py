@@ -88,7 +88,7 @@ def print_fate(console: Console, flow: str, fate: Fate) -> None:
     if fate.longest_gap is not None:
         gap = fate.longest_gap
         ends = f"from frame {gap.after.frame} to frame {gap.before.frame}"
-        _say(console, "longest gap", f"{_seconds(gap.length_ns)} s without a delivered packet, {ends}")
+        _say(console, "longest gap", f"{_seconds(gap.length_ns)} s without a packet that survived, {ends}")
     if fate.thrown_away:
         reasons = ", ".join(f"{reason} {figure(n)}" for reason, n in fate.thrown_away.items())
         _say(console, "thrown away", f"after they were accepted: {reasons}")
@@ -104,7 +104,11 @@ def _again(fate: Fate) -> str:
             f"{figure(fate.came_again)} of the lost packets came again (--retransmit); "
             f"{figure(fate.taken_again)} of them were taken in the end"
         )
-    return "" if fate.first_drop is None else "no lost packet came again: only with --retransmit does the sender notice"
+    if fate.first_drop is None:
+        return ""
+    if not fate.has_events:
+        return "see tcp.analysis.retransmission in Wireshark: a capture has no events"
+    return "no lost packet came again: without --retransmit the sender does not notice"
 
 
 def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:

@@ -24,7 +24,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Gap:
-    """The longest time between two packets of the flow that survived."""
+    """The longest time between two packets of the flow that survived, without comment or not."""
 
     length_ns: int
     after: Moment
@@ -35,7 +35,7 @@ class Gap:
 class Fate:
     """What became of a flow's packets.
 
-    Of the lost ones, `came_again` were sent again by `--retransmit`, and `taken_again` of them were taken in the end;
+    `has_events`: the file tells what happened later, a capture does not.  Of the lost ones, `came_again` were sent again by `--retransmit`, and `taken_again` of them were taken in the end;
     `thrown_away` counts what happened later to accepted ones, by reason.
     """
 
@@ -50,6 +50,7 @@ class Fate:
     first_drop: Moment | None
     last_drop: Moment | None
     longest_gap: Gap | None
+    has_events: bool
     came_again: int
     taken_again: int
     thrown_away: dict[str, int]
@@ -78,6 +79,7 @@ def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> Fate:
         first_drop,
         last_drop,
         _longest_gap(rows, totals.start_ns),
+        not verdicts.is_capture,
         came_again,
         taken_again,
         _thrown_away(verdicts.table, rows),
@@ -105,7 +107,7 @@ def _ends(rows: "polars.LazyFrame", start_ns: int) -> tuple[Moment | None, Momen
 def _longest_gap(rows: "polars.LazyFrame", start_ns: int) -> Gap | None:
     import polars
 
-    survived = rows.filter(polars.col("verdict") == "delivered").select("frame", "time_ns")
+    survived = rows.filter((polars.col("verdict") == "delivered").fill_null(value=True)).select("frame", "time_ns")
     pairs = survived.with_columns(
         (polars.col("time_ns") - polars.col("time_ns").shift()).alias("gap"),
         polars.col("frame").shift().alias("after"),

@@ -31,8 +31,8 @@ def list_fields(totals: Totals) -> list[Field]:
     import polars
 
     column = polars.col
-    why = polars.when(column("cause") != "").then(column("cause").cast(polars.String))
-    why = why.otherwise(column("policy_rule").cast(polars.String))
+    cause, rule = (column(name).cast(polars.String) for name in ("cause", "policy_rule"))
+    why = polars.when(cause != "").then(cause).otherwise(rule)
     why_width = max(totals.widths["cause"], totals.widths["policy_rule"])
     fields = [
         Field("frame", len(str(totals.last_frame)), True, _number("frame")),

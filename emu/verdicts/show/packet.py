@@ -193,10 +193,17 @@ def _afterwards(table: "polars.LazyFrame", row: Mapping[str, Any], totals: Total
         column("frame").min().alias("next"),
         column("frame").filter(delivered.fill_null(value=True)).min().alias("next survivor"),
     )
-    packets, *fates, first, survivor = counts.collect(engine="streaming").row(0)
+    counted = counts.collect(engine="streaming").to_dicts()[0]
+    first, survivor = counted["next"], counted["next survivor"]
     found = _of_frames(table, [first, survivor or first]) if first else {}
-    fates = [fate or 0 for fate in fates]
-    return Afterwards(packets, *fates, _other(found.get(first), totals), _other(found.get(survivor), totals))
+    return Afterwards(
+        counted["packets"],
+        counted["delivered"] or 0,
+        counted["dropped"] or 0,
+        counted["without comment"] or 0,
+        _other(found.get(first), totals),
+        _other(found.get(survivor), totals),
+    )
 
 
 def _filters(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -218,17 +225,17 @@ def flow_filter(flow: str) -> str:
     """Wireshark's display filter for a flow as the log writes it, both ways; empty when it has no addresses."""
     found = FLOW.fullmatch(flow)
     if found:
-        protocol, *ends = found.groups()
-        source, destination = ends[0] or ends[1], ends[3] or ends[4]
-        ports = "".join(f" && {protocol}.port == {port}" for port in (ends[2], ends[5]))
+        protocol = found[1]
+        source, destination = found[2] or found[3], found[5] or found[6]
+        ports = "".join(f" && {protocol}.port == {port}" for port in (found[4], found[7]))
         return f"{_addresses(source, destination)}{ports}"
     found = ADDRESSES.fullmatch(flow)
     if not found:
         return ""
     protocol, source, destination = found.groups()
     if protocol == "arp":
-        ends = f"{{{source}, {destination}}}"
-        return f"arp.src.proto_ipv4 in {ends} && arp.dst.proto_ipv4 in {ends}"
+        either = f"{{{source}, {destination}}}"
+        return f"arp.src.proto_ipv4 in {either} && arp.dst.proto_ipv4 in {either}"
     ours = "" if protocol.startswith("ip-proto-") else f" && {protocol}"
     return f"{_addresses(source, destination)}{ours}"
 
