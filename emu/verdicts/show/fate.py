@@ -35,8 +35,9 @@ class Gap:
 class Fate:
     """What became of a flow's packets.
 
-    `has_events`: the file tells what happened later, a capture does not.  Of the lost ones, `came_again` were sent again by `--retransmit`, and `taken_again` of them were taken in the end;
-    `thrown_away` counts what happened later to accepted ones, by reason.
+    `has_events`: the file tells what happened later, which a capture does not.  Of the lost ones, `came_again` were
+    sent again by `--retransmit`, and `taken_again` of them were taken in the end; `thrown_away` counts what happened
+    later to accepted ones, by reason.
     """
 
     packets: int

@@ -266,7 +266,7 @@ NEEDS = (
     Need(
         IP_INADDRERRORS,
         "a destination that is this host's address",
-        "{flow}",
+        "another address, in {flow}",
         ("nothing: it was not for us, and this host does not forward", "--host, if the wrong end was taken for ours"),
     ),
     Need(DEV_READY, "{device} up", "it was down, or went down with the packet in its ring", ("the interface up",)),

@@ -48,7 +48,8 @@ class Value(NamedTuple):
 
 def where_expression(text: str) -> "polars.Expr":
     """The condition as an expression.  Errors: UsageError that names the place."""
-    return _Parser(text).whole()
+    expression: polars.Expr = _Parser(text).whole()
+    return expression
 
 
 class _Parser:
@@ -111,6 +112,10 @@ class _Parser:
         if sign.text not in OPERATORS and sign.text != CONTAINS:
             raise self._wrong(sign.at, f"expected one of {' '.join(OPERATORS)} {CONTAINS}")
         right = self._value()
+        left, right = _as_name(left, right), _as_name(right, left)
+        for value, other in ((left, right), (right, left)):
+            if value.expression is None and not _is_enum(other):
+                raise self._unknown(value.word or "")
         left, right = self._resolved(left, right, sign), self._resolved(right, left, sign)
         if sign.text == CONTAINS:
             return left.expression.str.contains(right.expression, literal=True)
@@ -154,8 +159,8 @@ class _Parser:
         if value.word is not None and column is not None and column.type == ENUM and sign.text in ("==", "!="):
             name = value.word and name_of(f"--where '{self._text}': {column.name}", value.word, column.names)
             return Value(polars.lit(name), column)
-        if value.word is not None and value.expression is None:
-            raise self._unknown(value.word)
+        if value.expression is None:
+            raise self._wrong(sign.at, f"names can be compared with == and !=; a text for {CONTAINS} stands in quotes")
         if _is_number(value) != _is_number(other):
             raise self._wrong(sign.at, "a number and a text cannot be compared")
         if sign.text == CONTAINS and (_is_number(value) or (value.column or other.column) is None):
@@ -187,6 +192,17 @@ class _Parser:
 
     def _wrong(self, at: int, why: str) -> UsageError:
         return UsageError(f"--where '{self._text}': at character {at + 1}: {why}")
+
+
+def _as_name(value: Value, other: Value) -> Value:
+    """The value; a column of numbers beside one of names is a name itself, such as PFMEMALLOC beside `reason`."""
+    if _is_enum(other) and value.column is not None and _is_number(value):
+        return Value(None, None, value.column.name)
+    return value
+
+
+def _is_enum(value: Value) -> bool:
+    return value.column is not None and value.column.type == ENUM
 
 
 def _is_number(value: Value) -> bool:
