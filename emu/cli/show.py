@@ -133,7 +133,7 @@ def _show_groups(command: ShowCommand, verdicts: Verdicts, wanted: Wanted, total
 
 def _show_fate(command: ShowCommand, verdicts: Verdicts, wanted: Wanted, totals: Totals) -> None:
     """What became of a flow."""
-    fate = fate_of(verdicts, wanted, totals)
+    fate = fate_of(verdicts, wanted, totals, command.engine)
     if command.json:
         print_json({"flow": list(wanted.flows)} | msgspec.to_builtins(fate))
     else:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from emu.verdicts.read import Verdicts
 from emu.verdicts.screen import figure, plain_table, share
-from emu.verdicts.show.fate import Fate, Moment
+from emu.verdicts.show.fate import IN_CAPTURE, Fate, Moment
 from emu.verdicts.show.groups import Group, Groups
 from emu.verdicts.show.names import NO_COMMENT
 from emu.verdicts.show.packet import HOW_TO_KNOW, Afterwards, Event, Other, Story
@@ -29,7 +29,7 @@ def totals_line(verdicts: Verdicts, totals: Totals) -> str:
             why = " (" + ", ".join(f"{reason or NOT_SAID} {figure(n)}" for reason, n in totals.by_reason.items()) + ")"
         parts.append(f"{figure(count)} {_verdict(verdict)}{why}")
     if totals.events:
-        parts.append(f"{figure(totals.events)} later events")
+        parts.append("1 later event" if totals.events == 1 else f"{figure(totals.events)} later events")
     policy = f" under {verdicts.policy}" if verdicts.policy else ""
     counted = f"{figure(totals.packets)} packet{'' if totals.packets == 1 else 's'}"
     only = " (a log of drops)" if verdicts.drops_only else ""
@@ -98,17 +98,16 @@ def print_fate(console: Console, flow: str, fate: Fate) -> None:
 
 
 def _again(fate: Fate) -> str:
-    """What came of retransmission, in words; the log has no sequence numbers."""
-    if fate.came_again:
-        return (
-            f"{figure(fate.came_again)} of the lost packets came again (--retransmit); "
-            f"{figure(fate.taken_again)} of them were taken in the end"
-        )
+    """What came of retransmission, in words."""
     if fate.first_drop is None:
         return ""
-    if not fate.has_events:
-        return "see tcp.analysis.retransmission in Wireshark: a capture has no events"
-    return "no lost packet came again: without --retransmit the sender does not notice"
+    if not fate.again_in:
+        return "not known of standard input; tcp.analysis.retransmission in Wireshark"
+    how = "with the same sequence number, in this capture" if fate.again_in == IN_CAPTURE else "by --retransmit"
+    if fate.came_again:
+        return f"{figure(fate.came_again)} of the lost packets, {how}; {figure(fate.taken_again)} survived in the end"
+    more = "" if fate.again_in == IN_CAPTURE else "; a log has no sequence numbers, the annotated capture tells more"
+    return f"none of the lost packets, {how}{more}"
 
 
 def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:

@@ -1,9 +1,11 @@
 """A flow's fate: what became of its packets, both ways; where it lost the first and the last; how long nothing came."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emu.verdicts.read import Verdicts
+from emu.verdicts.show.again import sent_again
 from emu.verdicts.show.groups import Group, Groups, groups_of
 from emu.verdicts.show.names import NO_COMMENT
 from emu.verdicts.show.select import Totals, Wanted, is_event, selected, since
@@ -11,6 +13,7 @@ from emu.verdicts.show.select import Totals, Wanted, is_event, selected, since
 if TYPE_CHECKING:
     import polars
 
+IN_CAPTURE, IN_EVENTS = "capture", "events"
 DIRECTIONS = 10  # that are told one by one
 
 
@@ -35,9 +38,9 @@ class Gap:
 class Fate:
     """What became of a flow's packets.
 
-    `has_events`: the file tells what happened later, which a capture does not.  Of the lost ones, `came_again` were
-    sent again by `--retransmit`, and `taken_again` of them were taken in the end; `thrown_away` counts what happened
-    later to accepted ones, by reason.
+    `again_in` says where repetitions of lost packets were looked for: in the log's events (`--retransmit`), in the
+    capture's own frames, or nowhere ("").  `came_again` lost packets were sent again, `taken_again` of them survived in
+    the end.  `thrown_away` counts what happened later to accepted ones, by reason.
     """
 
     packets: int
@@ -51,21 +54,21 @@ class Fate:
     first_drop: Moment | None
     last_drop: Moment | None
     longest_gap: Gap | None
-    has_events: bool
+    again_in: str
     came_again: int
     taken_again: int
     thrown_away: dict[str, int]
 
 
-def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> Fate:
-    """What became of the packets that are wanted, those of a flow."""
+def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals, engine: str) -> Fate:
+    """What became of the packets that are wanted, those of a flow; `engine` reads a capture once more."""
     import polars
 
     rows = selected(verdicts, wanted, totals).filter(~is_event())
     directions = groups_of(rows, "flow", DIRECTIONS)
     by_verdict, by_reason = groups_of(rows, "verdict", None), groups_of(rows, "reason", None)
     dropped = rows.filter(polars.col("verdict") == "dropped")
-    came_again, taken_again = _again(verdicts.table, dropped)
+    again_in, came_again, taken_again = _again(verdicts, dropped, engine)
     first, last = _ends(rows, totals.start_ns)
     first_drop, last_drop = _ends(dropped, totals.start_ns)
     return Fate(
@@ -80,7 +83,7 @@ def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals) -> Fate:
         first_drop,
         last_drop,
         _longest_gap(rows, totals.start_ns),
-        not verdicts.is_capture,
+        again_in,
         came_again,
         taken_again,
         _thrown_away(verdicts.table, rows),
@@ -121,14 +124,19 @@ def _longest_gap(rows: "polars.LazyFrame", start_ns: int) -> Gap | None:
     return Gap(row["gap"], Moment(row["after"], begun), Moment(row["frame"], row["time_ns"] - start_ns))
 
 
-def _again(table: "polars.LazyFrame", dropped: "polars.LazyFrame") -> tuple[int, int]:
-    """How many lost packets came again, and how many of those were taken in the end."""
+def _again(verdicts: Verdicts, dropped: "polars.LazyFrame", engine: str) -> tuple[str, int, int]:
+    """Where repetitions were looked for, how many lost packets came again, and how many of those survived."""
     import polars
 
-    events = _events(table).join(dropped.select("frame"), on="frame", how="semi")
+    if verdicts.is_capture:
+        if not Path(verdicts.name).is_file():  # standard input: its frames have passed
+            return "", 0, 0
+        frames = set(dropped.select("frame").collect(engine="streaming").to_series())
+        return IN_CAPTURE, *sent_again(verdicts.name, frames, engine)
+    events = _events(verdicts.table).join(dropped.select("frame"), on="frame", how="semi")
     by_frame = events.group_by("frame").agg((polars.col("reason") == "").any().alias("taken"))
     counts = by_frame.select(polars.len(), polars.col("taken").sum()).collect(engine="streaming").row(0)
-    return int(counts[0]), int(counts[1] or 0)
+    return IN_EVENTS, int(counts[0]), int(counts[1] or 0)
 
 
 def _thrown_away(table: "polars.LazyFrame", rows: "polars.LazyFrame") -> dict[str, int]:

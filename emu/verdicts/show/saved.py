@@ -95,7 +95,7 @@ NEEDS = (
         "a receive buffer in the ring of {device}; the refill needed a page",
         "ring_free {ring_free}; " + _PAGES + "; the reserve gave none either",
         (
-            "{pages_to_have}",
+            "where the reserve is open to it, a free page or two in {zone}, even below the floor; else {pages_to_have}",
             "a reserve with pages left: fewer buffers held by readers that wait, or a larger reserve (min_free_kbytes)",
         ),
         causes=(NOMEM,),
