@@ -8,30 +8,19 @@ from types import TracebackType
 from typing import Any
 
 from emu.capture.annotate import pair_of
-from emu.capture.comments import (
-    LOST,
-    NOBODYS,
-    ROOM,
-    SURVIVORS,
-    TOLD_ALL,
-    TOLD_LOST,
-    Lexicon,
-    Side,
-    Verdict,
-    lexicon_words,
-    read_verdict,
-)
-from emu.capture.comments import POLICY_NAME as POLICY_GROUP
+from emu.capture.comments import LOST, NOBODYS, SURVIVORS, Side, Verdict, read_verdict
+from emu.capture.lexicon import POLICY_NAME as POLICY_GROUP
+from emu.capture.lexicon import ROOM, TOLD_ALL, TOLD_LOST, Lexicon, lexicon_words
 from emu.capture.linktype import PLAYED, suffix_of
 from emu.capture.reader import CaptureReader, open_capture
 from emu.capture.sections import MAX_INTERFACES
 from emu.engine.plain import Engine
+from emu.errors import CaptureError
 from emu.kernel.policy import POLICIES
 from emu.wire.dissect import dissect
 from emu.wire.headers import CHECKSUMS_TRUST
 from emu.wire.octets import Octets
 
-MAX_WORD = 65_536  # bytes of a learned name: an option holds no longer one
 EARLIEST_NS = -(1 << 62)
 INCOMPLETE = re.compile(r"(interrupted )?after frame \d+")  # how the comment begins that says so
 MADE_BY = re.compile(r"emu \S+ .*: policy (\S.*), scenario sha256 [0-9a-f]+")
@@ -46,9 +35,15 @@ class AnnotatedReader:
     """
 
     def __init__(self, reader: CaptureReader, engine: Engine) -> None:
-        """Read from an open capture, with the engine that it was opened with; `close` closes it."""
+        """Read from an open capture, with the engine that it was opened with; `close` closes it.
+
+        Raises CaptureError for a pcap, which has no comments.
+        """
         self.reader = reader
+        if reader.format != "pcapng":
+            raise self.not_annotated()
         self.devices: list[str] = []
+        self._numbers: dict[str, int] = {}  # of devices
         self.policies = list(POLICIES)
         self._engine = engine
         self._lexicon = engine.new(Lexicon)
@@ -93,6 +88,14 @@ class AnnotatedReader:
         """Whether anything read so far has a verdict, or could have: there is an interface for the lost."""
         found = any(pair_of(interface.name)[1] for interface in self.reader.interfaces)
         return found or self.told(TOLD_ALL) + self.told(TOLD_LOST) > 0
+
+    def not_annotated(self) -> CaptureError:
+        """What to say of a capture that emu has not annotated."""
+        wrong = f"; and {self.reader.damage}" if self.reader.damage else ""
+        return CaptureError(
+            f"{self.reader.name}: no frame of it has a verdict: expected a capture that emu has annotated "
+            f"(emu replay CAPTURE -w verdicts.pcapng){wrong}"
+        )
 
     @property
     def policies_met(self) -> list[str]:
@@ -179,10 +182,11 @@ class AnnotatedReader:
         """The number of a device; frames of a further link type have a pair of interfaces of their own."""
         if paired and linktype in PLAYED:
             device = name.removesuffix(f".{suffix_of(linktype)}")
-            name = device if device in self.devices else name
-        if name not in self.devices:
+            name = device if device in self._numbers else name
+        if name not in self._numbers:
+            self._numbers[name] = len(self.devices)
             self.devices.append(name)
-        return self.devices.index(name)
+        return self._numbers[name]
 
 
 def _is_lost(name: str) -> bool:
@@ -191,7 +195,12 @@ def _is_lost(name: str) -> bool:
 
 def open_annotated(path: str, engine: Engine) -> AnnotatedReader:
     """Open a capture, or standard input for `-`; raises CaptureError in one line when it cannot be read."""
-    return AnnotatedReader(open_capture(path, engine), engine)
+    reader = open_capture(path, engine)
+    try:
+        return AnnotatedReader(reader, engine)
+    except BaseException:
+        reader.close()
+        raise
 
 
 def complete_rows(

@@ -4,7 +4,7 @@ Any bytes may stand in a comment, for anybody may write one: what is not underst
 comments of one kind the first counts, and of a name that stands twice in one its first value.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
 from emu.capture.annotate import (
     BACKLOG_LEN_KEY,
@@ -14,9 +14,7 @@ from emu.capture.annotate import (
     FREE_PAGES_KEY,
     FROM_RESERVE_KEY,
     HAS_SOCKET_KEY,
-    KEYS,
     MEMALLOC_KEY,
-    NAMES,
     PFMEMALLOC_KEY,
     RESERVE_USED_AFTER_KEY,
     RESERVE_USED_KEY,
@@ -24,37 +22,47 @@ from emu.capture.annotate import (
     TIME_KEY,
 )
 from emu.capture.blocks import OPT_COMMENT, OPT_ENDOFOPT
+from emu.capture.lexicon import (
+    BUG,
+    CAUSE_NAME,
+    CLASS_NAME,
+    DROP,
+    KEY_GROUP,
+    LEFT_OUT,
+    MAX_POLICIES,
+    N_NAMES,
+    OPENINGS,
+    POINT_NAME,
+    POLICY_NAME,
+    REASON_NAME,
+    RULE_NAME,
+    STORY,
+    TOLD_ALL,
+    TOLD_LOST,
+    TOLD_NOTHING,
+    TOLD_SURVIVED,
+    VERDICT_NAME,
+    begins,
+    find_octet,
+    find_word,
+    read_decimal,
+)
 from emu.capture.pcap import word16, word32
 from emu.capture.pcapng import ENHANCED_PACKET_BLOCK, PACKET_BLOCK, PACKET_HEADER
-from emu.kernel.drop_reason import CAUSES, DELIVERED, DROPPED, NOT_PLAYED, OOPS, PENDING, POINTS, REASONS, VERDICTS
+from emu.kernel.drop_reason import DELIVERED, DROPPED, NOT_PLAYED, OOPS, PENDING
 from emu.kernel.machine import NONE, Packet
-from emu.kernel.policy import RULES
 from emu.kernel.record import record
-from emu.wire.headers import KINDS
 from emu.wire.octets import Octets
 
-# How much of a packet's verdict the file tells: nothing; that it survived, for it has no comment and stands on the
-# interface of survivors; that it was lost; all, in a comment.
-TOLD_NOTHING, TOLD_SURVIVED, TOLD_LOST, TOLD_ALL = range(4)
+__all__ = ["EXTRA", "LOST", "NOBODYS", "SURVIVORS", "Side", "Verdict", "read_verdict"]
+__all__ += ["TOLD_ALL", "TOLD_LOST", "TOLD_NOTHING", "TOLD_SURVIVED"]
+
 # Whose frames an interface holds.
 NOBODYS, SURVIVORS, LOST = range(3)
 
-VERDICT_NAME, REASON_NAME, CAUSE_NAME, POINT_NAME, RULE_NAME, CLASS_NAME, POLICY_NAME = range(len(NAMES))
-N_NAMES = len(NAMES)
-# Words stand in groups: what each name may be, then the names and keys themselves, then how a comment begins.
-KEY_GROUP, OPENING_GROUP, GROUPS = N_NAMES, N_NAMES + 1, N_NAMES + 2
-N_KEYS = N_NAMES + len(KEYS)
-STORY, DROP, BUG, LEFT_OUT = range(4)
-OPENINGS = ("emu verdict=", "DROP ", "OOPS bug ", "NOT PLAYED")
 STORY_HEAD = len("emu ")
-MAX_POLICIES = 64  # whose names are learned from one file
-ROOM = 256  # words of a group
-MAX_WORDS = GROUPS * ROOM
-assert max(len(POINTS), len(REASONS), len(VERDICTS), N_KEYS) <= ROOM
-
 FLAG_KEYS = (MEMALLOC_KEY, HAS_SOCKET_KEY, FROM_RESERVE_KEY, PFMEMALLOC_KEY)
-BLANK, EQUALS, MINUS, ZERO, NINE = 0x20, 0x3D, 0x2D, 0x30, 0x39
-MOST_TENTHS = (1 << 63) // 10 - 1  # a number with more before its last digit might leave 64 bits
+BLANK, EQUALS = 0x20, 0x3D
 LATEST_NS = 1 << 62
 
 # Of a row, besides the packet: `told` is TOLD_*, `said` has bit k for KEYS[k], `policy` is 1 + the number of its
@@ -65,111 +73,11 @@ Verdict: Any = record(type("Verdict", (), {"__annotations__": _fields, "__module
 
 
 @record
-class Lexicon:
-    """The words of comments, by group, and what reading counts over all frames."""
-
-    first: Annotated[list[int], GROUPS]  # of each group's words
-    count: Annotated[list[int], GROUPS]
-    recent: Annotated[list[int], GROUPS]  # the word of a group to try first
-    word_start: Annotated[list[int], MAX_WORDS]  # in the blob
-    word_length: Annotated[list[int], MAX_WORDS]
-    clock_ns: int  # the running maximum of the file's times: when an unpaced frame arrives
-    told: Annotated[list[int], TOLD_ALL + 1]  # frames by TOLD_*
-    policies: Annotated[list[int], MAX_POLICIES + 1]  # frames by `policy`
-    lost_untold: int  # frames of an interface of lost ones that have no comment
-    paced: int  # comments whose time is not the file's
-    unknown: int  # words that were not understood
-    strange_at: int  # a policy whose name is not known yet, in the window
-    strange_end: int
-
-
-@record
 class Side:
     """An interface: whose frames it holds (NOBODYS, SURVIVORS, LOST), and its device."""
 
     holds: int
     dev: int
-
-
-def lexicon_words() -> list[list[str]]:
-    """The words of each group, in the order of their numbers; a blank in one is written `_`."""
-    reasons = [reason.name for reason in REASONS]
-    groups = [VERDICTS, reasons, [cause.name for cause in CAUSES], POINTS, RULES, KINDS, (), (*NAMES, *KEYS)]
-    return [["_".join(word.split()) for word in group] for group in groups] + [list(OPENINGS)]
-
-
-def find_octet(octets: Octets, at: int, end: int, wanted: int) -> int:
-    """The place of the first `wanted` in octets[at:end], else `end`."""
-    place = bytes(octets[at:end]).find(wanted)
-    return end if place < 0 else at + place
-
-
-def _find_octet_compiled(octets: Octets, at: int, end: int, wanted: int) -> int:
-    """The same for numba, which has no `find`."""
-    while at < end and octets[at] & 0xFF != wanted:
-        at += 1
-    return at
-
-
-def same_octets(octets: Octets, at: int, words: Octets, start: int, length: int) -> bool:
-    """Whether two stretches of bytes are the same."""
-    return octets[at : at + length] == words[start : start + length]
-
-
-def _same_octets_compiled(octets: Octets, at: int, words: Octets, start: int, length: int) -> bool:
-    """The same for numba, where arrays compare element by element."""
-    for index in range(length):  # noqa: SIM110 - numba has no generators
-        if octets[at + index] != words[start + index]:
-            return False
-    return True
-
-
-find_octet.compiled_twin = _find_octet_compiled  # type: ignore[attr-defined]
-same_octets.compiled_twin = _same_octets_compiled  # type: ignore[attr-defined]
-
-
-def is_word(octets: Octets, at: int, end: int, lexicon: Any, words: Octets, word: int) -> bool:
-    """Whether octets[at:end] are a word of the table."""
-    length = lexicon.word_length[word]
-    return bool(length == end - at and same_octets(octets, at, words, lexicon.word_start[word], length))
-
-
-def find_word(octets: Octets, at: int, end: int, lexicon: Any, words: Octets, group: int) -> int:
-    """The number within its group of the word octets[at:end], or -1."""
-    first = lexicon.first[group]
-    recent = lexicon.recent[group]
-    if recent < lexicon.count[group] and is_word(octets, at, end, lexicon, words, first + recent):
-        return int(recent)
-    for number in range(lexicon.count[group]):
-        if is_word(octets, at, end, lexicon, words, first + number):
-            lexicon.recent[group] = number
-            return number
-    return -1
-
-
-def begins(octets: Octets, at: int, end: int, lexicon: Any, words: Octets, opening: int) -> bool:
-    """Whether a comment begins with one of OPENINGS."""
-    word = lexicon.first[OPENING_GROUP] + opening
-    length = lexicon.word_length[word]
-    return bool(length <= end - at and same_octets(octets, at, words, lexicon.word_start[word], length))
-
-
-def read_decimal(octets: Octets, at: int, end: int) -> tuple[int, int]:
-    """The number octets[at:end] in decimal, and 1; 0 and 0 when it is none of 64 bits."""
-    sign = 1
-    if at < end and octets[at] & 0xFF == MINUS:
-        sign = -1
-        at += 1
-    if at >= end:
-        return 0, 0
-    value = 0
-    while at < end:
-        octet = octets[at] & 0xFF
-        if octet < ZERO or octet > NINE or value > MOST_TENTHS:
-            return 0, 0
-        value = value * 10 + octet - ZERO
-        at += 1
-    return sign * value, 1
 
 
 def forget_verdict(row: Any) -> None:

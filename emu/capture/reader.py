@@ -68,6 +68,11 @@ class CaptureReader:
         self._open()
 
     @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return self._name
+
+    @property
     def format(self) -> str:
         """Either pcap or pcapng."""
         return self._file.name

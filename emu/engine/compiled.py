@@ -49,6 +49,7 @@ SOURCES = (
     "emu.capture.bpf",
     "emu.capture.blocks",
     "emu.capture.annotate",
+    "emu.capture.lexicon",
     "emu.capture.comments",
     "emu.capture.annotated",
     "emu.capture.write",

@@ -37,13 +37,16 @@ class Culprits:
         return bool((self._made()["holders"] > 1).any())
 
     def frame_of(self, ids: "polars.Series") -> "polars.Series":
-        """The frames of these ids: NOT_HERE for 0 and where no frame has it, AMBIGUOUS where several have."""
+        """The frames of these ids: NOT_HERE for 0 and where no frame has it, AMBIGUOUS where several have; null stays.
+
+        There must be a frame: an id comes with one.
+        """
         import polars
 
         segments = self._made()
-        if not segments.height:
-            return polars.repeat(NOT_HERE, len(ids), dtype=polars.Int64, eager=True)
-        at = segments["id"].search_sorted(ids, side="right").cast(polars.Int64) - 1
+        if not len(ids):
+            return ids
+        at = segments["id"].search_sorted(ids.fill_null(0), side="right").cast(polars.Int64) - 1
         place = at.clip(lower_bound=0)
         looked_up = polars.DataFrame(
             {
@@ -55,7 +58,9 @@ class Culprits:
         )
         here = (polars.col("id") != 0) & (polars.col("at") >= 0) & (polars.col("holders") > 0)
         return looked_up.select(
-            frame=polars.when(~here)
+            frame=polars.when(polars.col("id").is_null())
+            .then(None)
+            .when(~here)
             .then(NOT_HERE)
             .when(polars.col("holders") > 1)
             .then(AMBIGUOUS)

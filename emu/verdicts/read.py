@@ -5,6 +5,7 @@ table may be asked as often as one likes, pipes too.
 """
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +19,7 @@ from emu.capture.sections import SECTION_HEADER
 from emu.errors import CaptureError, UsageError
 from emu.verdicts.log import SUFFIXES, import_polars
 from emu.verdicts.read_capture import read_capture
-from emu.verdicts.read_log import read_log
+from emu.verdicts.read_log import read_log, readable
 
 if TYPE_CHECKING:
     import polars
@@ -45,10 +46,20 @@ class Verdicts:
     incomplete: str
     notes: tuple[str, ...]
 
+    def collect(self, query: "polars.LazyFrame") -> "polars.DataFrame":
+        """The result of a query of `table`, in bounded memory but for the result.
 
-def open_verdicts(
-    path: str, *, wanted_by: str, engine: str = "auto", say: Callable[[str], None] = lambda _sentence: None
-) -> Verdicts:
+        Errors: CaptureError when the log turns out to be damaged where the query reads it.
+        """
+        with readable(self.name):
+            return query.collect(engine="streaming")
+
+
+def _say(sentence: str) -> None:
+    print(f"emu: {sentence}", file=sys.stderr)
+
+
+def open_verdicts(path: str, *, wanted_by: str, engine: str = "auto", say: Callable[[str], None] = _say) -> Verdicts:
     """Open a log or an annotated capture, or standard input for `-`; its contents tell which it is.
 
     `wanted_by` is the verb that wants it, `engine` one of ENGINES, for captures; `say` takes a sentence when that is
@@ -65,7 +76,7 @@ def open_verdicts(
             path = _spooled(source, name, folder / "whole", head)
             damage = source.damage
     if not kind:
-        capture = read_capture(path, name, folder, engine, say)
+        capture = read_capture(path, folder, engine, say)
         policy = capture.policies[0] if len(capture.policies) == 1 else ""
         incomplete = "; ".join(filter(None, (capture.incomplete, damage)))
         return Verdicts(name, True, capture.table, False, policy, incomplete, tuple(capture.notes))
@@ -112,7 +123,7 @@ def _spooled(source: Source, name: str, target: Path, head: bytes = b"") -> str:
 
 def _kind_of(head: bytes, name: str) -> str:
     """The suffix of the log that begins so, or nothing for a capture."""
-    words = {int.from_bytes(head[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
+    words = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     if len(head) >= 4 and words & {SECTION_HEADER, *MAGICS}:
         return ""
     if head.startswith(PARQUET):

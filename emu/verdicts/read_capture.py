@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.capture.annotate import KEYS
+from emu.capture.annotate import KEYS, TIME_KEY
 from emu.capture.annotated import AnnotatedReader, open_annotated
-from emu.capture.comments import TOLD_ALL, TOLD_LOST, TOLD_NOTHING, TOLD_SURVIVED
+from emu.capture.lexicon import TOLD_ALL, TOLD_LOST, TOLD_NOTHING, TOLD_SURVIVED
 from emu.engine.choose import choose_engine
 from emu.engine.plain import Engine
-from emu.errors import CaptureError
 from emu.kernel.drop_reason import PENDING, VERDICTS
 from emu.verdicts.chunks import ArrayChunks, Chunk, Chunks, PlainChunks, polars_schema
 from emu.verdicts.culprits import Culprits, culprit_expression
@@ -39,8 +38,8 @@ class ReadCapture(NamedTuple):
     notes: list[str]
 
 
-def read_capture(path: str, name: str, folder: Path, engine: str, say: Callable[[str], None]) -> ReadCapture:
-    """Read a capture with the engine asked for; `folder` takes the table, `name` is for messages.
+def read_capture(path: str, folder: Path, engine: str, say: Callable[[str], None]) -> ReadCapture:
+    """Read a capture with the engine asked for; `folder` takes the table.
 
     Errors: CaptureError when it cannot be read, or no frame of it has a verdict.
     """
@@ -48,14 +47,9 @@ def read_capture(path: str, name: str, folder: Path, engine: str, say: Callable[
     if said:
         say(said)
     with open_annotated(path, chosen) as reader:
-        # A pcap has no comments: there is nothing to look for.
-        found = _read(reader, chosen, folder) if reader.reader.format == "pcapng" else None
-        if found is None or not reader.is_annotated:
-            wrong = f"; and {reader.reader.damage}" if reader.reader.damage else ""
-            raise CaptureError(
-                f"{name}: no frame of it has a verdict: expected a capture that emu has annotated "
-                f"(emu replay CAPTURE -w verdicts.pcapng){wrong}"
-            )
+        found = _read(reader, chosen, folder)
+        if not reader.is_annotated:
+            raise reader.not_annotated()
     chosen.finished(READ)
     return found
 
@@ -126,7 +120,8 @@ def _known() -> list[Any]:
     }
     for name, key in KEY_OF.items():
         if name != "time_ns":
-            known[name] = (told == TOLD_ALL) & (said & 1 << key != 0)
+            needed = 1 << key | (1 << TIME_KEY if name == "decided_ns" else 0)
+            known[name] = (told == TOLD_ALL) & (said & needed == needed)
     values = {"culprit_frame": column("culprit_id")}
     return [polars.when(is_known).then(values.get(name, column(name))).alias(name) for name, is_known in known.items()]
 

@@ -64,7 +64,7 @@ def readable(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (polars.exceptions.PolarsError, OSError, ValueError) as error:
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise CaptureError(
             f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
