@@ -29,7 +29,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.policy import POLICIES, QUESTIONS, PolicyRow, answer
 from emu.verdicts.reason_words import Words, causes_of, words_of
-from emu.verdicts.schema import COLUMNS, DEVICE_COLUMNS, FLAG, INT, UINT
+from emu.verdicts.schema import DEVICE_COLUMNS, NAMES
 
 KERNEL_PREFIX = "SKB_DROP_REASON_"
 BUG_CAPTURES = "pcaps/bugs"
@@ -208,8 +208,9 @@ UNDROPPED = {
 }
 assert set(UNDROPPED) == set(range(len(VERDICTS))) - {VERDICTS.index("dropped")}
 SURVIVED = "it survived, and the file says no more of it (a log does, or a capture made with --annotate all)"
-NUMBERS = tuple(column.name for column in COLUMNS if column.type in (INT, UINT, FLAG))
-TOLD_OF_EVENTS = ("frame", "packet_id", "time_ns", "decided_ns")
+# The columns that an event's row fills in; its numbers are zeros, not what there was.
+TOLD_OF_EVENTS = ("frame", "packet_id", "time_ns", "decided_ns", *DEVICE_COLUMNS, "verdict", "reason", "point")
+UNTOLD_OF_EVENTS = tuple(f"{{{name}}}" for name in NAMES if name not in (*TOLD_OF_EVENTS, "socket", "flow"))
 # What stands for a name or a text that is empty or not told.
 NAMELESS = {"socket": "its socket", "flow": "the packet", "zone": "its zone"} | dict.fromkeys(
     DEVICE_COLUMNS, "its device"
@@ -232,15 +233,13 @@ def explain_row(row: Mapping[str, Any]) -> Explained:
 
 
 def _filled(words: Words, row: Mapping[str, Any], rule: str) -> Explained:
-    phrases = {column.name: _phrase(column.name, row[column.name]) for column in COLUMNS}
+    is_event = row["verdict"] == VERDICTS[LATER]
+    told = TOLD_OF_EVENTS if is_event else NAMES
+    phrases = {name: _phrase(name, row[name] if name in told else None) for name in NAMES}
     needed, had, saved = (text.format_map(phrases) for text in (words.needed, words.had, words.saved))
-    if row["verdict"] == VERDICTS[LATER]:
-        # Its numbers are zeros, not what there was.
-        untold = [name for name in NUMBERS if name not in TOLD_OF_EVENTS]
-        if any(f"{{{name}}}" in words.had for name in untold):
-            had = AN_EVENT
-        if any(f"{{{name}}}" in words.saved for name in untold):
-            saved = ""
+    if is_event:
+        had = AN_EVENT if any(name in words.had for name in UNTOLD_OF_EVENTS) else had
+        saved = "" if any(name in words.saved for name in UNTOLD_OF_EVENTS) else saved
     return Explained(needed, had, rule, saved)
 
 

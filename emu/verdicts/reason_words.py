@@ -44,7 +44,7 @@ MEMORY = "free_pages {free_pages} of {zone}, of which GFP_ATOMIC gets one only a
 RESERVE = "reserve_used_before {reserve_used_before} of cap_skbs {cap_skbs}"
 DRIVERS = (dr.AT_CP_RX_POLL, dr.AT_TG3_RX)
 READ_SOONER = "a reader that reads sooner, or a larger receive buffer"
-RIGHT_CSUM = "a right checksum; if the capture was taken where checksums are left to the NIC: replay.checksums"
+RIGHT_CSUM = "a right checksum; where a capture holds what its host left to the NIC, replay.checksums trust"
 
 WORDS = (
     Words(
@@ -178,7 +178,7 @@ WORDS = (
     Words(
         dr.IP_INHDR,
         "an IPv6 fragment of a multiple of 8 B, unless it is the last, that ends within 65535 B",
-        "another",
+        "one of another length or place",
         "a sender that makes right fragments",
         points=(dr.AT_IPV6_FRAG_RCV,),
     ),
@@ -241,8 +241,8 @@ WORDS = (
     ),
     Words(
         dr.NOT_SPECIFIED,
-        "what {point} takes",
-        "something else, for which the kernel has no word",
+        "what its protocol takes",
+        "something else, at point {point}; the kernel has no word for it",
         "another packet",
     ),
     Words(
@@ -305,7 +305,7 @@ WORDS = (
         dr.TCP_OLD_DATA,
         "a byte that {socket} has not received yet",
         "none: the segment ends at or before rcv_nxt",
-        "nothing had to: its data had come before",
+        "nothing: its data had come before",
     ),
     Words(
         dr.TCP_OFO_QUEUE_PRUNE,
@@ -323,13 +323,13 @@ WORDS = (
         dr.DUP_FRAG,
         "bytes that no other fragment of its datagram has",
         "none: others cover it",
-        "nothing had to: its bytes are there",
+        "nothing: its bytes are there without it",
     ),
     Words(
         dr.FRAG_REASM_TIMEOUT,
         "every other fragment of its datagram, within ipfrag_time",
         "not all of them",
-        "the fragments that are missing: whether one was dropped here, the same addresses show",
+        "the fragments that are missing, in time: look for drops between the same addresses",
     ),
     Words(
         dr.FRAG_EVICTED,
@@ -360,13 +360,13 @@ WORDS = (
         dr.TCP_OFOMERGE,
         "a byte that the out-of-order queue of {socket} does not have from another segment",
         "none: others cover it",
-        "nothing had to: its bytes are there",
+        "nothing: its bytes are there without it",
     ),
     Words(
         dr.TCP_OFO_DROP,
         "a byte that {socket} had not received when the hole before it was filled",
         "none: the segment ends at or before rcv_nxt",
-        "nothing had to: its bytes are there",
+        "nothing: its bytes are there without it",
     ),
 )
 
