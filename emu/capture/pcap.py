@@ -153,6 +153,7 @@ class PcapFile:
         """Know the byte order and the resolution from the magic number; `device` is what the user named for it."""
         self.interfaces: list[Interface] = []
         self.section_comments: list[str] = []
+        self.statistics_comments: list[str] = []
         self.skipped_blocks = 0
         self._file = file
         self._walk = engine.function(walk_records)

@@ -24,6 +24,7 @@ class CaptureFile(Protocol):
     first: str  # what the file starts with
     interfaces: list[Interface]
     section_comments: list[str]
+    statistics_comments: list[str]
     skipped_blocks: int
 
     def open(self, window: Window) -> bool:
@@ -85,6 +86,11 @@ class CaptureReader:
     def section_comments(self) -> list[str]:
         """The comments of the section headers met so far."""
         return self._file.section_comments
+
+    @property
+    def statistics_comments(self) -> list[str]:
+        """The comments of the interfaces' statistics met so far."""
+        return self._file.statistics_comments
 
     @property
     def skipped_blocks(self) -> int:

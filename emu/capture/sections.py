@@ -41,6 +41,8 @@ from emu.kernel.machine import NONE
 
 SECTION_HEADER = 0x0A0D0D0A  # the same in both byte orders
 INTERFACE_DESCRIPTION = 1
+INTERFACE_STATISTICS = 5
+STATISTICS_HEADER = 20  # before the options
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 
 OPT_COMMENT = 1
@@ -52,7 +54,7 @@ IF_TSOFFSET = 14
 LONGEST_BLOCK = (1 << 32) - 4  # what is passed over needs no memory
 MAX_INTERFACES = 65_536
 MAX_NAME = 256  # bytes kept of an interface's name
-MAX_COMMENTS = 1 << 24  # bytes kept of all section comments: there is no end to the sections of a stream
+MAX_COMMENTS = 1 << 24  # bytes kept of all comments: there is no end to the sections of a stream
 MAX_OFFSET = 1 << 61  # seconds: with the seconds of a time stamp, below 2**62, it stays within 64 bits
 
 
@@ -66,6 +68,7 @@ class PcapngFile:
         """Start before the first section; `device` is what the user named for the file."""
         self.interfaces: list[Interface] = []
         self.section_comments: list[str] = []
+        self.statistics_comments: list[str] = []
         self.skipped_blocks = 0
         self._file = file
         self._device = device
@@ -133,6 +136,8 @@ class PcapngFile:
                 raise _bad_length(window, length, 12, LONGEST_BLOCK)
             if kind == INTERFACE_DESCRIPTION:
                 return self._interface_description(window, length)
+            if kind == INTERFACE_STATISTICS and STATISTICS_HEADER + 4 <= length <= MAX_BLOCK:
+                return self._interface_statistics(window, length)
             if window.held() >= length:
                 return self._pass(window, length)
             return wait and self._skip(window, length)
@@ -154,10 +159,7 @@ class PcapngFile:
         major, minor = word16(block, 12, big), word16(block, 14, big)
         if major != 1:
             raise Damaged(window.stream_at + 12, "pcapng version 1.x", f"version {major}.{minor}")
-        for code, value in _options(block, 24, big):
-            if code == OPT_COMMENT and self._comment_bytes + len(value) <= MAX_COMMENTS:
-                self._comment_bytes += len(value)
-                self.section_comments.append(_text(value))
+        self._keep_comments(block, 24, big, self.section_comments)
         self._big = big
         self._section += 1
         self._first_iface = len(self.interfaces)
@@ -187,6 +189,22 @@ class PcapngFile:
         self.interfaces.append(interface)
         window.advance(length)
         return True
+
+    def _interface_statistics(self, window: Window, length: int) -> bool:
+        """Pass over statistics, but for their comments."""
+        block = _whole_block(window, length, STATISTICS_HEADER + 4, self._big)
+        if not block:
+            return False
+        self._keep_comments(block, STATISTICS_HEADER, self._big, self.statistics_comments)
+        window.advance(length)
+        self.skipped_blocks += 1
+        return True
+
+    def _keep_comments(self, block: bytes, at: int, big: int, kept: list[str]) -> None:
+        for code, value in _options(block, at, big):
+            if code == OPT_COMMENT and self._comment_bytes + len(value) <= MAX_COMMENTS:
+                self._comment_bytes += len(value)
+                kept.append(_text(value))
 
     def _pass(self, window: Window, length: int) -> bool:
         trailer = word32(window.bytes(length - 4, 4), 0, self._big)

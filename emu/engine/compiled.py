@@ -49,6 +49,8 @@ SOURCES = (
     "emu.capture.bpf",
     "emu.capture.blocks",
     "emu.capture.annotate",
+    "emu.capture.comments",
+    "emu.capture.annotated",
     "emu.capture.write",
     "emu.capture.made",
     "emu.capture.merge",

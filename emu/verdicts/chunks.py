@@ -106,17 +106,17 @@ def logged_verdicts(drops_only: bool) -> list[bool]:
 class PlainChunks:
     """Gathers the plain engine's rows, without numpy."""
 
-    def __init__(self, devices: Sequence[str], drops_only: bool) -> None:
-        """Gather all received packets, or only drops."""
+    def __init__(self, devices: Sequence[str], logged: Sequence[bool]) -> None:
+        """Gather the packets whose verdicts are `logged`, by verdict; one that is pending is a bug unless it is."""
         self._devices = devices  # grows with inferred VLANs
-        self._logged = logged_verdicts(drops_only)
+        self._logged = logged
         self._rows: list[tuple[int, ...]] = []
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
         """Gather what belongs into the log of rows[first:last]; yields every chunk that gets full."""
         for at in range(first, last):
             packet = rows[at]
-            assert packet.verdict != PENDING, f"frame {packet.frame}: no final verdict"
+            assert packet.verdict != PENDING or self._logged[PENDING], f"frame {packet.frame}: no final verdict"
             if self._logged[packet.verdict]:
                 # The values, not the packet: its row will be another packet's.
                 self._rows.append(_values(packet))
@@ -153,12 +153,12 @@ class PlainChunks:
 class ArrayChunks:
     """Gathers rows of the compiled engine's arrays, column by column."""
 
-    def __init__(self, devices: Sequence[str], drops_only: bool) -> None:
-        """Gather all received packets, or only drops."""
+    def __init__(self, devices: Sequence[str], logged: Sequence[bool]) -> None:
+        """Gather the packets whose verdicts are `logged`, by verdict; one that is pending is a bug unless it is."""
         import numpy as np
 
         self._devices = devices  # grows with inferred VLANs
-        self._wanted = np.array(logged_verdicts(drops_only))
+        self._wanted = np.array(logged)
         self._types = {INT: np.int64, UINT: np.int64, FLAG: np.int8}
         self._renew()
 
@@ -187,7 +187,7 @@ class ArrayChunks:
     def _logged(self, block: Any) -> Any:
         verdicts = block["verdict"]
         pending = verdicts == PENDING
-        assert not pending.any(), f"frame {block['frame'][pending][0]}: no final verdict"
+        assert self._wanted[PENDING] or not pending.any(), f"frame {block['frame'][pending][0]}: no final verdict"
         logged = self._wanted[verdicts]
         return block if logged.all() else block[logged]
 

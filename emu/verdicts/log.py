@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from emu.capture.output import OutputFile
 from emu.errors import UsageError
-from emu.verdicts.chunks import CHUNK, ArrayChunks, Chunk, Chunks, PlainChunks, polars_schema
+from emu.verdicts.chunks import CHUNK, ArrayChunks, Chunk, Chunks, PlainChunks, logged_verdicts, polars_schema
 from emu.verdicts.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LogWriter:
             raise UsageError(f"--log-rows {rows}: expected {' or '.join(ROWS)}")
         import_polars()
         gatherer = PlainChunks if engine_name == "plain" else ArrayChunks
-        self._chunks: Chunks = gatherer(devices, drops_only=rows == "drops")
+        self._chunks: Chunks = gatherer(devices, logged_verdicts(drops_only=rows == "drops"))
         self._closed = False
         # Why the log ends early, for the caller to tell where the file itself has no place for it.
         self.untold: str | None = None

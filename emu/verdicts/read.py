@@ -1,0 +1,126 @@
+"""Verdicts read back, from a log or from an annotated capture, as one table.
+
+What is not Parquet or Arrow is read once and kept as Arrow files in a temporary folder until the program ends, so a
+table may be asked as often as one likes, pipes too.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emu.capture.compression import Source, open_source
+from emu.capture.pcap import MAGICS
+from emu.capture.sections import SECTION_HEADER
+from emu.errors import CaptureError, UsageError
+from emu.verdicts.log import SUFFIXES, import_polars
+from emu.verdicts.read_capture import read_capture
+from emu.verdicts.read_log import read_log
+
+if TYPE_CHECKING:
+    import polars
+
+HEAD = 64  # bytes that tell what a file is
+PARQUET, ARROW = b"PAR1", b"ARROW1"
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # each goes away with the program
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Verdicts by frame: `table` has the columns of schema.COLUMNS in their order, null where the file does not say.
+
+    `frame` counts in this file.  `is_capture`: an annotated capture, which has every frame; else a log, which has
+    events too, and with `drops_only` nothing but them and drops.  `policy` is empty when the file does not name one,
+    or several; `incomplete` says why it ends early, else it is empty; `notes` are sentences for a person.
+    """
+
+    name: str
+    is_capture: bool
+    table: "polars.LazyFrame"
+    drops_only: bool
+    policy: str
+    incomplete: str
+    notes: tuple[str, ...]
+
+
+def open_verdicts(
+    path: str, *, wanted_by: str, engine: str = "auto", say: Callable[[str], None] = lambda _sentence: None
+) -> Verdicts:
+    """Open a log or an annotated capture, or standard input for `-`; its contents tell which it is.
+
+    `wanted_by` is the verb that wants it, `engine` one of ENGINES, for captures; `say` takes a sentence when that is
+    compiled first.  Errors: CaptureError and UsageError of one line, when it is neither, or cannot be read.
+    """
+    import_polars(wanted_by)
+    name = "stdin" if path == "-" else path
+    folder = _new_folder()
+    damage = ""
+    with closing(open_source(path)) as source:
+        head = _head(source)
+        kind = _kind_of(head, name)
+        if path == "-" or (kind and source.compression):
+            path = _spooled(source, name, folder / "whole", head)
+            damage = source.damage
+    if not kind:
+        capture = read_capture(path, name, folder, engine, say)
+        policy = capture.policies[0] if len(capture.policies) == 1 else ""
+        incomplete = "; ".join(filter(None, (capture.incomplete, damage)))
+        return Verdicts(name, True, capture.table, False, policy, incomplete, tuple(capture.notes))
+    log = read_log(path, name, kind, folder)
+    incomplete = "; ".join(filter(None, (log.incomplete, damage)))
+    return Verdicts(name, False, log.table, log.drops_only, "", incomplete, tuple(log.notes))
+
+
+def _new_folder() -> Path:
+    _folders.append(tempfile.TemporaryDirectory(prefix="emu-verdicts-"))
+    return Path(_folders[-1].name)
+
+
+def _head(source: Source) -> bytes:
+    head = bytearray(HEAD)
+    held = 0
+    while held < HEAD and (count := source.readinto(memoryview(head)[held:])):
+        held += count
+    return bytes(head[:held])
+
+
+def _spooled(source: Source, name: str, target: Path, head: bytes = b"") -> str:
+    """Copy what a source still has, uncompressed, behind `head`; returns where it is."""
+    piece = memoryview(bytearray(1 << 20))
+    try:
+        with target.open("wb") as file:
+            file.write(head)
+            while count := source.readinto(piece):
+                file.write(piece[:count])
+    except OSError as error:
+        free = shutil.disk_usage(target.parent).free
+        raise UsageError(
+            f"{name}: cannot be kept in {target.parent} ({error.strerror}; {free >> 20} MiB are free there): "
+            "name another folder in TMPDIR, or give a file"
+        ) from None
+    return str(target)
+
+
+def _kind_of(head: bytes, name: str) -> str:
+    """The suffix of the log that begins so, or nothing for a capture."""
+    words = {int.from_bytes(head[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
+    if len(head) >= 4 and words & {SECTION_HEADER, *MAGICS}:
+        return ""
+    if head.startswith(PARQUET):
+        return ".parquet"
+    if head.startswith(ARROW):
+        return ".arrow"
+    if head.startswith(b"{"):
+        return ".jsonl"
+    if head.startswith(b"frame,"):
+        return ".csv"
+    suffixes = Path(name.lower()).suffixes
+    if not head and ".jsonl" in suffixes:
+        return ".jsonl"  # a log without a row
+    what = f"it begins with {head[:4].hex(' ')}" if head else "it is empty"
+    raise CaptureError(
+        f"{name}: {what}; expected a log of emu ({', '.join(SUFFIXES)}) or an annotated capture (emu replay -w)"
+    )

@@ -1,0 +1,232 @@
+"""One packet in words: what it needed, what there was, which rule decided, what would have saved it, and what came."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from emu.errors import UsageError
+from emu.kernel.drop_reason import CAUSES, REASONS
+from emu.kernel.machine import ZONE_NORMAL, ZONES
+from emu.verdicts.explain import explain_row
+from emu.verdicts.read import Verdicts
+from emu.verdicts.show.names import LATER_EVENT
+from emu.verdicts.show.saved import answer_for
+from emu.verdicts.show.select import Totals
+
+if TYPE_CHECKING:
+    import polars
+
+HOW_TO_KNOW = "replay with --annotate all, or write a log (--log verdicts.parquet)"
+MOST_EVENTS = 20  # of one packet that are told
+FLOW = re.compile(r"(\S+) (?:\[(\S+)\]|([^\s\[\]:]+)):(\d+) > (?:\[(\S+)\]|([^\s\[\]:]+)):(\d+)")
+ADDRESSES = re.compile(r"(\S+) (\S+) > (\S+)")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened later to the packet."""
+
+    since_arrival_ns: int
+    reason: str
+    point: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another packet: its frame, flow and verdict."""
+
+    frame: int
+    flow: str
+    verdict: str
+    reason: str
+    since_start_ns: int
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """What came of the packet's flow, in its direction, after it; `next` is the first of it."""
+
+    packets: int
+    delivered: int
+    dropped: int
+    next: Other | None
+    next_delivered: Other | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """One packet: its row, and everything that can be said of it; texts are empty where there is nothing to say."""
+
+    row: dict[str, Any]
+    since_start_ns: int
+    known: bool
+    verdict: str
+    meaning: tuple[str, ...]
+    test: str
+    needed: str
+    there_was: str
+    saved: tuple[str, ...]
+    culprit: Other | None
+    culprit_missing: int
+    events: tuple[Event, ...]
+    more_events: int
+    afterwards: Afterwards | None
+    filters: tuple[tuple[str, str], ...]
+
+
+def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
+    """Tell of one packet.  Errors: UsageError when the file has no such frame, which says which it has."""
+    rows = _of_frames(verdicts.table, [frame])
+    if frame not in rows:
+        raise UsageError(_missing(verdicts, frame, totals))
+    row = rows[frame]
+    known = row["point"] is not None or row["reason"] is not None and bool(row["reason"])
+    told = row | {"zone": row["zone"] or ZONES[ZONE_NORMAL]}
+    answer = answer_for(told) if row["verdict"] == "dropped" else None
+    culprit = row["culprit_frame"] or 0
+    found = _of_frames(verdicts.table, [culprit]) if culprit else {}
+    events, more = _events(verdicts.table, frame, row["time_ns"])
+    return Story(
+        row,
+        row["time_ns"] - totals.start_ns,
+        known,
+        _verdict(row),
+        _meaning(row),
+        explain_row({name: "?" if value is None else value for name, value in told.items()}) if answer else "",
+        answer.needed if answer else "",
+        answer.there_was if answer else "",
+        answer.saved if answer else (),
+        _other(found.get(culprit), totals),
+        culprit if culprit and culprit not in found else 0,
+        events,
+        more,
+        _afterwards(verdicts.table, row, totals),
+        _filters(row),
+    )
+
+
+def _of_frames(table: "polars.LazyFrame", frames: list[int]) -> dict[int, dict[str, Any]]:
+    import polars
+
+    wanted = table.filter(polars.col("frame").is_in(frames) & (polars.col("verdict") != LATER_EVENT))
+    return {row["frame"]: row for row in wanted.collect(engine="streaming").to_dicts()}
+
+
+def _missing(verdicts: Verdicts, frame: int, totals: Totals) -> str:
+    where = f"{verdicts.name}: no frame {frame}"
+    if verdicts.is_capture:
+        return f"{where}; its last is {totals.last_frame}"
+    if verdicts.drops_only:
+        return f"{where} in this log of drops (--log-rows drops): it survived, or the host did not receive it"
+    if frame > totals.last_frame:
+        return f"{where}; its last is {totals.last_frame}"
+    return f"{where}: a log has what the host received; this frame was sent by it, filtered out, or not played"
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """The verdict, where it fell, by which rule, and how long after the arrival."""
+    words = row["verdict"].replace("_", " ")
+    if row["reason"]:
+        words += f": {row['reason']}"
+        if row["cause"]:
+            words += f", cause {row['cause']}"
+    if row["point"]:
+        words += f", in {row['point']}"
+    if row["policy_rule"]:
+        words += f", by the rule '{row['policy_rule']}'"
+    if row["decided_ns"] is not None and row["point"]:
+        words += f", {max(row['decided_ns'] - row['time_ns'], 0)} ns after it arrived"
+    return words
+
+
+def _meaning(row: Mapping[str, Any]) -> tuple[str, ...]:
+    reason = [reason.sentence for reason in REASONS if row["reason"] and reason.name == row["reason"]]
+    cause = [f"{cause.name}: {cause.sentence}." for cause in CAUSES if row["cause"] and cause.name == row["cause"]]
+    return (*reason, *cause)
+
+
+def _other(row: Mapping[str, Any] | None, totals: Totals) -> Other | None:
+    if row is None:
+        return None
+    since = row["time_ns"] - totals.start_ns
+    return Other(row["frame"], row["flow"] or "", row["verdict"], row["reason"] or "", since)
+
+
+def _events(table: "polars.LazyFrame", frame: int, arrival_ns: int) -> tuple[tuple[Event, ...], int]:
+    """What happened later to the packet, in order, and how many more events there are."""
+    import polars
+
+    rows = table.filter((polars.col("frame") == frame) & (polars.col("verdict") == LATER_EVENT))
+    found = rows.sort("time_ns", maintain_order=True).collect(engine="streaming").to_dicts()
+    sentences = {reason.name: reason.sentence for reason in REASONS if reason.name}
+    events = [
+        Event(row["time_ns"] - arrival_ns, row["reason"], row["point"], sentences.get(row["reason"], ""))
+        for row in found
+    ]
+    return tuple(events[:MOST_EVENTS]), max(len(events) - MOST_EVENTS, 0)
+
+
+def _afterwards(table: "polars.LazyFrame", row: Mapping[str, Any], totals: Totals) -> Afterwards | None:
+    """What came after the packet in its flow; None where it has none."""
+    import polars
+
+    if not row["flow"]:
+        return None
+    column = polars.col
+    behind = table.filter(
+        (column("flow") == row["flow"]) & (column("frame") > row["frame"]) & (column("verdict") != LATER_EVENT)
+    )
+    delivered = column("verdict") == "delivered"
+    counts = behind.select(
+        polars.len().alias("packets"),
+        delivered.sum().alias("delivered"),
+        (column("verdict") == "dropped").sum().alias("dropped"),
+        column("frame").min().alias("next"),
+        column("frame").filter(delivered).min().alias("next delivered"),
+    )
+    packets, survived, dropped, first, first_delivered = counts.collect(engine="streaming").row(0)
+    found = _of_frames(table, [first, first_delivered or first]) if first else {}
+    return Afterwards(
+        packets, survived or 0, dropped or 0, _other(found.get(first), totals), _other(found.get(first_delivered), totals)
+    )
+
+
+def _filters(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Wireshark's display filters, each with what it shows."""
+    filters = [("the packet", f"frame.number == {row['frame']}")]
+    if row["packet_id"] is not None and row["packet_id"] != row["frame"]:
+        filters = [("the packet", f"frame.packet_id == {row['packet_id']}")]
+    if row["culprit_frame"]:
+        filters.append(("it and the culprit", f"frame.number in {{{row['culprit_frame']}, {row['frame']}}}"))
+    if row["verdict"] == "dropped" and row["reason"]:
+        filters.append(("others like it", f'frame.comment contains "DROP {row["reason"]}"'))
+    flow = flow_filter(row["flow"] or "")
+    if flow:
+        filters.append(("its flow, both ways", flow))
+    return tuple(filters)
+
+
+def flow_filter(flow: str) -> str:
+    """Wireshark's display filter for a flow as the log writes it, both ways; empty when it has no addresses."""
+    found = FLOW.fullmatch(flow)
+    if found:
+        protocol, *ends = found.groups()
+        source, destination = ends[0] or ends[1], ends[3] or ends[4]
+        ports = "".join(f" && {protocol}.port == {port}" for port in (ends[2], ends[5]))
+        return f"{_addresses(source, destination)}{ports}"
+    found = ADDRESSES.fullmatch(flow)
+    if not found:
+        return ""
+    protocol, source, destination = found.groups()
+    if protocol == "arp":
+        ends = f"{{{source}, {destination}}}"
+        return f"arp.src.proto_ipv4 in {ends} && arp.dst.proto_ipv4 in {ends}"
+    ours = "" if protocol.startswith("ip-proto-") else f" && {protocol}"
+    return f"{_addresses(source, destination)}{ours}"
+
+
+def _addresses(source: str, destination: str) -> str:
+    field = "ipv6.addr" if ":" in source else "ip.addr"
+    return f"{field} == {source} && {field} == {destination}"
