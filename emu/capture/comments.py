@@ -384,7 +384,9 @@ def judge(row: Any, side: Any, lexicon: Any) -> None:
     lexicon.policies[row.policy] += 1
     lexicon.unknown += row.unknown
     if row.said >> TIME_KEY & 1 and row.time_ns != lexicon.clock_ns:
-        lexicon.paced += 1
+        # A replay clamps the file's times; where that is not what happened, another capture begins, or another clock.
+        lexicon.paced += int(row.time_ns != row.file_time_ns)
+        lexicon.clock_ns = row.file_time_ns
 
 
 def read_verdict(octets: Octets, row: Any, end: int, sides: Any, lexicon: Any, words: Octets) -> bool:

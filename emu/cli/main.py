@@ -388,4 +388,6 @@ def run() -> None:
         code = int(leaving.code or 0)
     with suppress(OSError, ValueError):
         sys.stderr.flush()
+    if "emu.verdicts.read" in sys.modules:
+        sys.modules["emu.verdicts.read"].remove_folders()
     os._exit(code)

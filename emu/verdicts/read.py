@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HEAD = 64  # bytes that tell what a file is
 PARQUET, ARROW = b"PAR1", b"ARROW1"
-_folders: list[tempfile.TemporaryDirectory[str]] = []  # each goes away with the program
+_folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ def open_verdicts(
     """
     import_polars(wanted_by)
     name = "stdin" if path == "-" else path
-    folder = _new_folder()
     damage = ""
     with closing(open_source(path)) as source:
         head = _head(source)
         kind = _kind_of(head, name)
+        folder = _new_folder()
         if path == "-" or (kind and source.compression):
             path = _spooled(source, name, folder / "whole", head)
             damage = source.damage
@@ -74,8 +74,14 @@ def open_verdicts(
     return Verdicts(name, False, log.table, log.drops_only, "", incomplete, tuple(log.notes))
 
 
+def remove_folders() -> None:
+    """Remove what tables were kept in; for a program that leaves without the interpreter's own clearing up."""
+    while _folders:
+        _folders.pop().cleanup()
+
+
 def _new_folder() -> Path:
-    _folders.append(tempfile.TemporaryDirectory(prefix="emu-verdicts-"))
+    _folders.append(tempfile.TemporaryDirectory(prefix="emu-verdicts-", ignore_cleanup_errors=True))
     return Path(_folders[-1].name)
 
 

@@ -48,8 +48,9 @@ def read_capture(path: str, name: str, folder: Path, engine: str, say: Callable[
     if said:
         say(said)
     with open_annotated(path, chosen) as reader:
-        found = _read(reader, chosen, folder)
-        if not reader.is_annotated:
+        # A pcap has no comments: there is nothing to look for.
+        found = _read(reader, chosen, folder) if reader.reader.format == "pcapng" else None
+        if found is None or not reader.is_annotated:
             wrong = f"; and {reader.reader.damage}" if reader.reader.damage else ""
             raise CaptureError(
                 f"{name}: no frame of it has a verdict: expected a capture that emu has annotated "

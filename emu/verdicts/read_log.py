@@ -1,6 +1,7 @@
 """A log read back: its columns must be the schema's, and a log of text is turned into Arrow once, with its types."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 TEXTUAL = [column.name for column in columns() if column.type in (ENUM, TEXT)]
 TAIL = 1 << 16  # bytes, in which a text's last line ends
+LONGEST_LINE = 1 << 16
 WRITE_AGAIN = "write it again with this emu (emu replay --log)"
 
 
@@ -63,8 +65,6 @@ def readable(name: str) -> Iterator[None]:
     try:
         yield
     except (polars.exceptions.PolarsError, OSError, ValueError) as error:
-        if type(error).__module__.startswith("emu."):
-            raise
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         raise CaptureError(
             f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
@@ -125,18 +125,22 @@ def _converted(path: str, name: str, suffix: str, target: Path) -> "polars.LazyF
     import polars
 
     types = polars_schema()
-    texts = types | dict.fromkeys(TEXTUAL, polars.String)
-    if Path(path).stat().st_size == 0:
-        read = polars.LazyFrame(schema=texts)
-    elif suffix == ".csv":
-        header = Path(path).open(encoding="utf-8", errors="replace").readline(TAIL).rstrip("\r\n")  # noqa: SIM115
-        _check_columns(_typed(header.split(",")), name)
-        read = polars.scan_csv(path, schema=texts, missing_utf8_is_empty_string=True)
-    else:
-        first = polars.read_ndjson(path, n_rows=1)
-        _check_columns(_typed(first.columns), name)
+    texts = {column: polars.String if column in TEXTUAL else polars.Int64 for column in NAMES}
+    texts |= {column: kind for column, kind in types.items() if kind == polars.UInt64}
+    with Path(path).open(encoding="utf-8") as file:
+        line = file.readline(LONGEST_LINE).rstrip("\r\n")
+    values = [polars.col(column) for column in NAMES]
+    if suffix == ".csv":
+        _check_columns(_typed(line.split(",")), name)
+        read = polars.scan_csv(path, schema=texts)
+        # Releases of polars differ in how they are asked not to take an empty text for a missing one.
+        values = [polars.col(column).fill_null("") if column in TEXTUAL else polars.col(column) for column in NAMES]
+    elif line:
+        _check_columns(_typed(json.loads(line)), name)
         read = polars.scan_ndjson(path, schema=texts)
-    read.select(polars.col(column).cast(types[column]) for column in NAMES).sink_ipc(target, compression="lz4")
+    else:
+        read = polars.LazyFrame(schema=texts)
+    read.select(value.cast(types[column]) for column, value in zip(NAMES, values, strict=True)).sink_ipc(target)
     table = polars.scan_ipc(target)
     missing = table.null_count().collect(engine="streaming").row(0)
     for column, count in zip(NAMES, missing, strict=True):
@@ -145,7 +149,7 @@ def _converted(path: str, name: str, suffix: str, target: Path) -> "polars.LazyF
     return table
 
 
-def _typed(names: list[str]) -> dict[str, Any]:
-    """Columns of a text, which have the types that they should have; the schema's first, then what is not in it."""
+def _typed(names: Iterable[str]) -> dict[str, Any]:
+    """Columns of a text, as if they had the types that they should have."""
     types = polars_schema()
     return {column: types.get(column) for column in names}
