@@ -42,14 +42,17 @@ def _kind(verdicts: Verdicts) -> str:
 
 def _totals(found: Difference) -> str:
     packets = sum(fates.packets for fates in found.fates)
-    said = [f"{_packets(packets)}, by {found.by}: {figure(found.packets(SAME))} have the same fate in both"]
-    said[0] += f", {figure(found.changed)} another"
-    if found.packets(ONE_ONLY):
-        said.append(f"{figure(found.packets(ONE_ONLY))} stand in one of them only")
-    if found.not_selected:
-        said.append(f"{figure(found.not_selected)} are not selected")
-    if found.not_compared:
-        said.append(f"{figure(found.not_compared)} behind the end of a file that ends early are not compared")
+    same = found.packets(SAME)
+    said = [
+        f"{_packets(packets)}, by {found.by}: {figure(same)} with the same fate, {figure(found.changed)} with another"
+    ]
+    for number, what in (
+        (found.packets(ONE_ONLY), "in one file only"),
+        (found.not_selected, "not selected"),
+        (found.not_compared, "not compared: behind the end of a file that ends early"),
+    ):
+        if number:
+            said.append(f"{figure(number)} {what}")
     return "; ".join(said)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import LATER, VERDICTS
+from emu.verdicts.chunks import CHUNK
 from emu.verdicts.read import Verdicts
 from emu.verdicts.read_log import readable
 
@@ -19,7 +20,7 @@ BY = ("frame", "packet_id")  # what says that two rows are of the same packet
 OF_B = " of B"  # behind the names of the second file's columns
 # Columns beside the schema's: what is joined by; null where a file lacks the packet; whether it is wanted.
 KEY, HERE, WANTED = "key", "here", "wanted"
-SLICE = 1 << 18  # rows of a file that are held at once
+SLICE = CHUNK  # rows of a file that are held at once: a row group of its own logs
 
 
 class Pairs(NamedTuple):
