@@ -10,5 +10,35 @@ import typer
 class DiffCommand:
     """What `emu diff` takes."""
 
-    a: Annotated[str, typer.Argument(metavar="A", help="A log, or an annotated capture.")]
+    a: Annotated[str, typer.Argument(metavar="A", help="A log, or an annotated capture; - for standard input.")]
     b: Annotated[str, typer.Argument(metavar="B", help="Another, of the same frames.")]
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="frame|packet_id",
+            help="What says that two rows are of one packet; packet_id for parts of a capture.",
+        ),
+    ] = "frame"
+    memalloc: Annotated[
+        bool | None,
+        typer.Option("--memalloc/--others", help="Compare only packets of block I/O's sockets, or only all others."),
+    ] = None
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", metavar="NAME", help="Compare only these classes: tcp, udp, icmp, arp ...; repeatable, or A,B."
+        ),
+    ] = None
+    flow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--flow",
+            metavar="FLOW",
+            help="Compare only this flow, both ways: ADDRESS, PORT, ADDRESS:PORT, 'END > END'; repeatable.",
+        ),
+    ] = None
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, metavar="N", help="List so many of the changed packets; 0: all.")
+    ] = 20
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False

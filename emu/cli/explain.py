@@ -12,6 +12,7 @@ from emu.cli.replay import print_json, screen
 from emu.errors import Exit
 from emu.kernel.policy import POLICIES
 from emu.verdicts.explain import (
+    Case,
     CauseExplanation,
     Explanation,
     Producer,
@@ -21,7 +22,7 @@ from emu.verdicts.explain import (
     is_reason,
 )
 
-PREDICATE_NOTE = "{words in braces} are columns of the log: emu schema"
+COLUMNS_NOTE = "{words in braces} are columns of the log: emu schema"
 
 
 def explain(words: str, as_json: bool) -> int:
@@ -65,10 +66,10 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
     for title, text in (
         ("Decided in", explanation.point),
         ("Source", explanation.source),
-        ("When", f"{explanation.predicate}\n{PREDICATE_NOTE}"),
     ):
         console.print(Text(title, "bold"))
         _say(console, text)
+    show_cases(console, explanation.cases)
     if explanation.causes:
         console.print(Text("Cause", "bold"))
         for cause in explanation.causes:
@@ -80,6 +81,19 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
             _say(console, f"{producer.name}: {producer.title}")
             for rule in producer.rules:
                 _say(console, f"{rule.asks} {rule.answer}", indent=4)
+
+
+def show_cases(console: Console, cases: tuple[Case, ...]) -> None:
+    """Print what the packet asked for, what there was, and what would have saved it, case by case."""
+    console.print(Text("Why", "bold"))
+    for case in cases:
+        indent = 2
+        if len(cases) > 1:
+            _say(console, f"{case.when}:" if case.when else "else:")
+            indent = 4
+        for title, text in (("needed", case.needed), ("had", case.had), ("saved by", case.saved)):
+            _say(console, f"{title}: {text}", indent)
+    _say(console, COLUMNS_NOTE)
 
 
 def _say(console: Console, text: str, indent: int = 2) -> None:

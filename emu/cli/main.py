@@ -149,8 +149,17 @@ app.command(
     epilog="Examples:  emu show verdicts.pcapng --drops --reason PFMEMALLOC --flow 10.66.0.1:3260   |   "
     "emu show verdicts.parquet --frame 4711",
 )(verb(ShowCommand, _show, "Show the packets of a log or an annotated capture; one of them in words with --frame."))
-app.command("diff", epilog="Example:  emu diff a.parquet b.parquet")(
-    verb(DiffCommand, _diff, "Say which packets changed fate between two runs, and where they first diverge.")
+app.command(
+    "diff",
+    epilog="Examples:  emu diff a.parquet b.parquet   |   emu diff a.pcapng b.parquet --memalloc   |   "
+    "emu diff part.pcapng whole.pcapng --by packet_id",
+)(
+    verb(
+        DiffCommand,
+        _diff,
+        "Say which packets changed fate between two runs over the same frames, and where they first diverge. "
+        "Exit code, as of diff: 0 when every fate is the same, 1 when one is another.",
+    )
 )
 app.command(
     "export",

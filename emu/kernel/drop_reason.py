@@ -72,29 +72,23 @@ CAUSES = (
 
 
 class Reason(NamedTuple):
-    """A drop reason: the word, where it is decided, what it means, and the test that decides it.
-
-    `predicate` is a format over the columns of the log; filled in with a row's numbers it explains that row.
-    """
+    """A drop reason: the word, where it is decided, what it means; what it asks for: emu/verdicts/reason_words.py."""
 
     number: int
     name: str
     point: str
     sentence: str
-    predicate: str
     source: str
     ours: bool = False
 
 
 REASONS = (
-    Reason(NO_REASON, "", "", "not dropped", "", ""),
+    Reason(NO_REASON, "", "", "not dropped", ""),
     Reason(
         RX_MISSED,
         "RX_MISSED",
         "nic",
         "The NIC had no receive buffer for the frame; no skb ever existed. `cause` says why the ring was dry.",
-        "ring_free {ring_free} == 0 when the frame arrived; cause {cause}: reserve_used {reserve_used_before} of "
-        "cap {cap_skbs}, {zone} free_pages {free_pages}, GFP_ATOMIC floor {floor_pages}",
         "2.6.12 drivers/net/e1000/e1000_main.c; counted by the hardware as MPC (rx_missed_errors)",
         ours=True,
     ),
@@ -103,7 +97,6 @@ REASONS = (
         "RX_LENGTH",
         "nic",
         "The frame is longer than the device's largest receive buffer allows; the NIC discards it.",
-        "length {length} > MTU + header",
         "2.6.12 drivers/net/e1000/e1000_main.c (long packets are not enabled at MTU 1500); ethtool rx_length_errors",
         ours=True,
     ),
@@ -113,8 +106,6 @@ REASONS = (
         "tcp_v4_rcv, udp_rcv, icmp_rcv, sk_filter_trim_cap, __netif_receive_skb_core",
         "Memory is for block I/O only: the packet's socket is not SOCK_MEMALLOC, and its device is in reserve (the "
         "2005 patch) or its buffer came from the reserve (mainline).",
-        "rule {policy_rule}: rx_reserve_used {reserve_used_before} of cap {cap_skbs}, skb pfmemalloc {pfmemalloc}, "
-        "socket SOCK_MEMALLOC {memalloc}",
         "Phillips v5, 8 Aug 2005 (tcp_ipv4.c, udp.c, icmp.c); v6.19 net/core/filter.c and net/core/dev.c",
     ),
     Reason(
@@ -122,7 +113,6 @@ REASONS = (
         "NO_SOCKET",
         "tcp_v4_rcv, udp_rcv, udp_v4_mcast_deliver",
         "No socket listens there; TCP answers with a RST, UDP with an ICMP port unreachable, a multicast with nothing.",
-        "no socket for {flow}",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv no_tcp_socket, net/ipv4/udp.c udp_rcv, udp_v4_mcast_deliver",
     ),
     Reason(
@@ -130,7 +120,6 @@ REASONS = (
         "SOCKET_RCVBUFF",
         "sock_queue_rcv_skb",
         "The receive buffer of the UDP or raw socket is full: nobody has read it.",
-        "rmem_alloc + truesize >= rcvbuf of {socket}",
         "2.6.12 include/net/sock.h sock_queue_rcv_skb",
     ),
     Reason(
@@ -138,7 +127,6 @@ REASONS = (
         "PROTO_MEM",
         "tcp_data_queue",
         "The TCP socket holds more than its receive buffer; pruning found nothing to give back.",
-        "rmem_alloc > rcvbuf of {socket}",
         "2.6.12 net/ipv4/tcp_input.c tcp_data_queue, tcp_prune_queue; v6.19 names it PROTO_MEM",
     ),
     Reason(
@@ -146,7 +134,6 @@ REASONS = (
         "PKT_TOO_SMALL",
         "ip_rcv, ipv6_rcv, tcp_v4_rcv, udp_rcv, icmp_rcv, icmpv6_rcv, arp_rcv",
         "The packet is shorter than its own header says.",
-        "length {length} is too short for the headers of {class}",
         "2.6.12 net/ipv4/ip_input.c, tcp_ipv4.c, udp.c",
     ),
     Reason(
@@ -154,7 +141,6 @@ REASONS = (
         "HDR_TRUNC",
         "eth_type_trans",
         "The frame is shorter than its link-layer header.",
-        "length {length} is less than the link-layer header",
         "2.6.12 net/ethernet/eth.c",
     ),
     Reason(
@@ -162,7 +148,6 @@ REASONS = (
         "IP_INHDR",
         "ip_rcv, ipv6_rcv, ipv6_frag_rcv",
         "The IP header is malformed: version or a length; or an IPv6 fragment is (not a multiple of 8, too far).",
-        "bad IP header",
         "2.6.12 net/ipv4/ip_input.c ip_rcv inhdr_error, net/ipv6/ip6_input.c ipv6_rcv, net/ipv6/reassembly.c",
     ),
     Reason(
@@ -170,7 +155,6 @@ REASONS = (
         "IP_CSUM",
         "ip_rcv",
         "The IPv4 header checksum is wrong.",
-        "IPv4 header checksum wrong",
         "2.6.12 net/ipv4/ip_input.c ip_rcv",
     ),
     Reason(
@@ -178,7 +162,6 @@ REASONS = (
         "IP_NOPROTO",
         "ip_local_deliver_finish, ip6_input_finish",
         "No protocol handler and no raw socket for this IP protocol; answered with an ICMP error.",
-        "no handler for the IP protocol of {flow}",
         "2.6.12 net/ipv4/ip_input.c ip_local_deliver_finish, net/ipv6/ip6_input.c ip6_input_finish",
     ),
     Reason(
@@ -186,7 +169,6 @@ REASONS = (
         "TCP_CSUM",
         "tcp_v4_rcv, tcp_rcv_established",
         "The TCP checksum is wrong.",
-        "TCP checksum wrong",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_checksum_init (<= 76 bytes at once), tcp_input.c (longer ones later)",
     ),
     Reason(
@@ -194,7 +176,6 @@ REASONS = (
         "UDP_CSUM",
         "udp_rcv, udp_recvmsg",
         "The UDP checksum is wrong: found at once when no socket takes the datagram, else by the reader (an event).",
-        "UDP checksum wrong",
         "2.6.12 net/ipv4/udp.c udp_rcv, udp_recvmsg",
     ),
     Reason(
@@ -202,7 +183,6 @@ REASONS = (
         "ICMP_CSUM",
         "icmp_rcv, icmpv6_rcv",
         "The ICMP checksum is wrong.",
-        "ICMP checksum wrong",
         "2.6.12 net/ipv4/icmp.c icmp_rcv",
     ),
     Reason(
@@ -210,7 +190,6 @@ REASONS = (
         "UNHANDLED_PROTO",
         "netif_receive_skb, vlan_skb_recv",
         "No protocol handler for this ethertype, or no VLAN device for this tag.",
-        "no handler for the ethertype of class {class}, or no device for its VLAN tag",
         "2.6.12 net/core/dev.c netif_receive_skb; net/8021q/vlan_dev.c vlan_skb_recv",
     ),
     Reason(
@@ -220,7 +199,6 @@ REASONS = (
         "The kernel frees it without a word: TCP to a broadcast or multicast address, an ICMP type that is unknown or "
         "must not be broadcast, a fragment that is empty or reaches beyond the datagram's end, a datagram that is too "
         "long when put together.",
-        "decided at {point}",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv, icmp.c icmp_rcv, ip_fragment.c ip_frag_queue, ip_frag_reasm",
     ),
     Reason(
@@ -229,7 +207,6 @@ REASONS = (
         "ip_rcv, ipv6_rcv, arp_rcv",
         "The frame is for another host and a promiscuous NIC took it, or (6.x) for a VLAN that has no device; the "
         "protocol frees it.",
-        "pkt_type is PACKET_OTHERHOST",
         "2.6.12 net/ipv4/ip_input.c ip_rcv, net/ipv6/ip6_input.c ipv6_rcv, net/ipv4/arp.c arp_rcv; v6.19 net/core/"
         "dev.c vlan_do_receive",
     ),
@@ -238,7 +215,6 @@ REASONS = (
         "NOMEM",
         "cp_rx_poll, tg3_rx, ip_defrag, ipv6_frag_rcv, udp_v4_mcast_deliver, raw_rcv",
         "No memory for what has to be made to take the packet: a replacement buffer, a fragment queue, a clone.",
-        "cause {cause}: {zone} free_pages {free_pages}, GFP_ATOMIC floor {floor_pages}",
         "2.6.12 drivers/net/8139cp.c cp_rx_poll, drivers/net/tg3.c tg3_rx",
     ),
     Reason(
@@ -246,7 +222,6 @@ REASONS = (
         "CPU_BACKLOG",
         "netif_rx",
         "The CPU's input queue holds more than netdev_max_backlog packets, or is throttled since it did.",
-        "backlog_len {backlog_len} > netdev_max_backlog, or throttled",
         "2.6.12 net/core/dev.c netif_rx",
     ),
     Reason(
@@ -254,7 +229,6 @@ REASONS = (
         "TCP_OLD_DATA",
         "tcp_data_queue",
         "Every byte of the segment has been received before: a retransmission that was not needed.",
-        "end of segment <= rcv_nxt of {socket}",
         "2.6.12 net/ipv4/tcp_input.c tcp_data_queue",
     ),
     Reason(
@@ -262,7 +236,6 @@ REASONS = (
         "TCP_OFO_QUEUE_PRUNE",
         "tcp_prune_queue",
         "The out-of-order queue is thrown away to get below the receive buffer.",
-        "rmem_alloc > rcvbuf of {socket}",
         "2.6.12 net/ipv4/tcp_input.c tcp_prune_queue",
     ),
     Reason(
@@ -270,7 +243,6 @@ REASONS = (
         "QUEUE_PURGE",
         "inet_sock_destruct",
         "The socket is closed with packets unread.",
-        "{socket} closed",
         "2.6.12 net/ipv4/af_inet.c inet_sock_destruct",
     ),
     Reason(
@@ -278,7 +250,6 @@ REASONS = (
         "DUP_FRAG",
         "ip_defrag, ipv6_frag_rcv",
         "The fragment repeats what its queue holds, or is replaced by one that does (an event).",
-        "fragment {flow} repeats",
         "2.6.12 net/ipv4/ip_fragment.c ip_frag_queue; v6.19 names it DUP_FRAG",
     ),
     Reason(
@@ -286,7 +257,6 @@ REASONS = (
         "FRAG_REASM_TIMEOUT",
         "ip_expire, ip6_frag_expire",
         "The other fragments did not come in time.",
-        "fragments of {flow} incomplete when ipfrag_time was over",
         "2.6.12 net/ipv4/ip_fragment.c ip_expire, net/ipv6/reassembly.c ip6_frag_expire",
     ),
     Reason(
@@ -294,7 +264,6 @@ REASONS = (
         "FRAG_EVICTED",
         "ip_evictor, ip6_evictor",
         "Fragment queues hold more than ipfrag_high_thresh: the least recently used are freed.",
-        "fragment memory > ipfrag_high_thresh",
         "2.6.12 net/ipv4/ip_fragment.c ip_evictor",
         ours=True,
     ),
@@ -303,7 +272,6 @@ REASONS = (
         "IP_INADDRERRORS",
         "ip_rcv_finish, ip6_rcv_finish",
         "The address is not this host's, and the host does not forward.",
-        "no route in for {flow}",
         "2.6.12 net/ipv4/route.c ip_route_input, ip_error",
     ),
     Reason(
@@ -311,7 +279,6 @@ REASONS = (
         "DEV_READY",
         "nic, e1000_down",
         "The interface is down, or goes down with the packet in its ring.",
-        "device down",
         "2.6.12 drivers/net/e1000 e1000_down; v6.19 names it DEV_READY",
     ),
     Reason(
@@ -319,7 +286,6 @@ REASONS = (
         "TCP_OFOMERGE",
         "tcp_data_queue",
         "The out-of-order queue holds every byte of the segment already; or a longer one took its place there.",
-        "the out-of-order queue of {socket} covers the segment",
         "2.6.12 net/ipv4/tcp_input.c tcp_data_queue; v6.19 names it TCP_OFOMERGE",
     ),
     Reason(
@@ -327,7 +293,6 @@ REASONS = (
         "TCP_OFO_DROP",
         "tcp_ofo_queue",
         "A longer segment has filled the hole and covers what waited behind it in the out-of-order queue.",
-        "end of segment <= rcv_nxt of {socket}",
         "2.6.12 net/ipv4/tcp_input.c tcp_ofo_queue; v6.19 names it TCP_OFO_DROP",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a drop reason, a cause or a bug means: its row of the table, which policies can produce it, a row's numbers."""
+"""What a drop reason, a cause or a bug means, which policies can produce it, and what a row of the log says of it."""
 
 import difflib
 import re
@@ -8,8 +8,28 @@ from typing import Any, NamedTuple
 
 from emu.errors import UsageError
 from emu.kernel.bugs import BUGS, Bug
-from emu.kernel.drop_reason import CAUSES, DEVICE_CAP, NO_CAUSE, NO_REASON, PFMEMALLOC, REASONS, Named, Reason
+from emu.kernel.drop_reason import (
+    CAUSES,
+    DELIVERED,
+    DEVICE_CAP,
+    FILTERED,
+    IN_FLIGHT,
+    LATER,
+    NO_CAUSE,
+    NO_REASON,
+    NOT_PLAYED,
+    NOT_RECEIVED,
+    OOPS,
+    PENDING,
+    PFMEMALLOC,
+    REASONS,
+    VERDICTS,
+    Named,
+    Reason,
+)
 from emu.kernel.policy import POLICIES, QUESTIONS, PolicyRow, answer
+from emu.verdicts.reason_words import Words, causes_of, words_of
+from emu.verdicts.schema import DEVICE_COLUMNS, NAMES
 
 KERNEL_PREFIX = "SKB_DROP_REASON_"
 BUG_CAPTURES = "pcaps/bugs"
@@ -56,6 +76,35 @@ class Seeing(NamedTuple):
     without_bug: str
 
 
+class Case(NamedTuple):
+    """One way to be dropped for a reason; its texts are formats over the columns of the log.
+
+    `when` tells by which columns of a row it is known, and is empty for the only one, or for all that is left.
+    """
+
+    when: str
+    needed: str
+    had: str
+    saved: str
+
+
+class Explained(NamedTuple):
+    """What a row says: what the packet asked for, what there was, the rule that decided, what would have saved it.
+
+    Of a packet that was not lost, and where the row does not tell, only `had` says something.
+    """
+
+    needed: str
+    had: str
+    rule: str
+    saved: str
+
+    @property
+    def line(self) -> str:
+        """What was asked for and what there was, in one line."""
+        return f"needed {self.needed}; had {self.had}" if self.needed else self.had
+
+
 class Explanation(NamedTuple):
     """All that is known of a reason; `ours`: the kernel has no word for it."""
 
@@ -63,7 +112,7 @@ class Explanation(NamedTuple):
     sentence: str
     point: str
     source: str
-    predicate: str
+    cases: tuple[Case, ...]
     ours: bool
     causes: tuple[Cause, ...]
     policies: tuple[Producer, ...]
@@ -84,18 +133,16 @@ def explain_reason(name: str) -> Explanation:
     Errors: UsageError with the names that come close.
     """
     reason = _find(name)
-    # Only a reason whose test speaks of a cause has any.
     causes = tuple(
-        Cause(cause.name, cause.sentence, _producers(_decides_cause(cause)))
-        for cause in CAUSES
-        if cause.number != NO_CAUSE and "{cause}" in reason.predicate
+        Cause(CAUSES[cause].name, CAUSES[cause].sentence, _producers(_decides_cause(CAUSES[cause])))
+        for cause in causes_of(reason.number)
     )
     return Explanation(
         reason.name,
         reason.sentence,
         reason.point,
         reason.source,
-        reason.predicate,
+        tuple(Case(_when(words), words.needed, words.had, words.saved) for words in words_of(reason.number)),
         reason.ours,
         causes,
         _producers(_decides_reason(reason)),
@@ -113,7 +160,7 @@ def explain_cause(name: str) -> CauseExplanation | None:
     word = _word(name)
     for cause in CAUSES:
         if cause.number != NO_CAUSE and cause.name == word:
-            behind = tuple(reason.name for reason in REASONS if "{cause}" in reason.predicate)
+            behind = tuple(reason.name for reason in REASONS if cause.number in causes_of(reason.number))
             return CauseExplanation(cause.name, cause.sentence, behind, _producers(_decides_cause(cause)))
     return None
 
@@ -146,13 +193,67 @@ def seeing(bug: Bug) -> Seeing:
     return Seeing(command, f"{command} {changed}")
 
 
-def explain_row(row: Mapping[str, Any]) -> str:
-    """One row of the log in words: the predicate of its reason, filled in with its numbers."""
+NOT_TOLD = "not told"
+AN_EVENT = "what the row of an event does not tell: the numbers of that moment"
+# What is said of a packet that was not dropped: what became of it, and what would have saved it.
+UNDROPPED = {
+    PENDING: ("no verdict yet", ""),
+    DELIVERED: ("delivered", ""),
+    IN_FLIGHT: ("in flight: it waited in the ring or in the CPU's queue when the run ended", ""),
+    NOT_RECEIVED: ("not received: the host sent it, or no NIC took it", ""),
+    OOPS: ("lost in the kernel's oops", "a kernel without that bug (emu bugs)"),
+    NOT_PLAYED: ("not played: the kernel was dead by then", "a kernel without the bug that killed it (emu bugs)"),
+    FILTERED: ("not played: the filter refused it", ""),
+    LATER: ("it was lost, came again, and was not dropped", ""),
+}
+assert set(UNDROPPED) == set(range(len(VERDICTS))) - {VERDICTS.index("dropped")}
+SURVIVED = "it survived, and the file says no more of it (a log does, or a capture made with --annotate all)"
+# The columns that an event's row fills in; its numbers are zeros, not what there was.
+TOLD_OF_EVENTS = ("frame", "packet_id", "time_ns", "decided_ns", *DEVICE_COLUMNS, "verdict", "reason", "point")
+UNTOLD_OF_EVENTS = tuple(f"{{{name}}}" for name in NAMES if name not in (*TOLD_OF_EVENTS, "socket", "flow"))
+# What stands for a name or a text that is empty or not told.
+NAMELESS = {"socket": "its socket", "flow": "the packet", "zone": "its zone"} | dict.fromkeys(
+    DEVICE_COLUMNS, "its device"
+)
+
+
+def explain_row(row: Mapping[str, Any]) -> Explained:
+    """One row of the log in words: those of its reason, filled in with its numbers; None: the file does not tell."""
+    rule = row["policy_rule"] or ""
     for reason in REASONS:
         if reason.name == row["reason"] and reason.number != NO_REASON:
-            return reason.predicate.format_map(row)
-    where = f" at {row['point']}" if row["point"] else ""
-    return f"{row['verdict']}{where}, not dropped"
+            words = next(words for words in words_of(reason.number) if words.speak_for(row))
+            return _filled(words, row, rule)
+    if row["verdict"] is None:
+        return Explained("", SURVIVED, rule, "")
+    if row["verdict"] not in (VERDICTS[verdict] for verdict in UNDROPPED):
+        return Explained("", "dropped, and the file does not say why", rule, "")
+    said, saved = UNDROPPED[VERDICTS.index(row["verdict"])]
+    return Explained("", f"{said}, at {row['point']}" if row["point"] else said, rule, saved)
+
+
+def _filled(words: Words, row: Mapping[str, Any], rule: str) -> Explained:
+    is_event = row["verdict"] == VERDICTS[LATER]
+    told = TOLD_OF_EVENTS if is_event else NAMES
+    phrases = {name: _phrase(name, row[name] if name in told else None) for name in NAMES}
+    needed, had, saved = (text.format_map(phrases) for text in (words.needed, words.had, words.saved))
+    if is_event:
+        had = AN_EVENT if any(name in words.had for name in UNTOLD_OF_EVENTS) else had
+        saved = "" if any(name in words.saved for name in UNTOLD_OF_EVENTS) else saved
+    return Explained(needed, had, rule, saved)
+
+
+def _phrase(name: str, value: int | str | None) -> str:
+    """A column's value, as it stands in a text."""
+    if value is None or value == "":
+        return NAMELESS.get(name, NOT_TOLD)
+    return f"socket {value}" if name == "socket" else str(value)
+
+
+def _when(words: Words) -> str:
+    """By which columns a row is told that these words speak for."""
+    told = [f"{column} {' or '.join(names)}" for column, names in words.conditions().items() if names]
+    return ", ".join(told)
 
 
 def _word(name: str) -> str:

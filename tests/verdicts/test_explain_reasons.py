@@ -13,10 +13,9 @@ from emu.cli.policies import policies, show_overview, show_policies
 from emu.errors import UsageError
 from emu.kernel import drop_reason as dr
 from emu.kernel.bugs import bugs_of
-from emu.kernel.machine import Packet
 from emu.kernel.policy import DEFAULT_POLICY, POLICIES, QUESTIONS, answer
-from emu.verdicts.explain import explain_reason, explain_row
-from emu.verdicts.schema import row_values
+from emu.verdicts.explain import explain_reason
+from emu.verdicts.reason_words import words_of
 
 REASONS = [reason for reason in dr.REASONS if reason.number != dr.NO_REASON]
 
@@ -35,7 +34,8 @@ def test_every_reason_is_explained(reason: dr.Reason, capsys: pytest.CaptureFixt
     explanation = explain_reason(f"skb_drop_reason_{reason.name.lower()}")
     assert explanation.name == reason.name and explanation.policies
     text = shown(lambda console: show_explanation(console, explanation), 400)
-    for said in (reason.sentence, reason.point, reason.source, reason.predicate):
+    words = [text for case in words_of(reason.number) for text in (case.needed, case.had, case.saved)]
+    for said in (reason.sentence, reason.point, reason.source, *words):
         assert said in text
     assert explain(reason.name, True) == 0
     assert json.loads(capsys.readouterr().out)["sentence"] == reason.sentence
@@ -99,25 +99,6 @@ def test_a_bug_is_explained_by_its_number(words: str, capsys: pytest.CaptureFixt
 def test_a_bug_that_there_is_not() -> None:
     with pytest.raises(UsageError, match="they go from 1 to 15"):
         explain("bug 16", False)
-
-
-@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: reason.name)
-def test_row_is_explained_by_its_numbers(reason: dr.Reason) -> None:
-    packet = Packet()
-    packet.verdict, packet.reason = dr.DROPPED, reason.number
-    packet.free_pages, packet.floor_pages, packet.cap_skbs = 197, 256, 50
-    said = explain_row(row_values(packet, ["eth0"]))
-    assert "{" not in said
-    for name, number in (("free_pages", "197"), ("floor_pages", "256"), ("cap_skbs", "50")):
-        assert (f"{{{name}}}" in reason.predicate) == (number in said)
-
-
-def test_row_that_was_not_dropped() -> None:
-    packet = Packet()
-    packet.verdict, packet.point = dr.DELIVERED, dr.AT_TCP_DATA_QUEUE
-    assert explain_row(row_values(packet, ["eth0"])) == "delivered at tcp_data_queue, not dropped"
-    packet.verdict, packet.point = dr.IN_FLIGHT, dr.AT_NOWHERE
-    assert explain_row(row_values(packet, ["eth0"])) == "in_flight, not dropped"
 
 
 @pytest.mark.parametrize("name", ["PFMEMALLOC", "RX_MISSED"])

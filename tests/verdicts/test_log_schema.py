@@ -12,7 +12,6 @@ from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
 from emu.cli.schema import schema, show_schema
-from emu.kernel.drop_reason import REASONS
 from emu.kernel.machine import MAX_SOCKETS, Packet
 from emu.kernel.record import fields_of
 from emu.verdicts.address import HALF, ipv6_text
@@ -58,12 +57,6 @@ def test_columns_are_sound() -> None:
         assert column.field in fields or column.name == "zone"
         assert (column.type == ENUM) == bool(column.names)
         assert len(set(column.names)) == len(column.names)
-
-
-def test_predicates_speak_of_columns_only() -> None:
-    row = row_values(packet(), ["eth0"])
-    for reason in REASONS:
-        reason.predicate.format_map(row)
 
 
 ENDS = {"saddr": 0x0A420001, "daddr": 0x0A420002, "sport": 3260, "dport": 48122}

@@ -126,7 +126,7 @@ class Story:
         reason = f": {row['reason']}" if p.verdict == DROPPED else ""
         point = f" in {row['point']}" if row["point"] else ""
         lines = _block("verdict", [f"{VERDICTS[p.verdict]}{point}{reason}"])
-        because = explain_row(row)
+        because = explain_row(row).line
         if p.verdict == DROPPED:
             lines += _block("meaning", [REASONS[p.reason].sentence])
             lines += _block("because", [because])
