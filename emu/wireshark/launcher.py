@@ -12,7 +12,8 @@ BODY = """\
 # Written by `emu wireshark install`: Wireshark runs it to list and to start the emulated NIC.
 import sys
 
-sys.path.append({root!r})
+if {root!r} not in sys.path:
+    sys.path.insert(0, {root!r})
 try:
     from emu.wireshark.extcap import main
 except ImportError as error:
