@@ -8,11 +8,12 @@
 -- For Lua 5.2 to 5.4; made for Wireshark 4.0.
 
 -- An installed plugin and `-X lua_script` may load it twice: the second only passes its arguments on.
-if emu_plugin then
-  for _, argument in ipairs({ ... }) do emu_plugin.argument(argument) end
+if _G.emu_plugin then
+  for _, argument in ipairs({ ... }) do _G.emu_plugin.argument(argument) end
   return
 end
-emu_plugin = {}
+local plugin = {}
+_G.emu_plugin = plugin -- by its table: Wireshark gives each script globals of its own
 
 if set_plugin_info then
   set_plugin_info({ version = "1.0", author = "emu", description = "Verdicts of an emulated receive path" })
@@ -63,9 +64,9 @@ local FIELDS = {
     about = "The same after the decision." },
   { key = "cap", field = "emu.cap", kind = "number", name = "Cap (skbs)",
     about = "The device's cap on reserve buffers (rx_reserve)." },
-  { key = "free_pages", field = "emu.free_pages", kind = "number", name = "Free pages (pages)",
+  { key = "free_pages", field = "emu.free_pages", kind = "number", name = "Free pages",
     about = "Free pages of the zone at the decision." },
-  { key = "floor_pages", field = "emu.floor_pages", kind = "number", name = "Floor pages (pages)",
+  { key = "floor_pages", field = "emu.floor_pages", kind = "number", name = "Floor pages",
     about = "GFP_ATOMIC gets a page of the zone only above this." },
   { key = "ring_free", field = "emu.ring_free", kind = "number", name = "Ring free (descriptors)",
     about = "Descriptors that the NIC could still fill." },
@@ -367,15 +368,17 @@ local function mark_lost(item, story, verdict, pinfo)
   local kind, reason = LOST[verdict], story:match(" reason=(%S+)")
   item:add_proto_expert_info(kind.expert, kind.says .. (reason and ": " .. reason or ""))
   pinfo.cols.info:append(" [" .. kind.mark .. (reason and " " .. reason or "") .. "]")
-  if verdict == "dropped" and emu_plugin.counts then
+  if verdict == "dropped" and plugin.counts then
     local class = story:match(" class=(%S+)") or "?"
     last_drop = { number = pinfo.number, reason = reason or "?", class = class, flow = flow_of(class, pinfo) }
   end
 end
 
+local myself -- as trees know it
+
 local function add_verdict(item, story, verdict, pinfo, tree)
   if LOST[verdict] then mark_lost(item, story, verdict, pinfo) end
-  if not tree:referenced(emu) then return end
+  if not tree:referenced(myself) then return end
   item:append_text(": " .. verdict)
   local words, rest = { verdict = verdict }, {}
   if story ~= "" then words, rest = words_of(story) end
@@ -398,15 +401,17 @@ function emu.dissector(_, pinfo, tree)
   if linked then add_links(item, number) end
 end
 
-function emu.init()
+local function forget()
   ids = { irregular = false, distance = nil, first = math.huge, last = 0, frames = {} }
   lost = { flows = {}, ports = {} }
   again = { after = {}, before = {} }
   last_drop = nil
 end
 
-emu.init()
+forget()
+emu.init = forget -- a new file, or the same once more from the start
 register_postdissector(emu)
+myself = Dissector.get("emu")
 
 ------------------------------------------------------------------------------------------------------------------
 -- The table of drops: by reason, by class, by flow.
@@ -451,16 +456,16 @@ end
 -- A tap that counts; `show` gets the text.
 local function listen(show)
   local tap, counts = Listener.new("frame"), new_counts()
-  emu_plugin.counts = true
+  plugin.counts = true
   function tap.packet(pinfo) count_drop(counts, pinfo.number) end
   function tap.reset() counts = new_counts() end
   function tap.draw() show(counts_text(counts)) end
   return tap
 end
 
-function emu_plugin.argument(argument)
-  if argument == "drops" and not emu_plugin.prints and not gui_enabled() then
-    emu_plugin.prints = true
+function plugin.argument(argument)
+  if argument == "drops" and not plugin.prints and not gui_enabled() then
+    plugin.prints = true
     listen(print)
   end
 end
@@ -469,10 +474,10 @@ emu.prefs.drops = Pref.bool("Print a table of drops", false,
   "When tshark has read a file, it prints its drops by reason, class and flow.")
 
 function emu.prefs_changed()
-  if emu.prefs.drops then emu_plugin.argument("drops") end
+  if emu.prefs.drops then plugin.argument("drops") end
 end
 
-for _, argument in ipairs({ ... }) do emu_plugin.argument(argument) end
+for _, argument in ipairs({ ... }) do plugin.argument(argument) end
 
 local function open_window()
   local window = TextWindow.new("emu: drops by reason, class and flow")

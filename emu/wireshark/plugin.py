@@ -57,7 +57,7 @@ def plugin_text() -> str:
 def _field(key: str, column: Column) -> Field:
     kind = KIND_OF_KEY.get(key, KINDS[column.type])
     name = "culprit_id" if key == "culprit" else key.removesuffix("_ns")
-    unit = f" ({column.unit})" if column.unit and kind == "number" else ""
+    unit = f" ({column.unit})" if kind == "number" and not name.endswith(column.unit) else ""
     words = {"_".join(said.split()): said for said in column.names}
     written = {word: said for word, said in words.items() if word != said}
     title = (name[:1].upper() + name[1:]).replace("_", " ")
