@@ -47,6 +47,14 @@ EngineName = Annotated[
     str,
     typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),
 ]
+Realtime = Annotated[
+    str | None,
+    typer.Option(
+        "--realtime",
+        metavar="[=X]",
+        help="Let time pass as on the clock, or =X times as fast: what -w writes appears when its time has come.",
+    ),
+]
 Progress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
 ]
@@ -153,6 +161,7 @@ class ReplayCommand(PlayCommand):
     record_events: Annotated[
         str | None, typer.Option("--record-events", metavar="FILE", help="Record the machine's event stream.")
     ] = None
+    realtime: Realtime = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from emu.cli.options import (
     Log,
     LogRows,
     Progress,
+    Realtime,
     Settings,
     Write,
 )
@@ -61,6 +62,7 @@ class RunCommand:
     seed: Seed = None
     as_posted: AsPosted = None
     baseline: Baseline = True
+    realtime: Realtime = None
     engine: EngineName = "auto"
     progress: Progress = None
 
