@@ -271,8 +271,7 @@ class Replay(RunInProgress):
         while first < last and not self.interruption.happened:
             due, ready = self._prepare_slice(pacer, first, ready, last)
             pacer.start(int(self.rows[first].time_ns))
-            pacer.wait_until(int(self.rows[due - 1].time_ns))
-            if self.interruption.happened:
+            if not pacer.wait_until(int(self.rows[due - 1].time_ns)):
                 due = ready
             self._arrive(first, due)
             gone = self._hand_out(due, last - due)
