@@ -67,8 +67,8 @@ class Pacer:
             self._start_ns = self._clock_ns()
             self._start_virtual_ns = virtual_ns
 
-    def wait_until(self, virtual_ns: int) -> bool:
-        """Wait until this time has come; False: a signal has ended that, at once.
+    def wait_until(self, virtual_ns: int) -> None:
+        """Wait until this time has come; a signal ends it at once.
 
         Errors: ClosedPipe as soon as nobody reads the output any more.
         """
@@ -81,7 +81,6 @@ class Pacer:
             milliseconds = -(-left_ns // NS_PER_MS)
             self._interruption.wait_for(partial(self._wait, milliseconds))
         self.waited_ns += self._clock_ns() - began_ns
-        return not self._interruption.happened
 
     def _wait(self, milliseconds: int) -> int:
         if self._sleep(min(milliseconds, LONGEST_SLEEP_MS)):

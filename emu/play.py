@@ -23,7 +23,7 @@ from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.pacing import Pacer
 from emu.task import Outcome, Outputs, Pace, Task
-from emu.traffic.arrivals import OFFLOADS, Feed, prepare
+from emu.traffic.arrivals import OFFLOADS, Feed, next_time_ns, prepare
 from emu.traffic.beside import Playing
 from emu.traffic.crafted import crafted_of
 from emu.traffic.events import EventReader
@@ -263,36 +263,26 @@ class Replay(RunInProgress):
         self._hand_out(last)
 
     def _play_in_time(self, pacer: Pacer, first: int, last: int) -> None:
-        """Play the rows as the clock goes on.
-
-        After a signal those that are prepared are still played, for they are counted: a slice, and the frame behind it.
-        """
-        ready = first
+        """Play the rows as the clock goes on; after a signal those whose time has not come are not played."""
         while first < last and not self.interruption.happened:
-            due, ready = self._prepare_slice(pacer, first, ready, last)
+            due = self._prepare_slice(pacer, first, last)
             pacer.start(int(self.rows[first].time_ns))
-            if not pacer.wait_until(int(self.rows[due - 1].time_ns)):
-                due = ready
+            pacer.wait_until(int(self.rows[due - 1].time_ns))
             self._arrive(first, due)
             gone = self._hand_out(due, last - due)
             pacer.written()
             self.progress(self.reader, self.machine)
-            first, ready, last = due - gone, ready - gone, last - gone
+            first, last = due - gone, last - gone
 
-    def _prepare_slice(self, pacer: Pacer, first: int, ready: int, last: int) -> tuple[int, int]:
-        """Prepare one slice of the rows, `first` among them; the row behind it, and that behind the prepared ones.
-
-        Rows are prepared one by one: only so their time is known, and one that comes later is not counted too early.
-        """
-        if ready == first:
-            self._prepare(ready, ready + 1)
-            ready += 1
+    def _prepare_slice(self, pacer: Pacer, first: int, last: int) -> int:
+        """Prepare one slice of the rows from `first` on, one by one: what comes later is not counted; its end."""
+        self._prepare(first, first + 1)
         until_ns = int(self.rows[first].time_ns) + pacer.slice_ns
-        while ready < last and int(self.rows[ready - 1].time_ns) <= until_ns:
-            self._prepare(ready, ready + 1)
-            ready += 1
-        late = int(self.rows[ready - 1].time_ns) > until_ns
-        return ready - int(late), ready
+        due = first + 1
+        while due < last and next_time_ns(self.feed, self.rows[due]) <= until_ns:
+            self._prepare(due, due + 1)
+            due += 1
+        return due
 
     def _arrive(self, first: int, last: int) -> None:
         """Let the prepared rows arrive."""

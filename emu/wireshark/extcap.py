@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from emu.cli.run_options import RunCommand
     from emu.runs import Run
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE_S = 1.0  # so long a stop may take: a batch is finished, outputs are closed; compiling would take a minute
 
 
@@ -112,18 +113,33 @@ def _capture(interface: str, asked: Namespace) -> int:
     if not asked.fifo:
         print("emu: --capture: expected --fifo FILE", file=sys.stderr)
         return Exit.USAGE
-    before = [(number, signal.signal(number, _stop)) for number in (signal.SIGTERM, signal.SIGINT)]
+    guard, code = Guard(asked.fifo), int(Exit.DONE)
     try:
-        with Guard(asked.fifo):
-            return _played(interface, asked)
-    except (KeyboardInterrupt, ClosedPipe):
-        return Exit.DONE
-    except EmuError as error:
-        print(f"emu: {error}", file=sys.stderr)
-        return error.exit_code
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        try:
+            for number in SIGNALS:
+                signal.signal(number, _stop)
+            guard.open()
+            code = _played(interface, asked)
+        except EmuError as error:
+            if not isinstance(error, ClosedPipe):
+                print(f"emu: {error}", file=sys.stderr, flush=True)
+                code = error.exit_code
+        _turn_deaf()
+    except KeyboardInterrupt:
+        _turn_deaf()
+    guard.close()
+    return code
+
+
+def _turn_deaf() -> None:
+    """Heed no signal any more: all is said, and Wireshark sends several, the last when it sees the pipe closed."""
+    while True:
+        try:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            return
+        except KeyboardInterrupt:
+            continue
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
@@ -140,27 +156,22 @@ class Guard:
     """
 
     def __init__(self, fifo: str) -> None:
-        """Open the pipe, which waits for its reader."""
-        self._pipe: int | None = None
+        """Nothing is open yet."""
         self._fifo = fifo
+        self._pipe: int | None = None
         self._over = threading.Event()
 
-    def __enter__(self) -> "Guard":
-        """Watch."""
-        self._signalled, self._wakeup = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        self._before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+    def open(self) -> None:
+        """Open the pipe, which waits for its reader, and watch.  Errors: UsageError when it cannot be opened."""
+        self._signalled, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         try:
             if Path(self._fifo).exists() and stat.S_ISFIFO(Path(self._fifo).stat().st_mode):
                 self._pipe = os.open(self._fifo, os.O_WRONLY)
         except OSError as error:
-            self._close()
             raise UsageError(f"{self._fifo}: {error.strerror}") from error
-        except BaseException:
-            self._close()
-            raise
         threading.Thread(target=self._watch, daemon=True).start()
-        return self
 
     def _watch(self) -> None:
         poll = select.poll()
@@ -175,16 +186,11 @@ class Guard:
         if not self._over.wait(PATIENCE_S):
             os._exit(Exit.DONE)
 
-    def __exit__(self, *_: object) -> None:
-        """It is over: the reader of the pipe may know."""
+    def close(self) -> None:
+        """It is over: the reader of the pipe may know.  The thread goes with the process."""
         self._over.set()
-        self._close()
-
-    def _close(self) -> None:
-        signal.set_wakeup_fd(self._before)
-        for descriptor in (self._wakeup, self._signalled, self._pipe):
-            if descriptor is not None:
-                os.close(descriptor)
+        if self._pipe is not None:
+            os.close(self._pipe)
 
 
 def _played(interface: str, asked: Namespace) -> int:
