@@ -25,6 +25,8 @@ Exit codes: 0 done and all expectations held; 1 an expectation failed, or an oop
 or scenario; 3 capture unreadable or damaged (what was read is reported); 4 nothing to play; 130 interrupted.
 """
 
+ALONE = {"--as-posted": "all", "--realtime": "1"}  # what an option means that is given without a value
+
 app = typer.Typer(
     help=HELP,
     no_args_is_help=True,
@@ -374,9 +376,9 @@ def _misused(error: Any) -> None:
 
 
 def arguments(words: list[str]) -> list[str]:
-    """The command line with `--as-posted` alone spelt out as `--as-posted=all`: typer has no optional values."""
+    """The command line with options that may stand alone spelt out (ALONE): typer has no optional values."""
     end = words.index("--") if "--" in words else len(words)
-    return ["--as-posted=all" if word == "--as-posted" else word for word in words[:end]] + words[end:]
+    return [f"{word}={ALONE[word]}" if word in ALONE else word for word in words[:end]] + words[end:]
 
 
 def main() -> None:
