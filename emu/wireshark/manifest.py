@@ -43,10 +43,11 @@ def read_manifest(configuration: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return Manifest()
-    except (msgspec.MsgspecError, OSError) as error:
-        raise UsageError(
-            f"{path}: {error}; expected what `emu wireshark install` wrote; remove it to start anew"
-        ) from (error)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; expected a folder that you may write") from error
+    except msgspec.MsgspecError as error:
+        what = "expected what `emu wireshark install` wrote; remove it to start anew"
+        raise UsageError(f"{path}: {error}; {what}") from error
     if manifest.emu_wireshark != FORMAT:
         raise UsageError(f"{path}: format {manifest.emu_wireshark}, expected {FORMAT}; use the emu that wrote it")
     return manifest

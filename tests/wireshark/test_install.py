@@ -12,12 +12,14 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from external_tools import tool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wireshark_home import ROOT, emu_at, environment_of, tshark
+from wireshark_home import ROOT, emu_at, environment_of
 
 from emu.errors import UsageError
 from emu.wireshark import install as installer
+from emu.wireshark.extcap_dialog import INTERFACES
 from emu.wireshark.folders import Folders, folders
 from emu.wireshark.install import PARTS, install, items, status, uninstall
 from emu.wireshark.launcher import launcher_text, shebang
@@ -226,7 +228,7 @@ def test_an_install_that_was_killed_is_finished_or_taken_back_by_the_next_comman
         environment = environment_of(home) | {"PATH": "", "PYTHONPATH": str(ROOT)}
         assert subprocess.run([sys.executable, "-c", killed], env=environment, check=False).returncode == 9
         assert {one.what for one in status(places)} == {"installed", "out of date"}
-        command(places)  # type: ignore[operator]
+        command(places)
         assert "changed" not in {one.what for one in status(places)}
         uninstall(places)
         assert tree(home) == {}
@@ -283,7 +285,7 @@ def test_without_tshark_the_folders_are_those_that_it_names(tmp_path: Path, vari
         (tmp_path / folder).mkdir(parents=True)
     more = {name: value.replace("HOME", str(tmp_path)) for name, value in variables.items() if name != "HOME_HAS"}
     environment = environment_of(tmp_path, **more)
-    tshark(environment, "-v")
+    tool("tshark")
     asked = folders(environment)
     assert asked.asked
     assert folders(environment | {"PATH": ""}) == asked._replace(asked=False)
@@ -316,7 +318,7 @@ def test_wireshark_finds_what_was_installed(tmp_path: Path, somebody: bool) -> N
     home.mkdir()
     become = as_user(home) if somebody else []
     environment = environment_of(home)
-    tshark(environment, "-v")
+    tool("tshark")
     if become and subprocess.run([*become, sys.executable, "-c", "import emu"], cwd=ROOT, check=False).returncode:
         pytest.skip("another user may not read this checkout or its Python")
 
@@ -332,7 +334,10 @@ def test_wireshark_finds_what_was_installed(tmp_path: Path, somebody: bool) -> N
     assert summary["folders"]["asked"]
     assert {each["what"] for each in summary["files"]} == {"wrote"}
     assert str(home / ".local/lib/wireshark/plugins/emu.lua") in told("tshark", "-G", "plugins")
-    assert os.access(home / ".config/wireshark/extcap/emu-extcap", os.X_OK)
+    reached = subprocess.run([*become, "sh", "-c", f'"{sys.executable}" -c 0'], capture_output=True, check=False)
+    listed = told("tshark", "-D")
+    # Root's own Python may be closed to others: then they could not have installed, and Wireshark cannot start it.
+    assert reached.returncode or all(f" {interface} (" in listed for interface in INTERFACES)
     assert all(path.owner() == home.owner() for path in home.rglob("*"))
     assert {each["what"] for each in json.loads(told(*emu_wireshark, "status", "--json"))["files"]} == {"installed"}
     told(*emu_wireshark, "uninstall")

@@ -58,7 +58,7 @@ def tshark(environment: Mapping[str, str], *arguments: str | Path) -> tuple[list
 def replayed(folder: Path, name: str, *arguments: str) -> tuple[Path, Path]:
     """A replay's annotated capture, and its log as JSON lines."""
     capture, log = folder / f"{name}.pcapng", folder / f"{name}.jsonl"
-    options = ("--engine", "plain", "-w", capture, "--log", log, *arguments)
+    options: tuple[str | Path, ...] = ("--engine", "plain", "-w", capture, "--log", log, *arguments)
     done = emu_at(os.environ, "replay", MIXED, *options)
     assert done.returncode in (0, 1), done.stderr  # 1: an oops
     return capture, log
