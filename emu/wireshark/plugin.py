@@ -1,4 +1,4 @@
-"""The Lua plugin as it is installed: its table of fields is rendered here from the comment's keys and the log's columns.
+"""The Lua plugin as it is installed: its table of fields comes from the comment's keys and the log's columns.
 
 `emu.lua` holds the table too, so that the file works as it lies there; a test compares.
 """
