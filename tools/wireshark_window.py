@@ -61,13 +61,9 @@ class Screen(NamedTuple):
             self._xdotool("key", key)
             time.sleep(0.5)
 
-    def type(self, text: str) -> None:
-        """Type a text."""
-        self._xdotool("type", "--delay", "5", text)
-
-    def click(self, left: int, top: int) -> None:
-        """Click at a place of the screen."""
-        self._xdotool("mousemove", str(left), str(top), "click", "1")
+    def click(self, window: str, left: int, top: int) -> None:
+        """Click at a place of a window."""
+        self._xdotool("mousemove", "--window", window, str(left), str(top), "click", "1")
         time.sleep(0.5)
 
     def picture(self, path: Path, *, window: str = "root") -> None:
@@ -138,10 +134,11 @@ def complaints_in(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip() and not any(usual in line for usual in USUAL)]
 
 
-def settle_in(configuration: Path) -> None:
-    """Let Wireshark start without its warnings to root, its news, and its look for updates."""
+def settle_in(configuration: Path, width: int = 1300, height: int = 800) -> None:
+    """Let Wireshark start without its warning to root, and as big as this."""
     configuration.mkdir(parents=True, exist_ok=True)
-    (configuration / "recent_common").write_text("privs.warn_if_elevated: FALSE\nprivs.warn_if_no_npf: FALSE\n")
+    lines = [f"gui.geometry_main_{name}: {value}" for name, value in (("width", width), ("height", height))]
+    (configuration / "recent_common").write_text("\n".join(["privs.warn_if_elevated: FALSE", *lines, ""]))
 
 
 def until(look: Callable[[], str], failed: Callable[[], str]) -> str:

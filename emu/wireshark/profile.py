@@ -138,7 +138,7 @@ def graphs(plugin: bool = True) -> tuple[Graph, ...]:
     stock = (
         Graph(True, "Survived", SURVIVED_FILTER, "#2e8b57", "Line", "Packets"),
         Graph(True, "Lost", LOST_FILTER, "#e07020", "Line", "Packets"),
-        Graph(True, "PFMEMALLOC", dropped_for(PFMEMALLOC), MAIN_REASONS[PFMEMALLOC], "Bar", "Packets"),
+        Graph(True, "PFMEMALLOC", dropped_for(PFMEMALLOC), MAIN_REASONS[PFMEMALLOC], "Impulse", "Packets"),
         Graph(True, "Block I/O lost", BLOCK_IO_FILTER, "#2050c0", "Dot", "Packets"),
     )
     of_plugin = (
