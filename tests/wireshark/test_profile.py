@@ -34,7 +34,7 @@ UNKNOWN = ("--flood", "other-ethertype:pps=2k,count=100")
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A user who has the profile, and not the plugin."""
-    return installed(tmp_path_factory.mktemp("home"), "--only", "profile")
+    return installed(tmp_path_factory.mktemp("home"), "profile")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run in which a bug of the patch kills the kernel."""
-    return replayed(tmp_path_factory.mktemp("killed"), "killed", "--as-posted=1", "--limit", "400")
+    return replayed(tmp_path_factory.mktemp("killed"), "killed", "--as-posted=1", "--limit", "200")
 
 
 def expected_rule(row: dict[str, Any]) -> str:
@@ -103,7 +103,7 @@ def test_a_capture_of_somebody_else_stays_as_it_is(home: dict[str, str]) -> None
 
 @pytest.mark.parametrize("broken", ["@bad@emu.nosuch == 1@[0,0,0][1,1,1]", "@bad@frame.comment ==@[0,0,0][1,1,1]"])
 def test_a_broken_colour_rule_is_noticed(tmp_path: Path, mixed: tuple[Path, Path], broken: str) -> None:
-    home = installed(tmp_path, "--only", "profile")
+    home = installed(tmp_path, "profile")
     rule_file = tmp_path / ".config/wireshark/profiles" / PROFILE / "colorfilters"
     rule_file.write_text(f"{rule_file.read_text()}{broken}\n")
     assert tshark(home, *COLOURS, "-c", "1", "-r", mixed[0])[1] != []
@@ -194,7 +194,7 @@ def test_fragments_are_shown_as_they_came(home: dict[str, str], tmp_path: Path) 
 
 
 def test_a_setting_that_wireshark_does_not_know_is_noticed(tmp_path: Path) -> None:
-    home = installed(tmp_path, "--only", "profile")
+    home = installed(tmp_path, "profile")
     preferences = tmp_path / ".config/wireshark/profiles" / PROFILE / "preferences"
     preferences.write_text(preferences.read_text().replace("ip.defragment", "ip.defragmentation"))
     assert tshark(home, "-C", PROFILE, "-r", MIXED, "-c", "1")[1] != []

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from external_tools import tool
 
+from emu.wireshark.folders import folders
+from emu.wireshark.install import PARTS, install
+
 ROOT = Path(__file__).parents[2]
 MIXED = ROOT / "pcaps" / "mixed.pcap"
 EXTCAP_COMPLAINS = "emu-extcap: "
@@ -30,13 +33,12 @@ def emu_at(environment: Mapping[str, str], *arguments: str | Path) -> subprocess
     )
 
 
-def installed(home: Path, *arguments: str) -> dict[str, str]:
-    """Install into a home; its environment."""
+def installed(home: Path, *parts: str) -> dict[str, str]:
+    """Install these parts into a home, or all; its environment."""
     tool("tshark")
     home.mkdir(parents=True, exist_ok=True)
     environment = environment_of(home)
-    done = emu_at(environment, "wireshark", "install", *arguments)
-    assert done.returncode == 0, done.stderr
+    install(folders(environment), parts or PARTS)
     return environment
 
 
