@@ -19,6 +19,7 @@ from emu.kernel.boot import start_clock
 from emu.kernel.closed_loop import Sample
 from emu.kernel.machine import Event, Packet
 from emu.kernel.record import fields_of
+from emu.pacing import Pacer
 from emu.scenario import Scenario
 from emu.scenario_parts import time_ns_of
 from emu.task import Task
@@ -53,7 +54,7 @@ SAMPLES = 4_096
 WINDOW_BYTES = 8 << 20
 EVENT_LOG = 16  # nothing is recorded: the loop makes its own events
 FIRST_TURN_STEPS, MOST_TURN_STEPS = 256, 1 << 20
-TURN_SECONDS = 0.1  # about so long one call of the loop may take: as late as that Ctrl-C and the progress bar are heard
+TURN_NS = 100_000_000  # about so long one call of the loop may take: so late Ctrl-C and the progress bar are heard
 ENDED = (WHY_OVER, WHY_OOPS, WHY_LOCKUP, WHY_LIMIT)
 
 Samples = dict[str, list[int]]  # the fields of `Sample`, as columns
@@ -119,6 +120,7 @@ class ClosedRun(RunInProgress):
         self._wait_for_floods()
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.oops_frame = 0
+        self.pacer: Pacer | None = None
         engine.function(start_clock)(self.machine, START_NS)
         refuse_impossible(task.expectations, summarise_run(self._outcome()))
         self.advance(steps=0)  # compiles the loop, where it is not: Ctrl-C need not wait for that
@@ -203,6 +205,9 @@ class ClosedRun(RunInProgress):
         """Let the loop run to its end; the outputs are complete and in place when this returns."""
         started, cpu_started = time.perf_counter(), time.process_time()
         with self.stack, self.interruption:
+            self.pacer = self._pacer(self.interruption)
+            if self.pacer is not None:
+                self.pacer.start(self.elapsed_ns)
             while self._take_turn() not in ENDED and not self.interruption.happened:
                 if progress is not None:
                     progress(self.elapsed_ns, self.machine)
@@ -219,15 +224,30 @@ class ClosedRun(RunInProgress):
         )
 
     def _take_turn(self) -> int:
-        """Let the loop go on for about TURN_SECONDS, whatever engine and scenario; why it stopped (WHY_*)."""
-        began = time.perf_counter()
+        """Let the loop go on for about TURN_NS, whatever engine and scenario; why it stopped (WHY_*).
+
+        Where it is to go as the clock does, for about a slice: a turn's frames are seen at its end.
+        """
+        began, began_ns = self._busy_ns(), self.elapsed_ns
         why = self.advance(steps=self._turn_steps)
-        took = time.perf_counter() - began
-        if took > TURN_SECONDS:
+        share = (self._busy_ns() - began) / TURN_NS
+        if self.pacer is not None:
+            share = max(share, (self.elapsed_ns - began_ns) / self.pacer.slice_ns)
+        if share > 1:
             self._turn_steps = max(1, self._turn_steps // 2)
-        elif why == WHY_STEP and 2 * took < TURN_SECONDS:
+        elif why == WHY_STEP and 2 * share < 1:
             self._turn_steps = min(2 * self._turn_steps, MOST_TURN_STEPS)
         return why
+
+    def _busy_ns(self) -> int:
+        """A clock that stands while the run waits for its time to come."""
+        return time.perf_counter_ns() - (0 if self.pacer is None else self.pacer.waited_ns)
+
+    def _show(self, used: int, pacer: Pacer) -> None:
+        """Hand out what has been played once its time has come."""
+        pacer.wait_until(self.elapsed_ns)
+        self._hand_out(used)
+        pacer.written()
 
     @property
     def elapsed_ns(self) -> int:
@@ -273,7 +293,9 @@ class ClosedRun(RunInProgress):
             self.oops_frame = int(self.tick.frame)
             self.engine.function(end_in_oops)(self.machine, self.rows, used, used)
         self._refuse_limit()
-        if why != WHY_STEP:
+        if self.pacer is not None:
+            self._show(used, self.pacer)
+        elif why != WHY_STEP:
             self._hand_out(used)
         else:
             self.kept = used

@@ -18,6 +18,7 @@ from emu.cli.run_options import RunCommand
 from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import RUN, Engine
 from emu.errors import UsageError
+from emu.pacing import parse_realtime
 from emu.request import check_choice
 from emu.runs import Run, exit_code_of, oops_unasked, policies_of
 from emu.scenario import Scenario
@@ -67,6 +68,7 @@ def run_task(command: RunCommand, scenario: Scenario, outputs: Outputs) -> Task:
         outputs=outputs,
         expectations=tuple(map(parse_expectation, texts)),
         scenario_files=(named_scenario(command.scenario),),
+        realtime=parse_realtime(command.realtime),
     )
 
 

@@ -17,9 +17,11 @@ from emu.capture.output import STDOUT, OutputFile
 from emu.engine.loop import leave_in_flight, resolved, rows_of_later
 from emu.engine.plain import REPLAY, Engine
 from emu.errors import UsageError
+from emu.interrupt import Interruption
 from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_structures
 from emu.kernel.machine import LIMITS, Packet
 from emu.kernel.policy import RULES
+from emu.pacing import Pacer
 from emu.task import Outputs, Task
 from emu.traffic.events import EventWriter
 from emu.verdicts.log import LogWriter
@@ -131,8 +133,17 @@ class RunInProgress:
         policy = f"policy {scenario.policy.name}, scenario sha256 {scenario.digest()}"
         return [f"emu {emu.__version__} {self.verb} {self.task.name}: {policy}"]
 
-    def _hand_out(self, last: int) -> None:
-        """Give what is decided to the outputs, keep the rest for the next batch."""
+    def _pacer(self, interruption: Interruption) -> Pacer | None:
+        """What keeps the run from going faster than it is to; None: nothing does."""
+        if self.task.realtime is None:
+            return None
+        return Pacer(self.task.realtime, interruption, None if self.annotated is None else self.annotated_file)
+
+    def _hand_out(self, last: int, coming: int = 0) -> int:
+        """Give what is decided to the outputs, keep the rest for the next batch; how many rows have gone.
+
+        Behind `last` stand `coming` rows that have not arrived yet.
+        """
         done = self.engine.function(resolved)(self.rows, 0, last)
         self._write(done)
         invariants_hold(self.engine, self.machine, check_conservation)
@@ -143,12 +154,13 @@ class RunInProgress:
                 "the CPU has taken this one; the clock stands still or runs too fast: give it a pace (--pps 100k)"
             )
         needed = int(self.rows[done].offset) if carry else self.position
-        self.engine.move(self.rows, done, carry)
+        self.engine.move(self.rows, done, carry + coming)
         self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + done})
-        shift = self.discard(needed)
+        shift = 0 if coming else self.discard(needed)
         for i in range(carry if shift else 0):
             self.rows[i].offset -= shift
         self.kept = carry
+        return done
 
     def _take_later(self) -> None:
         """Turn the machine's events of packets into rows of the log, and make room for further ones."""

@@ -21,8 +21,9 @@ from emu.kernel.iscsi_follow import follow_begin, follow_wire
 from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
 from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
+from emu.pacing import Pacer
 from emu.task import Outcome, Outputs, Pace, Task
-from emu.traffic.arrivals import OFFLOADS, Feed, prepare
+from emu.traffic.arrivals import OFFLOADS, Feed, next_time_ns, prepare
 from emu.traffic.beside import Playing
 from emu.traffic.crafted import crafted_of
 from emu.traffic.events import EventReader
@@ -34,6 +35,12 @@ from emu.verdicts.summary import summarise
 from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
 EVENT_LOG = 1 << 16
+
+Progress = Callable[[FrameSource, Any], None]  # told of the source and the machine, whenever something has been played
+
+
+def _unseen(_reader: FrameSource, _machine: Any) -> None:
+    """Nobody looks."""
 
 
 class Replay(RunInProgress):
@@ -76,6 +83,8 @@ class Replay(RunInProgress):
         self.first_ns = 0
         self.oops_frame = 0
         self.limited = False
+        self.pacer: Pacer | None = None
+        self.progress: Progress = _unseen
         refuse_impossible(task.expectations, summarise(self._outcome()))
         self._open_outputs(inputs)
 
@@ -158,11 +167,13 @@ class Replay(RunInProgress):
             self.task.events, self.engine, len(self.devices), int(self.machine.plan_len), self.task.scenario.digest()
         )
 
-    def run(self, progress: Callable[[FrameSource, Any], None] | None = None) -> Outcome:
+    def run(self, progress: Progress | None = None) -> Outcome:
         """Play the whole capture; the outputs are complete and in place when this returns."""
         started = time.perf_counter()
         cpu_started = time.process_time()
         with self.stack, self.interruption:
+            self.pacer = self._pacer(self.interruption)
+            self.progress = progress or _unseen
             while True:
                 wanted = self._wanted()
                 if wanted == 0:
@@ -172,8 +183,7 @@ class Replay(RunInProgress):
                 if count == 0:
                     break
                 self._play(count)
-                if progress is not None:
-                    progress(self.reader, self.machine)
+                self.progress(self.reader, self.machine)
             interrupted = self.interruption.happened
             incomplete = self._incomplete(interrupted)
             self._finish(interrupted)
@@ -243,20 +253,46 @@ class Replay(RunInProgress):
 
     def _play(self, count: int) -> None:
         first, last = self.kept, self.kept + count
-        function = self.engine.function
         if len(self.reader.interfaces) != self.interfaces_met:
             self._meet_interfaces()
-        if self.floods:
-            function(tally_rows)(self.rows, first, last, self.tallies)
+        if self.pacer is not None:
+            self._play_in_time(self.pacer, first, last)
+            return
         self._prepare(first, last)
+        self._arrive(first, last)
+        self._hand_out(last)
+
+    def _play_in_time(self, pacer: Pacer, first: int, last: int) -> None:
+        """Play the rows as the clock goes on; after a signal those whose time has not come are not played."""
+        while first < last and not self.interruption.happened:
+            due = self._prepare_slice(pacer, first, last)
+            pacer.start(int(self.rows[first].time_ns))
+            pacer.wait_until(int(self.rows[due - 1].time_ns))
+            self._arrive(first, due)
+            gone = self._hand_out(due, last - due)
+            pacer.written()
+            self.progress(self.reader, self.machine)
+            first, last = due - gone, last - gone
+
+    def _prepare_slice(self, pacer: Pacer, first: int, last: int) -> int:
+        """Prepare one slice of the rows from `first` on, one by one: what comes later is not counted; its end."""
+        self._prepare(first, first + 1)
+        until_ns = int(self.rows[first].time_ns) + pacer.slice_ns
+        due = first + 1
+        while due < last and next_time_ns(self.feed, self.rows[due]) <= until_ns:
+            self._prepare(due, due + 1)
+            due += 1
+        return due
+
+    def _arrive(self, first: int, last: int) -> None:
+        """Let the prepared rows arrive."""
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
-            function(start_clock)(self.machine, self.first_ns)
+            self.engine.function(start_clock)(self.machine, self.first_ns)
         while first < last:
             followed = self._follow(first, last)
             self._advance(first, followed)
             first = followed
-        self._hand_out(last)
 
     def _follow(self, first: int, last: int) -> int:
         """Read the iSCSI of the rows up to where the machine must hear of it; the row after them."""
@@ -267,6 +303,8 @@ class Replay(RunInProgress):
 
     def _prepare(self, first: int, last: int) -> None:
         """Make arrivals of the rows; a device that shows its first frame late is told its host by that frame."""
+        if self.floods:
+            self.engine.function(tally_rows)(self.rows, first, last, self.tallies)
         make = self.engine.function(prepare)
         while (first := make(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets)) < last:
             self._decide_host(int(self.inlets[int(self.rows[first].iface)].dev), [first])
@@ -341,7 +379,7 @@ def replay(
     engine: Engine,
     reader: FrameSource,
     inputs: Sequence[str] = (),
-    progress: Callable[[FrameSource, Any], None] | None = None,
+    progress: Progress | None = None,
     interruption: Interruption | None = None,
     floods: Sequence[Playing] = (),
     hosts: Mapping[int, Host] | None = None,

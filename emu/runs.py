@@ -12,6 +12,7 @@ from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand, PlayCommand, ReplayCommand
 from emu.errors import Exit, UsageError
 from emu.kernel.policy import POLICIES
+from emu.pacing import parse_realtime
 from emu.request import Advance, check_choice, play, scenario_of, task_of
 from emu.reread import rereadable
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Task
@@ -58,6 +59,7 @@ def run_once(
     check_choice("--annotate", command.annotate, ("drops", "all"))
     check_choice("--log-rows", command.log_rows, ("all", "drops"))
     task = task_of(command, inputs, policy=command.policy, events=command.events, outputs=outputs)
+    task = task._replace(realtime=parse_realtime(command.realtime))
     return _judged(play(command, task, inputs, watch(task), say), task.expectations)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from emu.errors import CaptureError
@@ -68,6 +69,7 @@ class Task(NamedTuple):
     expectations: tuple[Expectation, ...] = ()
     scenario_files: tuple[str, ...] = ()  # what was read, beside captures: no output may replace it
     batch: int = BATCH
+    realtime: Fraction | None = None  # times as fast as the clock; None: as fast as can be
 
 
 class Outcome(NamedTuple):

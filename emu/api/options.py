@@ -37,6 +37,7 @@ Floods: TypeAlias = str | Crafted | Iterable[str | Crafted]
 Capture: TypeAlias = FilePath | bytes | bytearray | memoryview | BinaryIO | Crafted | Iterable[Any]
 
 BY_HAND = ("capture", "device", "json")  # captures are arguments, and nothing is printed
+REALTIME = "Let time pass as on the clock (True), or so many times as fast: what is written appears in its time."
 STDOUT_REFUSED = ("write", "log", "record_events", "report")
 Command = TypeVar("Command", bound=PlayCommand)
 Kind = TypeVar("Kind")
@@ -85,6 +86,7 @@ class ReplayOptions(PlayOptions, total=False):
     log_rows: str | None
     policy: str | None
     events: FilePath | None
+    realtime: bool | Number | None
     record_events: FilePath | None
     report: FilePath | None
 
@@ -190,7 +192,7 @@ def _whole(name: str, value: Any, least: int | None) -> int:
     return int(value)
 
 
-RATES = ("pps", "mbps", "speed")
+RATES = ("pps", "mbps", "speed", "realtime")
 RATE_DIGITS, RATE_DECIMALS = 9, 6
 
 
@@ -274,6 +276,13 @@ def _as_posted(name: str, value: Any) -> str | None:
     return ",".join(str(_whole(name, number, 1)) for number in _several(name, value))
 
 
+def _realtime(name: str, value: Any) -> str | None:
+    """True: as the clock; False: not at all; else so many times as fast."""
+    if isinstance(value, bool):
+        return "1" if value else None
+    return text_of(name, value)
+
+
 def _floods(name: str, value: Any) -> list[str]:
     """Recipes, from texts or floods."""
     given = [value] if isinstance(value, str) or hasattr(value, "recipe") else _several(name, value)
@@ -288,5 +297,6 @@ BY_NAME: dict[str, Callable[[str, Any], Any]] = {
     "as_posted": _as_posted,
     "flood": _floods,
     "policies": _listed,
+    "realtime": _realtime,
     "settings": _settings,
 }

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Unpack
 
 from emu.api.inputs import Given, given_from
-from emu.api.options import Capture, Command, CompareOptions, ReplayOptions, command_of, described
+from emu.api.options import REALTIME, Capture, Command, CompareOptions, ReplayOptions, command_of, described
 from emu.api.result import Comparison, Interrupted, ReplayResult, Verdicts
 from emu.cli.options import CompareCommand, ReplayCommand
 from emu.errors import UsageError
@@ -23,6 +23,7 @@ MEANINGS = {  # where Python has other words than the command line
     "settings": "Keys of the scenario to change: {'pressure.start': 'quiet'}, also nested; or KEY=VALUE texts.",
     "expect": "What should hold of the summary, 'memalloc.dropped == 0'; one or several: see `expectations`, `ok`.",
     "as_posted": "Leave the patch's own bugs in: True for all that the revision was posted with, or [1, 8, 11].",
+    "realtime": REALTIME,
     "log": "Write the log as well: .parquet .arrow .csv .jsonl",
     "progress": "Show progress on stderr.",
     "policies": "Rows of `emu policies`, a list of names, or 'all'.",

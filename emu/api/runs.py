@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from rich.console import Console
 
-from emu.api.options import FilePath, Texts, command_of, described
+from emu.api.options import REALTIME, FilePath, Number, Texts, command_of, described
 from emu.api.play import say
 from emu.api.result import Compared, Interrupted, Played, Verdicts, frame_of
 from emu.cli.run_options import RunCommand
@@ -31,6 +31,7 @@ MEANINGS = {  # where Python has other words than the command line
     "expect": "What should hold of the summary, 'outcome == progress'; one or several: see `expectations`, `ok`.",
     "as_posted": "Leave the patch's own bugs in: True for all that the revision was posted with, or [1, 8, 11].",
     "duration": "How long the run lasts, such as '30s'.",
+    "realtime": REALTIME,
     "baseline": "Also run without floods and downloads, to tell what they cost.",
     "progress": "Show progress on stderr.",
     "policies": "Rows of `emu policies`, a list of names, or 'all'.",
@@ -54,6 +55,7 @@ class RunOptions(TypedDict, total=False):
     seed: int | None
     as_posted: bool | str | Sequence[int] | None
     baseline: bool | None
+    realtime: bool | Number | None
     engine: str | None
     progress: bool | None
 

@@ -62,6 +62,10 @@ from emu.wire.headers import KINDS, LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 
 DROP_SUFFIX = "-drop"
+# What the descriptions of a pair's interfaces say; colour rules know survivors by it.
+SURVIVED, WERE_DROPPED = "frames that survived", "frames that were dropped"
+# The short comments, as far as they are the same for all such frames.
+DROP_GROUP, OOPS_GROUP, NOT_PLAYED_GROUP = "DROP ", "OOPS bug ", "NOT PLAYED"
 ANNOTATE = ("drops", "all")
 
 ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
@@ -474,14 +478,14 @@ def _words(policy: str, rules: Sequence[str]) -> list[bytes]:
     """Every word of a comment, in the order of the *_WORDS constants; empty where there is nothing to say."""
     reasons = [reason.name for reason in REASONS]
     words = [f"emu verdict={name}".encode() for name in VERDICTS]
-    words += [f"DROP {name}".encode() for name in reasons]
+    words += [f"{DROP_GROUP}{name}".encode() for name in reasons]
     words += _named("reason", reasons)
     words += _named("cause", [cause.name for cause in CAUSES])
     words += _named("point", POINTS)
     words += _named("class", KINDS)
     words += [f" {key}=".encode() for key in KEYS]
     words.append(options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4))))
-    words += [b"OOPS bug ", b"NOT PLAYED"]
+    words += [OOPS_GROUP.encode(), NOT_PLAYED_GROUP.encode()]
     words += _named("rule", rules)
     # The policy is the same for all packets: it stands with the key that follows it.
     words[KEY_WORDS] = _named("policy", [policy])[0] + words[KEY_WORDS]
@@ -510,8 +514,8 @@ def _fill_words(sheet: Any, words: list[bytes]) -> bytearray:
 
 def _interface_pair(device: str, linktype: int) -> bytes:
     return b"".join(
-        interface_block(linktype, f"{device}{suffix}", f"{device}: frames that {fate}")
-        for suffix, fate in (("", "survived"), (DROP_SUFFIX, "were dropped"))
+        interface_block(linktype, f"{device}{suffix}", f"{device}: {fate}")
+        for suffix, fate in (("", SURVIVED), (DROP_SUFFIX, WERE_DROPPED))
     )
 
 

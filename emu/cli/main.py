@@ -25,6 +25,8 @@ Exit codes: 0 done and all expectations held; 1 an expectation failed, or an oop
 or scenario; 3 capture unreadable or damaged (what was read is reported); 4 nothing to play; 130 interrupted.
 """
 
+ALONE = {"--as-posted": "all", "--realtime": "1"}  # what an option means that is given without a value
+
 app = typer.Typer(
     help=HELP,
     no_args_is_help=True,
@@ -246,6 +248,56 @@ def show_scenario(
     _leave(show, file, json)
 
 
+wireshark = typer.Typer(
+    help="Bring emu's plugin, profile and capture interface into your own folders of Wireshark, and take them back.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="Then:  wireshark -C emu verdicts.pcapng",
+)
+app.add_typer(wireshark, name="wireshark")
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+@wireshark.command(
+    "install", epilog="Examples:  emu wireshark install   |   emu wireshark install --only profile --dry-run"
+)
+def install_wireshark(
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="plugin|profile|extcap", help="Only this part (default: all); repeatable."),
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Install them, or bring them up to date; say what went where. Files of others are never overwritten."""
+    from emu.cli.wireshark import run_install
+
+    _leave(run_install, only or [], dry_run, json)
+
+
+@wireshark.command("uninstall", epilog="Example:  emu wireshark uninstall")
+def uninstall_wireshark(
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Also what was changed since, and what Wireshark has put into the profile."),
+    ] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Take back exactly what install has written; what was changed since is kept, and told."""
+    from emu.cli.wireshark import run_uninstall
+
+    _leave(run_uninstall, purge, dry_run, json)
+
+
+@wireshark.command("status", epilog="Example:  emu wireshark status --json")
+def wireshark_status(json: Json = False) -> None:
+    """Say of each file whether it is installed, changed, out of date or missing."""
+    from emu.cli.wireshark import run_status
+
+    _leave(run_status, json)
+
+
 @app.command("policies", epilog="Examples:  emu policies   |   emu policies phillips-v3")
 def list_policies(
     names: Annotated[
@@ -338,9 +390,9 @@ def _misused(error: Any) -> None:
 
 
 def arguments(words: list[str]) -> list[str]:
-    """The command line with `--as-posted` alone spelt out as `--as-posted=all`: typer has no optional values."""
+    """The command line with options that may stand alone spelt out (ALONE): typer has no optional values."""
     end = words.index("--") if "--" in words else len(words)
-    return ["--as-posted=all" if word == "--as-posted" else word for word in words[:end]] + words[end:]
+    return [f"{word}={ALONE[word]}" if word in ALONE else word for word in words[:end]] + words[end:]
 
 
 def main() -> None:

@@ -11,12 +11,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from emu.cli import meanings
 from emu.cli.rewrite_options import RewriteOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the scenario; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help=f"{meanings.SETTINGS}; repeatable."),
 ]
 Expect = Annotated[
     list[str] | None,
@@ -34,7 +35,7 @@ Write = Annotated[
     str | None,
     typer.Option("-w", "--write", metavar="FILE|-", help="Write the annotated pcapng: every frame, its verdict."),
 ]
-Annotate = Annotated[str, typer.Option("--annotate", metavar="drops|all", help="Which frames of it get a comment.")]
+Annotate = Annotated[str, typer.Option("--annotate", metavar="drops|all", help=meanings.ANNOTATE)]
 Log = Annotated[
     str | None,
     typer.Option("--log", metavar="FILE", help="Write a row per received packet: .parquet .arrow .csv .jsonl"),
@@ -45,7 +46,15 @@ LogRows = Annotated[
 ]
 EngineName = Annotated[
     str,
-    typer.Option("--engine", metavar="auto|compiled|plain", help="How the machine runs; results are identical."),
+    typer.Option("--engine", metavar="auto|compiled|plain", help=meanings.ENGINE),
+]
+Realtime = Annotated[
+    str | None,
+    typer.Option(
+        "--realtime",
+        metavar="[=X]",
+        help=meanings.REALTIME,
+    ),
 ]
 Progress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Show progress on stderr (default: on a terminal).")
@@ -68,38 +77,32 @@ class PlayCommand(RewriteOptions):
         typer.Option("--device", metavar="NAME=FILE", help="A capture of one device; repeatable, merged by time."),
     ] = None
     json: Json = False
-    scenario: Annotated[
-        Path | None, typer.Option("--scenario", metavar="FILE.toml", help="The experiment as data (emu scenarios).")
-    ] = None
+    scenario: Annotated[Path | None, typer.Option("--scenario", metavar="FILE.toml", help=meanings.SCENARIO)] = None
     flood: Annotated[
         list[str] | None,
         typer.Option(
             "--flood",
             metavar="KIND:KEY=VALUE,...",
-            help="Crafted traffic beside the captures, aimed at their host, such as udp:pps=100k,size=1400; `start=2s` "
-            "and `device=NAME` say when and where it begins (emu flood --list); repeatable.",
+            help=f"{meanings.FLOOD}; repeatable.",
         ),
     ] = None
     settings: Settings = None
     expect: Expect = None
     as_posted: AsPosted = None
-    host: Annotated[
-        str | None, typer.Option("--host", metavar="IP|MAC", help="Which end of the capture is the host.")
-    ] = None
+    host: Annotated[str | None, typer.Option("--host", metavar="IP|MAC", help=meanings.HOST)] = None
     memalloc: Annotated[
         str | None,
         typer.Option(
             "--memalloc",
             metavar="EXPR",
-            help="Flows that block I/O depends on, seen from the remote end: tcp|udp [host A] [port N] [or ...], or "
-            "iscsi (default), nbd, nvme-tcp, nfs, none.",
+            help=meanings.MEMALLOC,
         ),
     ] = None
     closed: Annotated[
         str | None,
         typer.Option("--closed", metavar="EXPR", help="Ports of the host where nothing listens; the same grammar."),
     ] = None
-    speed: Annotated[str | None, typer.Option("--speed", metavar="X", help="Play X times as fast as captured.")] = None
+    speed: Annotated[str | None, typer.Option("--speed", metavar="X", help=meanings.SPEED)] = None
     pps: Annotated[
         str | None, typer.Option("--pps", metavar="N", help="Play at N packets per second (200k, 1.5M).")
     ] = None
@@ -143,9 +146,7 @@ class ReplayCommand(PlayCommand):
     annotate: Annotate = "drops"
     log: Log = None
     log_rows: LogRows = "all"
-    policy: Annotated[
-        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
-    ] = None
+    policy: Annotated[str | None, typer.Option("--policy", metavar="NAME", help=meanings.POLICY_OF_REPLAY)] = None
     events: Annotated[
         str | None,
         typer.Option("--events", metavar="FILE", help="Take polls, reads and memory changes from a recording."),
@@ -159,6 +160,7 @@ class ReplayCommand(PlayCommand):
             "--report", metavar="FILE.html", help="Write a report to read in a browser: one file, works offline."
         ),
     ] = None
+    realtime: Realtime = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +176,7 @@ class CompareCommand(PlayCommand):
 class StepCommand(PlayCommand):
     """What `emu step` takes."""
 
-    policy: Annotated[
-        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default phillips-v5).")
-    ] = None
+    policy: Annotated[str | None, typer.Option("--policy", metavar="NAME", help=meanings.POLICY_OF_REPLAY)] = None
     plain: Annotated[bool, typer.Option("--plain", help="Print every packet's panel instead of waiting for keys.")] = (
         False
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from emu.cli import meanings
 from emu.cli.options import (
     Annotate,
     AsPosted,
@@ -15,6 +16,7 @@ from emu.cli.options import (
     Log,
     LogRows,
     Progress,
+    Realtime,
     Settings,
     Write,
 )
@@ -28,8 +30,8 @@ Report = Annotated[
 Plot = Annotated[
     str | None, typer.Option("--plot", metavar="FILE.png|.svg", help="Write the timeline of a run as a picture.")
 ]
-Duration = Annotated[str | None, typer.Option("--for", metavar="TIME", help="How long a run lasts, such as 30s.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The seed of a run.")]
+Duration = Annotated[str | None, typer.Option("--for", metavar="TIME", help=meanings.DURATION)]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help=meanings.SEED)]
 Baseline = Annotated[
     bool,
     typer.Option(
@@ -42,12 +44,8 @@ Baseline = Annotated[
 class RunCommand:
     """What `emu run` takes."""
 
-    scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help="A shipped scenario's name (emu scenarios), or a file.")
-    ]
-    policy: Annotated[
-        str | None, typer.Option("--policy", metavar="NAME", help="A row of `emu policies` (default: the scenario's).")
-    ] = None
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help=meanings.SCENARIO_OF_RUN)]
+    policy: Annotated[str | None, typer.Option("--policy", metavar="NAME", help=meanings.POLICY_OF_RUN)] = None
     write: Write = None
     annotate: Annotate = "drops"
     log: Log = None
@@ -61,6 +59,7 @@ class RunCommand:
     seed: Seed = None
     as_posted: AsPosted = None
     baseline: Baseline = True
+    realtime: Realtime = None
     engine: EngineName = "auto"
     progress: Progress = None
 

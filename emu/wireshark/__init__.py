@@ -1,0 +1,1 @@
+"""What emu brings to Wireshark: a plugin, a profile, a capture interface, and how they get to a user."""
