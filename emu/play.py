@@ -265,9 +265,8 @@ class Replay(RunInProgress):
 
     def _play_in_time(self, pacer: Pacer, first: int, last: int) -> None:
         """Play the rows as the clock goes on; after a signal those whose time has not come are not played."""
-        while first < last and not self.interruption.happened:
+        while first < last and self._has_come(pacer, first):
             due, until_ns = self._prepare_slice(pacer, first, last)
-            pacer.start(int(self.rows[first].time_ns))
             pacer.wait_until(until_ns)
             self._arrive(first, due)
             # What waits in a ring would else be seen with the next frame only, which may be hours away.
@@ -276,6 +275,11 @@ class Replay(RunInProgress):
             pacer.written()
             self.progress(self.reader, self.machine)
             first, last = due - gone, last - gone
+
+    def _has_come(self, pacer: Pacer, first: int) -> bool:
+        """Wait for the time of the next row; False: a signal has ended that."""
+        pacer.wait_until(next_time_ns(self.feed, self.rows[first]))
+        return not self.interruption.happened
 
     def _prepare_slice(self, pacer: Pacer, first: int, last: int) -> tuple[int, int]:
         """Prepare one slice of the rows from `first` on, one by one: what comes later is not counted.

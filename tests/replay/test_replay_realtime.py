@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -227,8 +228,6 @@ def with_a_lull(tmp_path: Path) -> Path:
 
 def started(capture: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`emu replay` in real time, as far as the lull."""
-    import sys
-
     words = [sys.executable, "-m", "emu", "replay", str(capture), "-w", "-", "--realtime", "--engine", "plain"]
     return subprocess.Popen([*words, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -288,3 +287,24 @@ def test_a_slow_source_is_not_waited_for_twice(tmp_path: Path) -> None:
         clock.now_ns += 2 * kit.NS  # the source waited so long for one second of capture
         pacer.wait_until(second * kit.NS)
     assert clock.sleeps == []
+
+
+def test_the_option_may_stand_alone() -> None:
+    """Then it is the clock's own speed; behind `--` it is a file's name."""
+    from emu.cli.main import arguments
+
+    assert arguments(["replay", "--realtime", "a", "--", "--realtime"]) == [
+        "replay",
+        "--realtime=1",
+        "a",
+        "--",
+        "--realtime",
+    ]
+
+
+def test_a_comparison_takes_no_time_of_its_own() -> None:
+    """Several policies are not shown live: the option is refused, not ignored."""
+    words = [sys.executable, "-m", "emu", "compare", str(kit.PCAPS / "nop.pcap"), "--realtime"]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"No such option: --realtime" in done.stderr
