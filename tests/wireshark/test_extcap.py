@@ -75,7 +75,7 @@ def test_an_ordinary_user_captures_too(home: Path) -> None:
 
 def test_what_is_captured_is_what_a_replay_writes(home: Path, tmp_path: Path) -> None:
     """Names, times, packet ids and comments, of survivors and of drops, with the policy and the cap asked for."""
-    flood = "udp:pps=100k,count=1500"
+    flood = "udp:pps=100k,count=700"
     options = {"file": PCAPS / "login.pcap", "policy": "phillips-v3", "cap": 9, "flood": flood, "engine": "plain"}
     words = [word for name, value in options.items() for word in ("-o", f"extcap.emu0.{name}:{value}")]
     live, replayed = tmp_path / "live.pcapng", tmp_path / "replayed.pcapng"
