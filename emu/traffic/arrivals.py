@@ -10,8 +10,7 @@ Differs: an IPv4 broadcast to a subnet is not known as one without the netmask, 
 for somebody else.
 """
 
-from types import SimpleNamespace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from emu.capture.bpf import bpf_run
 from emu.capture.linktype import HEADER_BYTES, linktype_index
@@ -100,15 +99,6 @@ def set_time(feed: Feed, p: Packet, filtered: bool) -> None:
     if not filtered:
         feed.last_length = p.length
     p.time_ns = feed.last_time_ns
-
-
-def next_time_ns(feed: Any, p: Any) -> int:
-    """When a row will arrive that is the next one, if it is not filtered; nothing is counted.  Never compiled."""
-    names = ("pace", "rate_over", "rate_under", "remainder", "started", "last_file_ns", "last_time_ns", "last_length")
-    clock = SimpleNamespace(**{name: int(getattr(feed, name)) for name in names}, time_reversed=0)
-    row = SimpleNamespace(file_time_ns=int(p.file_time_ns), length=int(p.length))
-    set_time(cast(Feed, clock), cast(Packet, row), False)
-    return int(row.time_ns)
 
 
 def cooked_type(p: Packet, octets: Octets) -> int:
