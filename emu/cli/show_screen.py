@@ -129,10 +129,9 @@ def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:
     if not story.known and row["verdict"] is not None:
         _say(console, "why", f"the numbers are not in this file: its comment is gone, or cut short; {HOW_TO_KNOW}")
     _say(console, "means", "\n".join(story.meaning))
-    _say(console, "the test", story.test)
     _say(console, "needed", story.needed)
-    _say(console, "there was", story.there_was)
-    _say(console, "saved by", "\n".join(f"- {text}" for text in story.saved))
+    _say(console, "had", story.had)
+    _say(console, "saved by", story.saved)
     if story.known and row["verdict"] != "dropped":
         _say(console, "at that time", _surroundings(row))
     _say(console, "culprit", _culprit(story))

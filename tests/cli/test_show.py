@@ -229,7 +229,7 @@ def test_story_as_json_says_what_the_screen_says(folder: Path) -> None:
     story = json.loads(show(folder, "a.parquet", "--frame", "3", "--json").out)
     printed = " ".join(show(folder, "a.parquet", "--frame", "3").out.split())
     assert story["row"]["reason"] == "PFMEMALLOC"
-    for said in (story["needed"], story["there_was"], story["test"], *story["saved"], *story["meaning"]):
+    for said in (story["needed"], story["had"], story["saved"], *story["meaning"]):
         assert " ".join(said.split()) in printed
     assert story["culprit"]["frame"] == story["row"]["culprit_frame"]
 

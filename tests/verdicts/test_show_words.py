@@ -9,16 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.errors import UsageError
-from emu.kernel import drop_reason as dr
-from emu.kernel.machine import ZONES, Packet
+from emu.kernel.machine import ZONES
 from emu.kernel.policy import RULES
 from emu.verdicts.chunks import polars_schema
 from emu.verdicts.expect import OPERATORS
-from emu.verdicts.schema import COLUMNS, row_values
+from emu.verdicts.schema import COLUMNS
 from emu.verdicts.show.flows import flow_expression
 from emu.verdicts.show.names import CAUSE_NAMES, CLASS_NAMES, LOST, REASON_NAMES, VERDICT_NAMES, name_of, rules_of
 from emu.verdicts.show.packet import flow_filter
-from emu.verdicts.show.saved import answer_for
 from emu.verdicts.show.where import MAX_DEPTH, where_expression
 
 ROW = {column.name: "" if column.type in ("text", "enum") else 0 for column in COLUMNS}
@@ -241,30 +239,3 @@ def test_names_are_found_in_any_form() -> None:
         assert rules_of("--x", [rule]) == rules_of("--x", [rule.split(":")[0]]) == (rule,)
     with pytest.raises(UsageError, match="did you mean PFMEMALLOC"):
         name_of("--reason", "pf_memaloc", REASON_NAMES)
-
-
-@pytest.mark.parametrize("reason", dr.REASONS[1:], ids=lambda reason: reason.name)
-@pytest.mark.parametrize("cause", [cause.name for cause in dr.CAUSES])
-def test_every_reason_says_what_would_have_saved(reason: dr.Reason, cause: str) -> None:
-    for rule in RULES:
-        for memalloc in (0, 1):
-            row = row_values(Packet(), ["eth0"]) | {"reason": reason.name, "cause": cause, "policy_rule": rule}
-            answer = answer_for(row | {"memalloc": memalloc})
-            assert answer is not None and answer.needed and answer.there_was and all(answer.saved)
-            unsaid = answer_for(dict.fromkeys(row) | {"reason": reason.name})
-            assert unsaid is not None and "None" not in "".join((unsaid.needed, unsaid.there_was, *unsaid.saved))
-    assert answer_for(row_values(Packet(), ["eth0"])) is None
-
-
-@pytest.mark.parametrize(
-    ("free", "floor", "said"), [(136, 137, "2 more free pages"), (137, 137, "1 more free page in")]
-)
-def test_pages_that_lacked(free: int, floor: int, said: str) -> None:
-    row = row_values(Packet(), ["eth0"]) | {
-        "reason": "RX_MISSED",
-        "cause": "NOMEM",
-        "free_pages": free,
-        "floor_pages": floor,
-    }
-    answer = answer_for(row)
-    assert answer is not None and said in answer.saved[0]

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.verdicts.explain import explain_row
 from emu.verdicts.report.figures import LOST_NAMES, Figures
 from emu.verdicts.schema import NAMES
 
@@ -38,11 +37,6 @@ def drops_of(table: "polars.LazyFrame", figures: Figures, shown: int = SHOWN, fi
         lost = lost.with_row_index("nth").filter(polars.col("nth").is_in(chosen))
     rows = lost.select(NAMES).collect(engine="streaming").rows(named=True)
     return Drops(tuple(rows), total, every)
-
-
-def explained(row: dict[str, Any]) -> str:
-    """A drop in words; what the file does not say is a question mark."""
-    return explain_row({name: "?" if value is None else value for name, value in row.items()})
 
 
 def _firsts(lost: "polars.LazyFrame", reasons: list[str], first: int) -> list[int]:

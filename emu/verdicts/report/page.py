@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from emu.capture.output import OutputFile
 from emu.kernel.drop_reason import CAUSES, REASONS
+from emu.verdicts.explain import explain_row
 from emu.verdicts.plots.html import fill_page, own_text, panels_data, require_plotly
 from emu.verdicts.plots.palette import COLOURS
 from emu.verdicts.read import Verdicts
 from emu.verdicts.report import tables
-from emu.verdicts.report.drops import Drops, drops_of, explained
+from emu.verdicts.report.drops import Drops, drops_of
 from emu.verdicts.report.figures import Figures, figures_of
 from emu.verdicts.report.flows import FlowCounts, flows_of
 from emu.verdicts.report.tables import Said
@@ -195,7 +196,7 @@ def _data(drops: Drops, timeline: ReplayTimeline) -> dict[str, Any]:
         "drops": [
             {
                 "second": None if row["time_ns"] is None else round((row["time_ns"] - timeline.first_ns) / NS_PER_S, 9),
-                "why": explained(row),
+                "why": explain_row(row).line,
                 # In text: a packet_id or a time of 64 bits is more than JavaScript's numbers hold.
                 "row": [None if value is None else str(value) for value in row.values()],
             }

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import CAUSES, REASONS
-from emu.kernel.machine import ZONE_NORMAL, ZONES
 from emu.verdicts.explain import explain_row
 from emu.verdicts.read import Verdicts
 from emu.verdicts.show.names import NO_COMMENT
-from emu.verdicts.show.saved import answer_for
 from emu.verdicts.show.select import Totals, is_event, since
 
 if TYPE_CHECKING:
@@ -68,10 +66,9 @@ class Story:
     known: bool
     verdict: str
     meaning: tuple[str, ...]
-    test: str
     needed: str
-    there_was: str
-    saved: tuple[str, ...]
+    had: str
+    saved: str
     culprit: Other | None
     culprit_missing: int
     events: tuple[Event, ...]
@@ -87,8 +84,7 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
         raise UsageError(_missing(verdicts, frame, totals))
     row = rows[frame]
     known = row["point"] is not None
-    told = row | {"zone": row["zone"] or ZONES[ZONE_NORMAL]}
-    answer = answer_for(told) if row["verdict"] == "dropped" else None
+    lost = explain_row(row) if row["verdict"] == "dropped" else None
     culprit = row["culprit_frame"] or 0
     found = _of_frames(verdicts.table, [culprit]) if culprit else {}
     events, more = _events(verdicts.table, frame, row["time_ns"])
@@ -98,10 +94,9 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
         known,
         _verdict(row),
         _meaning(row),
-        explain_row({name: "?" if value is None else value for name, value in told.items()}) if answer else "",
-        answer.needed if answer else "",
-        answer.there_was if answer else "",
-        answer.saved if answer else (),
+        lost.needed if lost else "",
+        lost.had if lost else "",
+        lost.saved if lost else "",
         _other(found.get(culprit), totals),
         culprit if culprit and culprit not in found else 0,
         events,
