@@ -367,6 +367,7 @@ local function add_derived(item, words, verdict, pinfo)
   local socket = words.has_socket == "1" and socket_of(words.class, pinfo)
   if socket then item:add(SOCKET, socket):set_generated() end
   local id = words.culprit and words.culprit ~= "0" and READ.id(words.culprit)
+  if id then note_id(pinfo.number) end
   local culprit = id and frame_before(pinfo.number, id)
   if culprit then item:add(CULPRIT, culprit):set_generated() end
 end
