@@ -29,12 +29,8 @@ class Run(NamedTuple):
 def replayed(folder: Path, annotate: str) -> Run:
     """Replay the first frames of the mixed capture."""
     capture, log = folder / f"{annotate}.pcapng", folder / f"{annotate}.jsonl"
-    subprocess.run(
-        [sys.executable, "-m", "emu", "replay", MIXED, "--limit", str(FRAMES), "--engine", "plain", "--no-progress"]
-        + ["--annotate", annotate, "-w", capture, "--log", log],
-        check=True,
-        capture_output=True,
-    )
+    emu = (sys.executable, "-m", "emu", "replay", MIXED, "--limit", str(FRAMES), "--engine", "plain", "--no-progress")
+    subprocess.run([*emu, "--annotate", annotate, "-w", capture, "--log", log], check=True, capture_output=True)
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return Run(capture, {row["frame"]: row for row in rows if row["verdict"] != "event"})
 

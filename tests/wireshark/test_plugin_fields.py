@@ -1,7 +1,7 @@
 """The fields of the plugin are the log's columns: in the file as it was written, and as other tools hand it on."""
 
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def typed(kind: str, text: str) -> Any:
         return int(seconds) * 1_000_000_000 + int(nanoseconds)
     if kind == "moment":
         moment, _, rest = text.partition(".")
-        utc = datetime.strptime(moment, "%b %d, %Y %H:%M:%S").replace(tzinfo=timezone.utc)
+        utc = datetime.strptime(moment, "%b %d, %Y %H:%M:%S").replace(tzinfo=UTC)
         return int(utc.timestamp()) * 1_000_000_000 + int(rest.split()[0])
     return text
 

@@ -43,8 +43,7 @@ def test_a_part_of_a_file_knows_its_culprits_by_its_own_numbers(drops: Run, tmp_
 def test_a_filtered_file_names_no_wrong_culprit(passes: tuple[str, ...], drops: Run, tmp_path: Path) -> None:
     part = tmp_path / "filtered.pcapng"
     run("tshark", "-r", drops.capture, "-Y", "udp || frame.number == 324", "-w", part)
-    ids = {number: given for number, given in values(part, "frame.number", "frame.packet_id")}
-    places = {given: number for number, given in ids.items()}
+    places = {given: number for number, given in values(part, "frame.number", "frame.packet_id")}
     right = 0
     for given, frame in culprits(part, *passes).values():
         assert frame == places.get(given, "") or (frame == "" and not passes)

@@ -26,11 +26,16 @@ def added(lua: str, folder: Path, comments: list[str]) -> list[list[str]]:
     return [line.split("\t") for line in run(lua, STUB, PLUGIN, given).splitlines()]
 
 
+STORY_OF_ALL_KINDS = (
+    "emu verdict=dropped reason=PFMEMALLOC class=tcp rule=tcp:_device_in_reserve memalloc=1 has_socket=1"
+    " free_pages=-3 time_ns=1795373690403277001 waited_ns=1000000007 culprit=1 newer=7"
+)
+
+
 def test_both_add_what_a_comment_says(tmp_path: Path) -> None:
     comments = [
         "",
-        "emu verdict=dropped reason=PFMEMALLOC class=tcp rule=tcp:_device_in_reserve memalloc=1 has_socket=1"
-        " free_pages=-3 time_ns=1795373690403277001 waited_ns=1000000007 culprit=1 newer=7",
+        STORY_OF_ALL_KINDS,
         "",
         "NOT PLAYED",
         "emu is what I call this one",
