@@ -130,7 +130,7 @@ local LOST = {
 }
 emu.experts = { LOST.dropped.expert, LOST.oops.expert, LOST.not_played.expert }
 
--- What is read of other dissectors.  Each is paid for with every frame: five more made tshark a quarter slower.
+-- What is read of other dissectors.  Each is paid for with every frame, so they are few.
 local comments_of, packet_id_of = Field.new("frame.comment"), Field.new("frame.packet_id")
 
 ------------------------------------------------------------------------------------------------------------------
