@@ -130,7 +130,7 @@ local LOST = {
 }
 emu.experts = { LOST.dropped.expert, LOST.oops.expert, LOST.not_played.expert }
 
--- What is read of other dissectors.  Each is paid for with every frame: five more made tshark a quarter slower.
+-- What is read of other dissectors.  Each is paid for with every frame, so they are few.
 local comments_of, packet_id_of = Field.new("frame.comment"), Field.new("frame.packet_id")
 
 ------------------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ local comments_of, packet_id_of = Field.new("frame.comment"), Field.new("frame.p
 -- A comment names its culprit by packet id, for the numbers of frames change when a file is cut or merged.  To read
 -- the id of every frame is dear.  So, as long as each that is read has the same distance to the frame number, those
 -- between are taken to have it, too; at the first that has not, all are read from there on.  Of a file that was cut
--- late, up to STRIDE frames before the cut are not found in the first pass.  An id of several frames names none.
+-- late, up to STRIDE frames before the cut are not found in the first pass.  An id of several frames, of merged files, names none.
 
 local FIRST, STRIDE = 64, 32 -- ids are read of so many first frames, then of one in so many
 local EXACT = 2 ^ 53 -- numbers below are exact in every Lua
@@ -149,6 +149,14 @@ local ids
 local function id_key(id)
   local near = id:tonumber()
   return near < EXACT and near or tostring(id)
+end
+
+-- Where ids come again, another capture begins: that of which this is the first frame that was read.  The frames
+-- before it that were not read may have any of the ids before its own.
+local function begin_another(number, id)
+  for frame = ids.first, ids.last do ids.frames[frame + ids.distance] = frame end
+  for back = 1, number - ids.last - 1 do ids.frames[id - back] = false end
+  ids.first, ids.last = math.huge, 0
 end
 
 local function note_id(number)
@@ -164,6 +172,7 @@ local function note_id(number)
       ids.first, ids.last = math.min(ids.first, number), math.max(ids.last, number)
       return
     end
+    if key <= ids.last + ids.distance then begin_another(number, key) end
   end
   ids.irregular = true
   local known = ids.frames[key]
@@ -367,6 +376,7 @@ local function add_derived(item, words, verdict, pinfo)
   local socket = words.has_socket == "1" and socket_of(words.class, pinfo)
   if socket then item:add(SOCKET, socket):set_generated() end
   local id = words.culprit and words.culprit ~= "0" and READ.id(words.culprit)
+  if id then note_id(pinfo.number) end
   local culprit = id and frame_before(pinfo.number, id)
   if culprit then item:add(CULPRIT, culprit):set_generated() end
 end
