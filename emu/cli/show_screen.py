@@ -213,7 +213,7 @@ def _say(console: Console, name: str, text: str, style: str = "") -> None:
     wrapped = [
         line
         for part in text.splitlines()
-        for line in wrap(part, max(console.width - NAME_WIDTH, NAME_WIDTH), break_on_hyphens=False)
+        for line in wrap(_printable(part), max(console.width - NAME_WIDTH, NAME_WIDTH), break_on_hyphens=False)
     ]
     for number, line in enumerate(wrapped):
         head = Text("" if number else f"  {name}", "bold")

@@ -48,8 +48,8 @@ def test_every_drop_is_in_the_page_with_its_numbers_and_its_explanation() -> Non
     lost = [one for one in rows if one["verdict"] != "delivered"]
     assert [drop["row"] for drop in data["drops"]] == [[str(one[name]) for name in NAMES] for one in lost]
     assert [drop["second"] for drop in data["drops"]] == pytest.approx([(one["frame"] - 1) / 1e3 for one in lost])
-    assert "socket SOCK_MEMALLOC" in data["drops"][0]["why"]
-    assert "cause NOMEM" in data["drops"][-2]["why"]
+    assert "; saved by: SOCK_MEMALLOC on " in data["drops"][0]["why"]
+    assert "the last refill got no memory" in data["drops"][-2]["why"]
 
 
 def test_reasons_and_causes_are_linked_to_their_sentences() -> None:

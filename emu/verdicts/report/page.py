@@ -1,7 +1,7 @@
 """A replay's report as one HTML file: what was lost, when and why, and the drops that are shown, one by one."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -196,10 +196,16 @@ def _data(drops: Drops, timeline: ReplayTimeline) -> dict[str, Any]:
         "drops": [
             {
                 "second": None if row["time_ns"] is None else round((row["time_ns"] - timeline.first_ns) / NS_PER_S, 9),
-                "why": explain_row(row).line,
+                "why": _why(row),
                 # In text: a packet_id or a time of 64 bits is more than JavaScript's numbers hold.
                 "row": [None if value is None else str(value) for value in row.values()],
             }
             for row in drops.rows
         ],
     }
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    """What a lost packet needed, what there was, and what would have saved it."""
+    explained = explain_row(row)
+    return f"{explained.line}; saved by: {explained.saved}" if explained.saved else explained.line
