@@ -56,9 +56,9 @@ def emu_here(*arguments: str | Path, cwd: Path | None = None) -> Done:
     return Done(code, *texts)
 
 
-def refused(*arguments: str | Path, code: int, stdin: bytes = b"", cwd: Path | None = None, here: bool = False) -> str:
+def refused(*arguments: str | Path, code: int, stdin: bytes | None = None, cwd: Path | None = None) -> str:
     """Run `emu` where it must refuse: exit code, nothing on stdout, one line on stderr, which is returned."""
-    done = emu_here(*arguments, cwd=cwd) if here else emu(*arguments, stdin=stdin, cwd=cwd)
+    done = emu_here(*arguments, cwd=cwd) if stdin is None else emu(*arguments, stdin=stdin, cwd=cwd)
     assert (done.code, done.out) == (code, ""), done
     lines = done.err.splitlines()
     assert len(lines) == 1, done.err

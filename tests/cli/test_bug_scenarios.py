@@ -35,7 +35,7 @@ def test_a_bug_is_seen_with_it_and_not_without_it(bug: Bug) -> None:
     """The pair of commands that `emu explain bug N` prints does what it says."""
     see = seeing(bug)
     if bug.number == BUG_COMPILE:
-        said = refused(*run(see.with_bug), code=2, cwd=ROOT, here=True)
+        said = refused(*run(see.with_bug), code=2, cwd=ROOT)
         assert "does not compile (bug 4" in said
     else:
         held(see.with_bug)

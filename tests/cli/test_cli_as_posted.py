@@ -127,7 +127,7 @@ def test_a_list_switches_on_what_it_names() -> None:
 )
 def test_replay_refuses_in_one_line(words: tuple[str, ...], said: str) -> None:
     """Exit 2, before anything is played."""
-    assert said in refused("replay", CROWD, *words, code=2, here=True)
+    assert said in refused("replay", CROWD, *words, code=2)
 
 
 def test_compare_plays_what_compiles_and_names_what_does_not() -> None:
@@ -146,7 +146,7 @@ def test_compare_plays_what_compiles_and_names_what_does_not() -> None:
 
 def test_compare_without_anything_that_compiles_is_refused() -> None:
     """Nothing is left to compare."""
-    said = refused("compare", CROWD, "--policies", "phillips-v2", "--as-posted=4", code=2, here=True)
+    said = refused("compare", CROWD, "--policies", "phillips-v2", "--as-posted=4", code=2)
     assert "does not compile" in said
 
 
@@ -157,7 +157,7 @@ def test_compare_leaves_out_what_a_revision_does_not_have() -> None:
     pages = {name: summary["devices"]["eth0"]["memalloc_pages"] for name, summary in compared.items()}
     assert pages == {"phillips-v5": 5, "phillips-v6": 54, "mainline": 0}
     assert "none of phillips-v1, mainline has bug 8" in refused(
-        *("compare", CROWD, "--policies", "phillips-v1,mainline", "--as-posted=8"), code=2, here=True
+        *("compare", CROWD, "--policies", "phillips-v1,mainline", "--as-posted=8"), code=2
     )
 
 

@@ -131,7 +131,7 @@ def test_a_small_replay_loads_neither_numba_nor_polars() -> None:
 
 def test_replay_prints_a_summary_for_people() -> None:
     """Without options: tables on stdout, nothing on stderr, exit 0."""
-    done = emu("replay", LOGIN)
+    done = emu_here("replay", LOGIN)
     assert (done.code, done.err) == (0, "")
     for words in ("80 frames", "38 received", "memalloc (block I/O)", "assumed: replay is open loop"):
         assert words in done.out
@@ -150,7 +150,7 @@ def test_json_is_the_summary_and_nothing_else() -> None:
 def test_write_and_log_make_files(tmp_path: Path) -> None:
     """-w and --log write their files, under their names and no other."""
     names = ("out.pcapng", "log.csv", "events.jsonl")
-    done = emu("replay", NOP, "-w", names[0], "--log", names[1], "--record-events", names[2], cwd=tmp_path)
+    done = emu_here("replay", NOP, "-w", names[0], "--log", names[1], "--record-events", names[2], cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert b"eth0-drop" in (tmp_path / "out.pcapng").read_bytes()
@@ -159,7 +159,7 @@ def test_write_and_log_make_files(tmp_path: Path) -> None:
 def test_write_to_stdout_keeps_stdout_for_data(tmp_path: Path) -> None:
     """With -w - the capture goes to stdout and the summary to stderr."""
     done = subprocess.run([*EMU, "replay", NOP, "-w", "-"], capture_output=True, check=True)
-    emu("replay", NOP, "-w", "out.pcapng", cwd=tmp_path)
+    emu_here("replay", NOP, "-w", "out.pcapng", cwd=tmp_path)
     assert done.stdout == (tmp_path / "out.pcapng").read_bytes()
     assert b"41 frames" in done.stderr
 
@@ -167,7 +167,7 @@ def test_write_to_stdout_keeps_stdout_for_data(tmp_path: Path) -> None:
 def test_annotate_all_writes_more(tmp_path: Path) -> None:
     """--annotate all gives survivors a comment too."""
     for annotate in ("drops", "all"):
-        assert emu("replay", NOP, "-w", f"{annotate}.pcapng", "--annotate", annotate, cwd=tmp_path).code == 0
+        assert emu_here("replay", NOP, "-w", f"{annotate}.pcapng", "--annotate", annotate, cwd=tmp_path).code == 0
     comments = [(tmp_path / f"{name}.pcapng").read_bytes().count(b"emu verdict=") for name in ("drops", "all")]
     assert comments == [0, 41]
 
@@ -176,7 +176,7 @@ def test_log_rows_drops(tmp_path: Path) -> None:
     """--log-rows drops leaves the header and the dropped packets."""
     arguments = ("replay", NOP, "--policy", "linux-2.6.12", "--closed", "tcp")
     for rows in ("all", "drops"):
-        assert emu(*arguments, "--log", f"{rows}.csv", "--log-rows", rows, cwd=tmp_path).code == 0
+        assert emu_here(*arguments, "--log", f"{rows}.csv", "--log-rows", rows, cwd=tmp_path).code == 0
     every, drops = (kit.rows_of(tmp_path / f"{rows}.csv") for rows in ("all", "drops"))
     assert drops == [row for row in every if row["verdict"] == "dropped"] != []
 
@@ -226,7 +226,7 @@ def test_expectations_decide_the_exit_code(expectation: str, holds: bool) -> Non
 
 def test_expectations_are_told_to_people() -> None:
     """Every expectation is shown with what was found; one that fails is enough for exit 1."""
-    done = emu("replay", NOP, "--expect", "frames == 41", "--expect", "dropped > 0")
+    done = emu_here("replay", NOP, "--expect", "frames == 41", "--expect", "dropped > 0")
     assert (done.code, done.err) == (1, "")
     assert "expected frames == 41: held (found 41)" in done.out
     assert "expected dropped > 0: FAILED (found 0)" in done.out
@@ -264,15 +264,15 @@ def test_rates_change_the_duration() -> None:
 
 def test_events_are_recorded_and_played_back(tmp_path: Path) -> None:
     """--record-events, then --events: the same log."""
-    recorded = emu("replay", LOGIN, "--log", "1.csv", "--record-events", "events.jsonl", cwd=tmp_path)
-    again = emu("replay", LOGIN, "--log", "2.csv", "--events", "events.jsonl", cwd=tmp_path)
+    recorded = emu_here("replay", LOGIN, "--log", "1.csv", "--record-events", "events.jsonl", cwd=tmp_path)
+    again = emu_here("replay", LOGIN, "--log", "2.csv", "--events", "events.jsonl", cwd=tmp_path)
     assert (recorded.code, again.code) == (0, 0)
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
 
 
 def test_progress_goes_to_stderr() -> None:
     """--progress shows frames and drops on stderr; stdout stays JSON."""
-    done = emu("replay", NOP, "--progress", "--json")
+    done = emu_here("replay", NOP, "--progress", "--json")
     assert json.loads(done.out)["frames"] == 41
     assert "41 frames, 0 drops" in done.err
 
@@ -309,7 +309,7 @@ def test_a_capture_may_have_any_name(tmp_path: Path, name: str | bytes) -> None:
 
 def test_compare_shows_all_policies() -> None:
     """The table has a row per policy, and a column of drops by reason for each."""
-    done = emu("compare", LOGIN)
+    done = emu_here("compare", LOGIN)
     assert (done.code, done.err) == (0, "")
     for policy in POLICIES:
         assert re.search(rf"^ {re.escape(policy)} +38/38 ", done.out, re.MULTILINE)
@@ -320,7 +320,7 @@ def test_compare_is_replay_under_each_policy(tmp_path: Path) -> None:
     capture = tmp_path / "wild.pcap"
     capture.write_bytes(kit.pcap(kit.wild_frames(9, 300)))
     options = ("--set", "readers.ordinary=rate", "--closed", "udp port 9", "--filter", "not arp", "--limit", "250")
-    done = emu("compare", capture, "--policies", "mainline,linux-2.6.12", "--json", *options)
+    done = emu_here("compare", capture, "--policies", "mainline,linux-2.6.12", "--json", *options)
     compared = json.loads(done.out)
     assert (done.code, compared["capture"], list(compared["policies"])) == (
         0,
@@ -370,7 +370,7 @@ def test_compare_reads_a_pipe_once_for_all_policies() -> None:
 
 def test_compare_expectations_are_judged_under_each_policy() -> None:
     """An expectation that one policy fails fails the comparison; each is shown by policy."""
-    done = emu("compare", NOP, "--expect", "devices.eth0.rx_reserve_cap == 50")
+    done = emu_here("compare", NOP, "--expect", "devices.eth0.rx_reserve_cap == 50")
     assert done.code == 1
     assert "expected phillips-v5: devices.eth0.rx_reserve_cap == 50: held (found 50)" in done.out
     assert "expected mainline: devices.eth0.rx_reserve_cap == 50: FAILED (found 0)" in done.out
@@ -382,7 +382,7 @@ def test_compare_expectations_are_judged_under_each_policy() -> None:
 @pytest.mark.parametrize(("verb", "key"), [("policies", "policies"), ("schema", "columns")])
 def test_tables_are_printed_and_given_as_json(verb: str, key: str) -> None:
     """`policies` and `schema` print a table, and the same as JSON."""
-    table, data = emu(verb), emu(verb, "--json")
+    table, data = emu_here(verb), emu_here(verb, "--json")
     assert (table.code, table.err, data.code, data.err) == (0, "", 0, "")
     names = [entry["name"] for entry in json.loads(data.out)[key]]
     assert len(names) >= 4
@@ -391,7 +391,7 @@ def test_tables_are_printed_and_given_as_json(verb: str, key: str) -> None:
 
 def test_explain_a_reason() -> None:
     """`explain` tells what a drop reason means; the JSON has its name."""
-    done = emu("explain", "PFMEMALLOC")
+    done = emu_here("explain", "PFMEMALLOC")
     assert (done.code, done.err) == (0, "")
     assert "Memory is for block I/O only" in done.out
     assert json.loads(emu("explain", "PFMEMALLOC", "--json").out)["name"] == "PFMEMALLOC"

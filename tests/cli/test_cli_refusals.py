@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from emu_process import LOGIN, NOP, emu, kit, refused
+from emu_process import LOGIN, NOP, emu_here, kit, refused
 
 USAGE, CAPTURE, NOTHING = 2, 3, 4
 
@@ -80,7 +80,7 @@ def test_a_bad_option_is_one_line(tmp_path: Path, arguments: list[str], said: st
     outputs = [] if {"-w", "--log"} & set(arguments) else ["-w", "out.pcapng"]
     if "--expect" in arguments:
         outputs = []
-    line = refused("replay", NOP, *arguments, *outputs, code=USAGE, cwd=tmp_path, here=True)
+    line = refused("replay", NOP, *arguments, *outputs, code=USAGE, cwd=tmp_path)
     assert said in line
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".partial")] == []
 
@@ -109,7 +109,7 @@ def test_a_bad_option_is_one_line(tmp_path: Path, arguments: list[str], said: st
 )
 def test_a_bad_command_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     """The same for verbs, arguments and the other verbs' options."""
-    done = emu(*arguments, cwd=tmp_path)
+    done = emu_here(*arguments, cwd=tmp_path)
     assert done.code in (USAGE, CAPTURE)
     assert (done.out, len(done.err.splitlines())) == ("", 1)
     assert said in done.err
@@ -142,7 +142,7 @@ def test_a_bad_scenario_is_one_line(tmp_path: Path, text: bytes, said: str) -> N
     """An unknown key, a wrong type, broken TOML, another encoding: the line names file and place."""
     scenario = tmp_path / "s.toml"
     scenario.write_bytes(text)
-    line = refused("replay", NOP, "--scenario", "s.toml", "-w", "out.pcapng", code=USAGE, cwd=tmp_path, here=True)
+    line = refused("replay", NOP, "--scenario", "s.toml", "-w", "out.pcapng", code=USAGE, cwd=tmp_path)
     assert said in line
     assert [path.name for path in tmp_path.iterdir()] == ["s.toml"]
 
@@ -168,11 +168,12 @@ def test_a_bad_capture_is_one_line(tmp_path: Path, content: bytes, code: int, sa
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad").write_bytes(content)
     capture = "-" if where == "stdin" else "in/bad"
-    line = refused("replay", capture, "-w", "out.pcapng", "--log", "log.csv", code=code, cwd=tmp_path, stdin=content)
+    given = content if where == "stdin" else None
+    line = refused("replay", capture, "-w", "out.pcapng", "--log", "log.csv", code=code, cwd=tmp_path, stdin=given)
     assert said in line
     assert ("stdin" if where == "stdin" else "in/bad") in line
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    assert said in refused("compare", capture, code=code, cwd=tmp_path, stdin=content)
+    assert said in refused("compare", capture, code=code, cwd=tmp_path, stdin=given)
 
 
 @pytest.mark.parametrize(("capture", "said"), [("missing.pcap", "No such file"), (".", "Is a directory")])
@@ -192,14 +193,14 @@ def test_an_unreadable_capture_is_one_line(tmp_path: Path) -> None:
 def test_a_cut_capture_is_reported_and_played(tmp_path: Path) -> None:
     """Exit 3, the byte offset on stderr, the summary on stdout, and outputs that say incomplete."""
     (tmp_path / "cut.pcap").write_bytes(Path(NOP).read_bytes()[:-1])
-    done = emu("replay", "cut.pcap", "-w", "out.pcapng", "--log", "log.jsonl", cwd=tmp_path)
+    done = emu_here("replay", "cut.pcap", "-w", "out.pcapng", "--log", "log.jsonl", cwd=tmp_path)
     assert done.code == CAPTURE
     assert "40 frames" in done.out
     assert len(done.err.splitlines()) == 1
     assert done.err.startswith("emu: cut.pcap: byte ")
     assert b"after frame 40: cut.pcap: byte " in (tmp_path / "out.pcapng").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pcap", "log.jsonl", "out.pcapng"]
-    compared = emu("compare", "cut.pcap", cwd=tmp_path)
+    compared = emu_here("compare", "cut.pcap", cwd=tmp_path)
     assert (compared.code, compared.err) == (CAPTURE, done.err)
 
 

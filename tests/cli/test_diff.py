@@ -107,7 +107,7 @@ def test_captures_and_logs_of_drops_find_the_changes_that_logs_find(runs: Path) 
 def test_a_part_of_a_capture_is_joined_by_packet_id(runs: Path, tmp_path: Path) -> None:
     part = tmp_path / "part.pcapng"
     run("editcap", "-r", runs / "patch-drops.pcapng", part, "100-300")
-    said = refused("diff", part, runs / "patch-all.parquet", code=2, here=True)
+    said = refused("diff", part, runs / "patch-all.parquet", code=2)
     assert "part at frame" in said and "--by packet_id" in said
     code, found = diff(runs, part, "patch-all.parquet", "--by", "packet_id")
     in_part = [frame for frame in rows_of(runs / "patch-all.parquet") if 100 <= frame <= 300]
@@ -118,7 +118,7 @@ def test_a_part_of_a_capture_is_joined_by_packet_id(runs: Path, tmp_path: Path) 
 def test_captures_of_other_frames_are_refused(runs: Path, tmp_path: Path) -> None:
     other = tmp_path / "nop.parquet"
     assert emu_here("replay", str(Path(MIXED).with_name("nop.pcap")), "--engine", "plain", "--log", other).code == 0
-    said = refused("diff", runs / "patch-all.parquet", other, code=2, here=True)
+    said = refused("diff", runs / "patch-all.parquet", other, code=2)
     assert "part at frame" in said and "verdicts of the same frames" in said
 
 
@@ -143,11 +143,11 @@ def test_filters_choose_what_is_compared(runs: Path, options: tuple[str, ...], w
 
 def test_what_cannot_be_asked(runs: Path) -> None:
     log = runs / "patch-all.parquet"
-    assert "expected one of" in refused("diff", log, log, "--by", "time", code=2, here=True)
-    assert "--class 'tpc': did you mean tcp" in refused("diff", log, log, "--class", "tpc", code=2, here=True)
-    assert "--flow" in refused("diff", log, log, "--flow", "a b c", code=2, here=True)
-    assert "standard input" in refused("diff", "-", "-", code=2, here=True)
-    assert "missing.parquet" in refused("diff", log, runs / "missing.parquet", code=3, here=True)
+    assert "expected one of" in refused("diff", log, log, "--by", "time", code=2)
+    assert "--class 'tpc': did you mean tcp" in refused("diff", log, log, "--class", "tpc", code=2)
+    assert "--flow" in refused("diff", log, log, "--flow", "a b c", code=2)
+    assert "standard input" in refused("diff", "-", "-", code=2)
+    assert "missing.parquet" in refused("diff", log, runs / "missing.parquet", code=3)
 
 
 def test_standard_input_may_be_one_of_the_two(runs: Path) -> None:

@@ -109,6 +109,6 @@ def test_nothing_dropped_is_nothing_to_export(made: Made, tmp_path: Path) -> Non
     log = tmp_path / "log.jsonl"
     kept = [line for line in made.log.read_text().splitlines() if '"verdict":"delivered"' in line]
     log.write_text("\n".join(kept) + "\n")
-    said = refused("export", log, "--format", "kfree_skb", "-w", tmp_path / "x.txt", code=4, here=True)
+    said = refused("export", log, "--format", "kfree_skb", "-w", tmp_path / "x.txt", code=4)
     assert said.endswith("nothing to export: no skb was dropped")
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]

@@ -188,14 +188,14 @@ def test_hostile_comments_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_log_has_no_frames(made: Made, tmp_path: Path) -> None:
-    said = refused("export", made.log, "--format", "net_dm", "-w", tmp_path / "x.pcap", code=2, here=True)
+    said = refused("export", made.log, "--format", "net_dm", "-w", tmp_path / "x.pcap", code=2)
     assert "is a log, which has no bytes of frames" in said and "emu replay CAPTURE -w FILE" in said
     assert not list(tmp_path.iterdir())
 
 
 def test_a_plain_capture_is_no_annotated_one(made: Made, tmp_path: Path) -> None:
     for form, expected in (("net_dm", "has annotated"), ("survivors", "no annotated capture")):
-        said = refused("export", NOP, "--format", form, "-w", tmp_path / "x.pcap", code=3, here=True)
+        said = refused("export", NOP, "--format", form, "-w", tmp_path / "x.pcap", code=3)
         assert expected in said and "emu replay CAPTURE -w" in said and not list(tmp_path.iterdir())
 
 

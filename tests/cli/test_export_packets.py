@@ -72,12 +72,12 @@ def test_a_pcap_keeps_frames_and_nanoseconds(made: Made, tmp_path: Path) -> None
 def test_survivors_can_be_exported_again_and_played(made: Made, tmp_path: Path) -> None:
     survivors = tmp_path / "survivors.pcapng"
     exported(made.capture, "survivors", survivors)
-    said = refused("export", survivors, "--format", "drops", "-w", tmp_path / "x.pcap", code=3, here=True)
+    said = refused("export", survivors, "--format", "drops", "-w", tmp_path / "x.pcap", code=3)
     assert "has no interface NAME-drop" in said
     assert kit.played(survivors).outcome.machine.total.frames == FRAMES - len(made.dropped)
     drops = tmp_path / "drops.pcapng"
     exported(made.capture, "drops", drops)
-    again = refused("export", drops, "--format", "survivors", "-w", tmp_path / "x.pcap", code=4, here=True)
+    again = refused("export", drops, "--format", "survivors", "-w", tmp_path / "x.pcap", code=4)
     assert "all frames of it were lost" in again
     assert exported(drops, "drops", tmp_path / "again.pcapng") == shown(drops)
 

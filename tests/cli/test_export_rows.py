@@ -68,7 +68,7 @@ def test_the_schema_is_published_and_says_every_column() -> None:
         rules = said["properties"][column.name]
         assert rules["description"] == column.meaning and rules.get("x-unit", "") == column.unit
         assert rules.get("enum", [None]) == [*column.names, None]
-    assert "two ways" in refused("schema", "--json", "--json-schema", code=2, here=True)
+    assert "two ways" in refused("schema", "--json", "--json-schema", code=2)
 
 
 def test_logs_and_exported_rows_keep_the_schema(made: Made) -> None:
@@ -144,7 +144,7 @@ def test_an_incomplete_log_is_exported_and_said(made: Made, tmp_path: Path) -> N
 
 def test_what_cannot_be_is_one_line(made: Made, tmp_path: Path) -> None:
     def said(*words: str | Path) -> str:
-        return refused("export", *words, code=2, here=True)
+        return refused("export", *words, code=2)
 
     assert "did you mean net_dm?" in said(made.log, "--format", "netdm")
     assert "expected net_dm, kfree_skb, jsonl" in said(made.log, "--format", "x")
@@ -155,7 +155,7 @@ def test_what_cannot_be_is_one_line(made: Made, tmp_path: Path) -> None:
     assert "does not compress" in said(made.capture, "--format", "drops", "-w", tmp_path / "x.pcap.gz")
     missing = tmp_path / "missing.pcapng"
     for words in (("net_dm", "-w", tmp_path / "x.pcap"), ("jsonl",)):
-        assert "No such file" in refused("export", missing, "--format", *words, code=3, here=True)
+        assert "No such file" in refused("export", missing, "--format", *words, code=3)
     assert not list(tmp_path.iterdir())
 
 
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_the_query(tmp_path: Path) -> None:
 
 def test_what_a_disk_refuses_is_one_line(made: Made) -> None:
     for form in ("csv", "parquet", "kfree_skb"):
-        assert "No space left" in refused("export", made.log, "--format", form, "-w", "/dev/full", code=2, here=True)
+        assert "No space left" in refused("export", made.log, "--format", form, "-w", "/dev/full", code=2)
 
 
 def test_help_names_every_format() -> None:

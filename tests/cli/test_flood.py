@@ -245,7 +245,7 @@ def test_an_output_that_fails_in_the_middle_stays_as_partial(tmp_path: Path) -> 
 )
 def test_a_bad_flood_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
     """It names the option as it was written and says what was expected: exit 2, and nothing is left behind."""
-    line = refused("flood", *arguments, code=2, cwd=tmp_path, here=True)
+    line = refused("flood", *arguments, code=2, cwd=tmp_path)
     assert said in line
     assert list(tmp_path.iterdir()) == []
 
@@ -255,7 +255,7 @@ def test_the_output_may_not_be_the_template(tmp_path: Path) -> None:
     emu_here("flood", "udp", "--count", "1", "-w", tmp_path / "a.pcap")
     before = (tmp_path / "a.pcap").read_bytes()
     line = refused(
-        "flood", "udp", "--count", "1", "--template", "a.pcap", "-w", "a.pcap", code=2, cwd=tmp_path, here=True
+        "flood", "udp", "--count", "1", "--template", "a.pcap", "-w", "a.pcap", code=2, cwd=tmp_path
     )
     assert line == "a.pcap: would overwrite the input a.pcap; name another output"
     assert (tmp_path / "a.pcap").read_bytes() == before

@@ -85,7 +85,7 @@ def test_standard_input_is_one_of_several_captures() -> None:
     """Once; twice is refused."""
     done = emu("replay", "-", NOP, *PLAIN, "--json", stdin=Path(LOGIN).read_bytes())
     assert verdicts(json.loads(done.out)) == verdicts(replayed(LOGIN, NOP))
-    assert refused("replay", "-", "-", code=2, here=True) == "-: standard input can be one capture only"
+    assert refused("replay", "-", "-", code=2) == "-: standard input can be one capture only"
 
 
 # Floods beside captures.
@@ -198,7 +198,7 @@ def test_a_capture_without_ethernet_gets_a_flood_with_the_usual_mac(tmp_path: Pa
 def test_an_empty_capture_gives_an_endless_flood_no_frame(tmp_path: Path) -> None:
     """It ends with the captures, which are at their end: nothing to play, exit 4."""
     (tmp_path / "empty.pcap").write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-    line = refused("replay", tmp_path / "empty.pcap", "--flood", "udp", *PLAIN, code=4, here=True)
+    line = refused("replay", tmp_path / "empty.pcap", "--flood", "udp", *PLAIN, code=4)
     assert line.endswith("no frame to play")
     assert replayed(tmp_path / "empty.pcap", "--flood", "udp:count=5")["frames"] == 5
 
@@ -290,7 +290,7 @@ def test_a_comment_with_impossible_sockets_is_one_line(tmp_path: Path, sockets: 
     """Anybody may have written the file: exit 2."""
     comment = Crafted(recipe="udp:\x1b[2J\nx", sockets=sockets).comment()
     path = capture(tmp_path / "a.pcapng", frames_between(kit.HOST_MAC, kit.PEER_MAC), comment)
-    line = refused("replay", path, *PLAIN, code=2, here=True)
+    line = refused("replay", path, *PLAIN, code=2)
     assert said in line
     assert line.isprintable()
 
@@ -326,7 +326,7 @@ def test_a_bad_flood_is_one_line(tmp_path: Path, arguments: list[str], said: str
     """On both verbs; it names the text and the key: exit 2, no output."""
     for verb in ("replay", "compare"):
         output = ["-w", "v.pcapng"] if verb == "replay" else []
-        line = refused(verb, NOP, *arguments, *output, *PLAIN, code=2, cwd=tmp_path, here=True)
+        line = refused(verb, NOP, *arguments, *output, *PLAIN, code=2, cwd=tmp_path)
         assert said in line
     assert list(tmp_path.iterdir()) == []
 
@@ -337,7 +337,7 @@ def test_a_bad_flood_of_a_scenario_is_told_with_its_line(tmp_path: Path) -> None
     scenario.write_text('why = "x"\n[replay]\nflood = [\n  "arp",\n  "udp:pps=none",\n]\n', encoding="utf-8")
     done = emu_here("scenarios", "check", scenario)
     assert done.code == 2
-    line = refused("replay", NOP, "--scenario", scenario, code=2, here=True)
+    line = refused("replay", NOP, "--scenario", scenario, code=2)
     assert line.startswith(f"{scenario}:5: replay.flood.1: 'udp:pps=none': pps none: expected a rate above 0")
     assert line in done.out + done.err
 

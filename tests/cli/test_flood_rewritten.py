@@ -109,7 +109,7 @@ def test_what_rewriting_did_is_reported() -> None:
 def test_rewriting_without_a_capture_is_refused(words: tuple[str, ...], option: str) -> None:
     """What is crafted on the fly is not rewritten, and that is not passed over in silence."""
     for verb in ("replay", "compare"):
-        line = refused(verb, "--flood", "udp:count=3", *words, "--engine", "plain", code=2, here=True)
+        line = refused(verb, "--flood", "udp:count=3", *words, "--engine", "plain", code=2)
         assert line == f"{option}: there is no capture to rewrite; a flood is rewritten by emu flood KIND {option}"
 
 

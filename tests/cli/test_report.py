@@ -96,7 +96,7 @@ def test_what_could_not_be_written_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert says in refused(*arguments, code=2, here=True)
+    assert says in refused(*arguments, code=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,7 +104,7 @@ def test_a_report_does_not_overwrite_what_it_is_made_from(tmp_path: Path) -> Non
     capture = tmp_path / "x.html"
     capture.write_bytes(Path(NOP).read_bytes())
     for arguments in (("report", capture), ("replay", capture, "--engine", "plain", "--report", capture)):
-        assert "would overwrite the input" in refused(*arguments, code=2, here=True)
+        assert "would overwrite the input" in refused(*arguments, code=2)
     assert capture.read_bytes() == Path(NOP).read_bytes()
 
 

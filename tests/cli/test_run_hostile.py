@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_cannot_be_is_refused_before_the_run(words: tuple[str, ...], said: str, folder: Path) -> None:
     """One line that names it; nothing is left behind, nothing that was there is gone."""
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert said in refused("run", *words, *PLAIN, code=2, cwd=folder, here=True)
+    assert said in refused("run", *words, *PLAIN, code=2, cwd=folder)
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
@@ -65,7 +65,7 @@ def test_too_many_floods_are_refused_with_their_place(folder: Path) -> None:
         RUN.replace("[[writer]]", f"flood = {['arp:count=1'] * (MAX_FLOODS + 1)}\n[[writer]]")
     )
     assert "run.toml:4: run.flood: expected an array of texts of 0 to 64, found 65" in refused(
-        "run", "run.toml", code=2, cwd=folder, here=True
+        "run", "run.toml", code=2, cwd=folder
     )
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_installed_is_said_before_the_run(
 ) -> None:
     before = sorted(folder.iterdir())
     with patch.dict(sys.modules, {module: None}):
-        assert refused("run", "endless.toml", *option, *PLAIN, code=2, cwd=folder, here=True) == said
+        assert refused("run", "endless.toml", *option, *PLAIN, code=2, cwd=folder) == said
     assert sorted(folder.iterdir()) == before
 
 

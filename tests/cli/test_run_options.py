@@ -76,5 +76,5 @@ def test_a_file_goes_before_a_shipped_scenario_of_its_name(folder: Path) -> None
 )
 def test_what_cannot_be_run_is_one_line(words: tuple[str, ...], said: str, folder: Path) -> None:
     before = sorted(folder.iterdir())
-    assert said in refused(*words, code=2, cwd=folder, here=True)
+    assert said in refused(*words, code=2, cwd=folder)
     assert sorted(folder.iterdir()) == before

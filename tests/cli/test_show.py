@@ -269,13 +269,13 @@ REFUSED = [
 
 @pytest.mark.parametrize(("words", "said"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
 def test_refusals_are_one_line(words: list[str], said: str, folder: Path) -> None:
-    assert said in refused("show", "a.parquet", *words, code=2, cwd=folder, here=True)
+    assert said in refused("show", "a.parquet", *words, code=2, cwd=folder)
 
 
 def test_log_of_drops_says_so(folder: Path) -> None:
     assert "(a log of drops)" in show(folder, "drops.parquet", "--limit", "1").out
     assert "it survived, or the host did not receive it" in refused(
-        "show", "drops.parquet", "--frame", "1", code=2, cwd=folder, here=True
+        "show", "drops.parquet", "--frame", "1", code=2, cwd=folder
     )
 
 
@@ -355,10 +355,10 @@ def _unread(pipe: int) -> int:
 
 
 def test_neither_log_nor_annotated(folder: Path) -> None:
-    assert "expected a capture that emu has annotated" in refused("show", MIXED, code=3, here=True)
+    assert "expected a capture that emu has annotated" in refused("show", MIXED, code=3)
     (folder / "empty").write_bytes(b"")
-    assert "it is empty" in refused("show", "empty", code=3, cwd=folder, here=True)
-    assert "none.parquet: No such file" in refused("show", "none.parquet", code=3, cwd=folder, here=True)
+    assert "it is empty" in refused("show", "empty", code=3, cwd=folder)
+    assert "none.parquet: No such file" in refused("show", "none.parquet", code=3, cwd=folder)
 
 
 def test_names_cannot_command_a_terminal(folder: Path, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_capture_is_stepped_through() -> None:
     ],
 )
 def test_refusals(arguments: list[str], sentence: str) -> None:
-    assert sentence in refused("step", *arguments, code=2, here=True)
+    assert sentence in refused("step", *arguments, code=2)
 
 
 def test_a_story_knows_devices_that_are_inferred() -> None:
