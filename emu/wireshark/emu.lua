@@ -353,8 +353,10 @@ local function words_of(story)
   return words, rest
 end
 
-local function add_words(item, words, rest, tree)
-  local all = tree:referenced(EXTRA) -- which words cannot be read shows only when all are
+-- The same of one key alone, where not all are wanted.
+local ONE_WORD = { __index = function(words, key) return words.story:match("%s" .. key .. "=(%S+)") end }
+
+local function add_words(item, words, rest, tree, all)
   for _, row in ipairs(FIELDS) do
     local text, field = words[row.key], field_of[row.key]
     if text and (all or tree:referenced(field)) then
@@ -387,10 +389,13 @@ local function flow_of(class, pinfo)
   return class .. " " .. tostring(pinfo.src) .. " > " .. tostring(pinfo.dst)
 end
 
-local function add_derived(item, words, verdict, pinfo)
+local function add_derived(item, words, verdict, pinfo, tree)
   item:add(DROPPED, verdict == "dropped"):set_generated()
-  local socket = words.has_socket == "1" and socket_of(words.class, pinfo)
-  if socket then item:add(SOCKET, socket):set_generated() end
+  if tree:referenced(SOCKET) and words.has_socket == "1" then
+    local socket = socket_of(words.class, pinfo)
+    if socket then item:add(SOCKET, socket):set_generated() end
+  end
+  if not tree:referenced(CULPRIT) then return end
   local id = words.culprit and words.culprit ~= "0" and READ.id(words.culprit)
   if id then note_id(pinfo.number) end
   local culprit = id and frame_before(pinfo.number, id)
@@ -425,10 +430,11 @@ local function add_verdict(item, story, verdict, pinfo, tree)
   if LOST[verdict] then mark_lost(item, story, verdict, pinfo) end
   if not tree:referenced(myself) then return end
   item:append_text(": " .. verdict)
-  local words, rest = { verdict = verdict }, {}
-  if story ~= "" then words, rest = words_of(story) end
-  add_words(item, words, rest, tree)
-  add_derived(item, words, verdict, pinfo)
+  local all = tree:referenced(EXTRA) -- which words cannot be read shows only when all are
+  local words, rest = setmetatable({ verdict = verdict, story = story }, ONE_WORD), {}
+  if all and story ~= "" then words, rest = words_of(story) end
+  add_words(item, words, rest, tree, all)
+  add_derived(item, words, verdict, pinfo, tree)
 end
 
 local since_id = 0 -- frames since one whose id was read
