@@ -200,7 +200,7 @@ end
 ------------------------------------------------------------------------------------------------------------------
 -- Retransmissions: a later segment of the same flow and direction that holds all bytes of a dropped one.
 
-local BUCKET, SPACE = 65536, 4294967296 -- sequence numbers: a segment lies in few buckets, a bucket holds few segments
+local BUCKET, SPACE = 4096, 4294967296 -- sequence numbers: a segment lies in few buckets, a bucket holds few segments
 local lost -- lost.flows[flow][bucket]: list of { seq, size, frame }; lost.ports[port]: a segment from it was dropped
 local again -- again.after[dropped frame] = later frame, again.before[later frame] = dropped frame
 
@@ -358,8 +358,9 @@ local ONE_WORD = { __index = function(words, key) return words.story:match("%s" 
 
 local function add_words(item, words, rest, tree, all)
   for _, row in ipairs(FIELDS) do
-    local text, field = words[row.key], field_of[row.key]
-    if text and (all or tree:referenced(field)) then
+    local field = field_of[row.key]
+    local text = (all or tree:referenced(field)) and words[row.key]
+    if text then
       local value = READ[row.kind](text, row.key)
       if value ~= nil then
         item:add(field, value)
