@@ -200,39 +200,51 @@ end
 ------------------------------------------------------------------------------------------------------------------
 -- Retransmissions: a later segment of the same flow and direction that holds all bytes of a dropped one.
 
-local BUCKET, SPACE = 65536, 4294967296 -- sequence numbers: a segment lies in few buckets, a bucket holds few segments
+local BUCKET, SPACE = 4096, 4294967296 -- sequence numbers: a segment lies in few buckets, a bucket holds few segments
 local lost -- lost.flows[flow][bucket]: list of { seq, size, frame }; lost.ports[port]: a segment from it was dropped
 local again -- again.after[dropped frame] = later frame, again.before[later frame] = dropped frame
 
 -- Where an IP header may begin: raw, BSD loopback, Ethernet, Linux cooked 1, one VLAN tag, cooked 2, two VLAN tags.
 local IP_STARTS = { 14, 18, 22, 16, 20, 0, 4 }
 local TCP = 6
+local byte, floor = string.byte, math.floor
+
+-- Of a frame, the bytes that headers may take: two VLAN tags, the longest IPv4 header, TCP without options.  They are
+-- read as one string, for every range of a Tvb is an object of its own.
+local HEADERS = 22 + 60 + 20
+
+local function word_at(octets, at)
+  local high, low = byte(octets, at + 1, at + 2)
+  return high * 256 + low
+end
 
 -- The flow and direction of the TCP segment in the IP packet at `start`, its first sequence number and its length;
 -- nothing if there is none, or none with these ports.
-local function segment_at(tvb, start, captured, source, destination)
-  if captured < start + 40 then return nil end
-  local version, at, last, ends = math.floor(tvb(start, 1):uint() / 16), start + 40, start, ""
-  if version == 4 then
-    if tvb(start + 9, 1):uint() ~= TCP then return nil end
-    at = start + tvb(start, 1):uint() % 16 * 4
-    last, ends = start + tvb(start + 2, 2):uint(), tvb:raw(start + 12, 8)
-  elseif version == 6 then
-    if tvb(start + 6, 1):uint() ~= TCP then return nil end
-    last, ends = at + tvb(start + 4, 2):uint(), tvb:raw(start + 8, 32)
+local function segment_at(octets, start, source, destination)
+  if #octets < start + 40 then return nil end
+  local first = byte(octets, start + 1)
+  local at, last, ends = start + 40, start, ""
+  if floor(first / 16) == 4 then
+    if byte(octets, start + 10) ~= TCP then return nil end
+    at = start + first % 16 * 4
+    last, ends = start + word_at(octets, start + 2), octets:sub(start + 13, start + 20)
+  elseif floor(first / 16) == 6 then
+    if byte(octets, start + 7) ~= TCP then return nil end
+    last, ends = at + word_at(octets, start + 4), octets:sub(start + 9, start + 40)
   else
     return nil
   end
-  if captured < at + 20 or tvb(at, 2):uint() ~= source or tvb(at + 2, 2):uint() ~= destination then return nil end
-  local flags = tvb(at + 13, 1):uint()
-  local size = last - at - math.floor(tvb(at + 12, 1):uint() / 16) * 4 + flags % 2 + math.floor(flags / 2) % 2
-  if size > 0 then return ends .. tvb:raw(at, 4), tvb(at + 4, 4):uint(), size end
+  if #octets < at + 20 or word_at(octets, at) ~= source or word_at(octets, at + 2) ~= destination then return nil end
+  local offset, flags = byte(octets, at + 13, at + 14)
+  local size = last - at - floor(offset / 16) * 4 + flags % 2 + floor(flags / 2) % 2
+  if size <= 0 then return nil end
+  return ends .. octets:sub(at + 1, at + 4), word_at(octets, at + 4) * 65536 + word_at(octets, at + 6), size
 end
 
-local function segment(tvb, pinfo)
-  local captured, source, destination = tvb:len(), pinfo.src_port, pinfo.dst_port
-  for _, start in ipairs(IP_STARTS) do
-    local flow, seq, size = segment_at(tvb, start, captured, source, destination)
+local function segment(tvb, source, destination)
+  local octets = tvb:raw(0, math.min(tvb:len(), HEADERS))
+  for place = 1, #IP_STARTS do
+    local flow, seq, size = segment_at(octets, IP_STARTS[place], source, destination)
     if flow then return flow, seq, size end
   end
 end
@@ -264,29 +276,33 @@ local function remember_lost(flow, seq, size, number)
 end
 
 -- Look at a frame for the first time: does it come again, may it come again?
-local function follow(tvb, pinfo, number, is_dropped)
-  if not is_dropped and not lost.ports[pinfo.src_port] then return end
-  local flow, seq, size = segment(tvb, pinfo)
+local function follow(tvb, pinfo, is_dropped)
+  local source = pinfo.src_port
+  if not is_dropped and not lost.ports[source] or pinfo.visited then return end
+  local flow, seq, size = segment(tvb, source, pinfo.dst_port)
   if not flow then return end
-  again.before[number] = take_covered(flow, seq, size, number)
+  local number = pinfo.number
+  local newest = take_covered(flow, seq, size, number)
+  if newest then again.before[number], again.any = newest, true end
   if is_dropped then
     remember_lost(flow, seq, size, number)
-    lost.ports[pinfo.src_port] = true
+    lost.ports[source], lost.any = true, true
   end
 end
 
 ------------------------------------------------------------------------------------------------------------------
 -- The comment.
 
--- Of a frame's comments, ours, and the verdict in it; a short one that stands alone has a verdict, but no words.
+-- Of a frame's comments, ours, and the verdict in it; a short one that stands alone has a verdict, but no words.  Ours
+-- is the last that emu writes.
 local function find_story(...)
   local alone
-  for place = 1, select("#", ...) do
+  for place = select("#", ...), 1, -1 do
     local text = select(place, ...).value
     if type(text) == "string" then
       local verdict = text:match(PREFIX_PATTERN)
       if verdict then return text, verdict end
-      alone = alone or ALONE[text]
+      alone = ALONE[text] or alone
     end
   end
   if alone then return "", alone end
@@ -337,11 +353,14 @@ local function words_of(story)
   return words, rest
 end
 
-local function add_words(item, words, rest, tree)
-  local all = tree:referenced(EXTRA) -- which words cannot be read shows only when all are
+-- The same of one key alone, where not all are wanted.
+local ONE_WORD = { __index = function(words, key) return words.story:match("%s" .. key .. "=(%S+)") end }
+
+local function add_words(item, words, rest, tree, all)
   for _, row in ipairs(FIELDS) do
-    local text, field = words[row.key], field_of[row.key]
-    if text and (all or tree:referenced(field)) then
+    local field = field_of[row.key]
+    local text = (all or tree:referenced(field)) and words[row.key]
+    if text then
       local value = READ[row.kind](text, row.key)
       if value ~= nil then
         item:add(field, value)
@@ -371,10 +390,13 @@ local function flow_of(class, pinfo)
   return class .. " " .. tostring(pinfo.src) .. " > " .. tostring(pinfo.dst)
 end
 
-local function add_derived(item, words, verdict, pinfo)
+local function add_derived(item, words, verdict, pinfo, tree)
   item:add(DROPPED, verdict == "dropped"):set_generated()
-  local socket = words.has_socket == "1" and socket_of(words.class, pinfo)
-  if socket then item:add(SOCKET, socket):set_generated() end
+  if tree:referenced(SOCKET) and words.has_socket == "1" then
+    local socket = socket_of(words.class, pinfo)
+    if socket then item:add(SOCKET, socket):set_generated() end
+  end
+  if not tree:referenced(CULPRIT) then return end
   local id = words.culprit and words.culprit ~= "0" and READ.id(words.culprit)
   if id then note_id(pinfo.number) end
   local culprit = id and frame_before(pinfo.number, id)
@@ -409,19 +431,28 @@ local function add_verdict(item, story, verdict, pinfo, tree)
   if LOST[verdict] then mark_lost(item, story, verdict, pinfo) end
   if not tree:referenced(myself) then return end
   item:append_text(": " .. verdict)
-  local words, rest = { verdict = verdict }, {}
-  if story ~= "" then words, rest = words_of(story) end
-  add_words(item, words, rest, tree)
-  add_derived(item, words, verdict, pinfo)
+  local all = tree:referenced(EXTRA) -- which words cannot be read shows only when all are
+  local words, rest = setmetatable({ verdict = verdict, story = story }, ONE_WORD), {}
+  if all and story ~= "" then words, rest = words_of(story) end
+  add_words(item, words, rest, tree, all)
+  add_derived(item, words, verdict, pinfo, tree)
 end
 
+local since_id = 0 -- frames since one whose id was read
+
+-- What is done for every frame is dear: each value that is asked of Wireshark is a call, and an object to collect.
 function emu.dissector(tvb, pinfo, tree)
-  local number = pinfo.number
-  if ids.irregular or number <= FIRST or number % STRIDE == 0 then note_id(number) end
+  since_id = since_id + 1
+  if since_id >= STRIDE or ids.irregular then
+    note_id(pinfo.number)
+    ids.read = ids.read + 1
+    since_id = ids.read < FIRST and STRIDE or 0
+  end
   local story, verdict = find_story(comments_of())
   local is_dropped = verdict == "dropped" and story:find(" class=tcp ", 1, true) ~= nil
-  if (is_dropped or next(lost.ports)) and not pinfo.visited then follow(tvb, pinfo, number, is_dropped) end
-  local linked = again.before[number] or again.after[number]
+  if is_dropped or lost.any then follow(tvb, pinfo, is_dropped) end
+  local number = (verdict or again.any) and pinfo.number
+  local linked = number and (again.before[number] or again.after[number])
   if not verdict and not linked then return end
   local item = tree:add(emu)
   if verdict then add_verdict(item, story, verdict, pinfo, tree) end
@@ -429,9 +460,10 @@ function emu.dissector(tvb, pinfo, tree)
 end
 
 local function forget()
-  ids = { irregular = false, distance = nil, first = math.huge, last = 0, frames = {} }
-  lost = { flows = {}, ports = {} }
-  again = { after = {}, before = {} }
+  ids = { irregular = false, distance = nil, first = math.huge, last = 0, frames = {}, read = 0 }
+  since_id = STRIDE
+  lost = { flows = {}, ports = {}, any = false }
+  again = { after = {}, before = {}, any = false }
   last_drop = nil
 end
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from external_tools import tool
 
 from emu.capture.annotate import KEYS, NAMES
@@ -26,8 +27,17 @@ class Run(NamedTuple):
     log: dict[int, dict[str, Any]]
 
 
-def replayed(folder: Path, annotate: str) -> Run:
-    """Replay the first frames of the mixed capture."""
+RUNS: dict[str, Run] = {}  # that were made already, by what is annotated
+
+
+def replayed(factory: pytest.TempPathFactory, annotate: str) -> Run:
+    """The replay of the mixed capture's first frames, the same for every test; none writes to it."""
+    if annotate not in RUNS:
+        RUNS[annotate] = _replay(factory.mktemp("plugin"), annotate)
+    return RUNS[annotate]
+
+
+def _replay(folder: Path, annotate: str) -> Run:
     capture, log = folder / f"{annotate}.pcapng", folder / f"{annotate}.jsonl"
     emu = (sys.executable, "-m", "emu", "replay", MIXED, "--limit", str(FRAMES), "--engine", "plain", "--no-progress")
     subprocess.run([*emu, "--annotate", annotate, "-w", capture, "--log", log], check=True, capture_output=True)

@@ -18,13 +18,13 @@ TRUE = {"1": True, "True": True, "0": False, "False": False}
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Every frame has a comment."""
-    return replayed(tmp_path_factory.mktemp("plugin"), "all")
+    return replayed(tmp_path_factory, "all")
 
 
 @pytest.fixture(scope="module")
 def drops(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Dropped frames have a comment."""
-    return replayed(tmp_path_factory.mktemp("plugin"), "drops")
+    return replayed(tmp_path_factory, "drops")
 
 
 def dropped(log: dict[int, dict[str, Any]], **wanted: Any) -> list[int]:

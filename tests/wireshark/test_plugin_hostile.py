@@ -63,11 +63,13 @@ def test_signed_and_large_numbers_are_read(tmp_path: Path) -> None:
 
 
 def test_frames_without_bytes_are_told_of(tmp_path: Path) -> None:
+    parts = []
     for size in (1, 13, 33, len(FRAME)):
-        written = capture(
-            tmp_path / f"{size}.pcapng", [b"emu verdict=dropped class=tcp has_socket=1"] * 2, FRAME[:size]
-        )
-        assert frames(written, "emu.dropped == 1") == [1, 2]
+        comments = [b"emu verdict=dropped class=tcp has_socket=1"] * 2
+        parts.append(capture(tmp_path / f"{size}.pcapng", comments, FRAME[:size]))
+    written = tmp_path / "parts.pcapng"
+    written.write_bytes(b"".join(part.read_bytes() for part in parts))  # a section after the other
+    assert frames(written, "emu.dropped == 1") == list(range(1, 9))
 
 
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
