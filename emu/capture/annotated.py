@@ -108,7 +108,12 @@ class AnnotatedReader:
     def incomplete(self) -> str:
         """Why the file ends before its capture did, as it says itself or as it was found; else nothing."""
         said = [comment for comment in self.reader.statistics_comments if INCOMPLETE.match(comment)]
-        return "; ".join([*said, *([str(self.reader.damage)] if self.reader.damage else [])])
+        return "; ".join(filter(None, [*said, self.damage]))
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with this file itself, whatever its run came to; else nothing."""
+        return str(self.reader.damage or "")
 
     @property
     def octets(self) -> Any:

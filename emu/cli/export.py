@@ -11,9 +11,10 @@ from emu.capture.output import STDOUT, OutputFile
 from emu.capture.reader import open_capture
 from emu.capture.write import PCAP, PCAPNG, format_of
 from emu.cli.export_options import ExportCommand
+from emu.cli.told import tell_of_file
 from emu.engine.choose import choose_engine
 from emu.engine.plain import Engine, PlainEngine
-from emu.errors import Exit, NothingToPlayError, UsageError
+from emu.errors import NothingToPlayError, UsageError
 from emu.request import say_on_stderr
 from emu.verdicts.export.formats import Advance, Exported, Format, format_named, output_of
 from emu.verdicts.log import SUFFIXES
@@ -36,7 +37,7 @@ def run_export(command: ExportCommand) -> int:
     except BaseException:
         output.discard()
         raise
-    if not exported.written and not exported.damage:
+    if not exported.written and not exported.incomplete:
         output.discard()
         raise NothingToPlayError(f"{command.file}: nothing to export: {exported.nothing}")
     output.finish()
@@ -91,13 +92,7 @@ def _export_rows(form: Format, command: ExportCommand, output: OutputFile, advan
 def _tell(exported: Exported, file: str) -> int:
     """Say on stderr what was written and what was not; the exit code."""
     say_on_stderr(f"{exported.written} {exported.what} exported")
-    for note in exported.notes:
-        say_on_stderr(note)
-    if exported.damage:
-        named = exported.damage if file in exported.damage else f"{file}: {exported.damage}"
-        say_on_stderr(named)
-        return Exit.CAPTURE
-    return Exit.DONE
+    return tell_of_file(file, exported.notes, exported.incomplete, exported.damage)
 
 
 @contextmanager

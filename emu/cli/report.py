@@ -43,7 +43,7 @@ def run_report(command: ReportCommand) -> int:
         print_json({"report": name} | as_object(contents))
     else:
         print(told(name, contents), file=sys.stderr if name == STDOUT else sys.stdout)
-    return Exit.DONE
+    return Exit.CAPTURE if verdicts.damage else Exit.DONE
 
 
 def default_name(file: str) -> str:
@@ -67,6 +67,7 @@ def as_object(contents: "Contents") -> dict[str, Any]:
     return {
         "policy": verdicts.policy,
         "incomplete": verdicts.incomplete,
+        "damage": verdicts.damage,
         "notes": list(verdicts.notes),
         "frames": figures.frames,
         "packets": figures.all._asdict(),

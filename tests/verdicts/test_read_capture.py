@@ -1,5 +1,6 @@
 """Annotated captures as tables: what the log of the same replay says, as far as the file tells it."""
 
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from emu.errors import CaptureError
 from emu.task import Outputs
 from emu.verdicts.chunks import polars_schema
 from emu.verdicts.culprits import AMBIGUOUS, Culprits
+from emu.verdicts.fates import LOST_NAMES, is_lost_untold, survived
 from emu.verdicts.read import Verdicts, open_verdicts
 from emu.verdicts.schema import NAMES
 
@@ -100,7 +102,9 @@ def test_with_comments_of_drops_survivors_say_nothing(replayed: tuple[Path, Path
     assert_frame_equal(told.drop(UNTOLD), dropped.drop(UNTOLD))
     silent = table.filter(polars.col("verdict").is_null())
     for name in NAMES:
-        assert silent[name].null_count() == (silent.height if name in TOLD or name == UNTOLD else 0), name
+        unknown = name in (*TOLD, UNTOLD) and name != "reason"
+        assert silent[name].null_count() == (silent.height if unknown else 0), name
+    assert set(silent["reason"]) == {""}
     # What the frame itself and the file's clock tell is there all the same.
     known = [name for name in NAMES if name not in (*TOLD, UNTOLD)]
     assert_frame_equal(same_rows(table, logged).select(known), logged.select(known))
@@ -145,6 +149,34 @@ def test_culprits_of_a_part_are_numbered_in_it(mixed: Path, engine: str, tmp_pat
     expected = [None if (c := culprits[i]) is None else ids.get(c, 0) for i in part["packet_id"]]
     assert part["culprit_frame"].to_list() == expected
     assert any(expected) and 0 in expected
+
+
+def strip_comments(source: Path, target: Path) -> None:
+    """Take the comments of its frames away from a capture of emu's: they become options that nobody knows."""
+    octets = bytearray(source.read_bytes())
+    at = 0
+    while at < len(octets):
+        kind, length = struct.unpack_from("<II", octets, at)
+        option = at + 28 + (struct.unpack_from("<I", octets, at + 20)[0] + 3 & ~3) if kind == 6 else at + length
+        while option + 4 < at + length:
+            code, size = struct.unpack_from("<HH", octets, option)
+            if code == 1:
+                struct.pack_into("<H", octets, option, 0x7777)
+            option += 4 + (size + 3 & ~3)
+        at += length
+    target.write_bytes(octets)
+
+
+def test_a_lost_frame_whose_comments_are_gone_is_lost_and_nothing_else(mixed: Path, tmp_path: Path) -> None:
+    strip_comments(mixed, tmp_path / "bare.pcapng")
+    verdicts = opened(tmp_path / "bare.pcapng")
+    whole, bare = opened(mixed).table.collect(), verdicts.table.collect()
+    lost = whole["verdict"].is_in(list(LOST_NAMES)).fill_null(value=False)
+    assert lost.any() and not lost.all() and bare["verdict"].null_count() == bare.height
+    assert bare["reason"].is_null().to_list() == lost.to_list() and set(bare["reason"]) == {"", None}
+    assert set(bare.filter(is_lost_untold())["frame"]) == set(whole.filter(lost)["frame"])
+    assert set(bare.filter(survived())["frame"]) == set(whole.filter(~lost)["frame"])
+    assert f"{int(lost.sum())} frames were lost and have no comment: to what is not known" in verdicts.notes
 
 
 def test_culprits_of_merged_captures_are_not_guessed(mixed: Path, tmp_path: Path) -> None:

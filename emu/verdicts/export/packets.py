@@ -68,7 +68,8 @@ def export_packets(
     if not any(pair_of(interface.name)[1] for interface in reader.interfaces):
         raise CaptureError(f"{name}: {NO_LOST}")
     nothing = "no frame of it was lost" if lost else "all frames of it were lost"
-    return Exported(frames, "frames", nothing=nothing, damage=AnnotatedReader(reader, engine).incomplete)
+    annotated = AnnotatedReader(reader, engine)
+    return Exported(frames, "frames", nothing=nothing, incomplete=annotated.incomplete, damage=annotated.damage)
 
 
 NO_LOST = "has no interface NAME-drop: no annotated capture; `emu replay CAPTURE -w FILE` writes one"
