@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from emu.capture.output import STDOUT
 from emu.cli.report_options import ReportCommand
-from emu.errors import Exit, UsageError
+from emu.errors import UsageError
 from emu.replay_report import check_report
 from emu.verdicts.log import import_polars
 from emu.verdicts.plots.html import require_plotly
-from emu.verdicts.screen import figure
+from emu.verdicts.screen import counted, figure
 
 if TYPE_CHECKING:
     from emu.verdicts.report.page import Contents
@@ -26,6 +26,7 @@ def run_report(command: ReportCommand) -> int:
     name = command.write or default_name(command.file)
     import_polars(WANTED_BY)
     require_plotly(WANTED_BY)
+    from emu.cli.told import tell_of_file
     from emu.engine.choose import ENGINES
     from emu.request import check_choice, say_on_stderr
     from emu.verdicts.read import open_verdicts
@@ -43,7 +44,7 @@ def run_report(command: ReportCommand) -> int:
         print_json({"report": name} | as_object(contents))
     else:
         print(told(name, contents), file=sys.stderr if name == STDOUT else sys.stdout)
-    return Exit.CAPTURE if verdicts.damage else Exit.DONE
+    return tell_of_file(verdicts.name, verdicts.notes, verdicts.incomplete, verdicts.damage)
 
 
 def default_name(file: str) -> str:
@@ -57,8 +58,7 @@ def told(name: str, contents: "Contents") -> str:
     """The report in one line."""
     drops = contents.drops
     listed = "all" if len(drops.rows) == drops.total else figure(len(drops.rows))
-    incomplete = f"; incomplete: {contents.verdicts.incomplete}" if contents.verdicts.incomplete else ""
-    return f"{name}: {figure(contents.figures.frames)} frames, {figure(drops.total)} drops, {listed} listed{incomplete}"
+    return f"{name}: {counted(contents.figures.frames, 'frame')}, {counted(drops.total, 'drop')}, {listed} listed"
 
 
 def as_object(contents: "Contents") -> dict[str, Any]:

@@ -15,8 +15,9 @@ from emu.capture.output import OutputFile
 from emu.kernel import drop_reason as dr
 from emu.verdicts.export.drops import WHY_NOT_PLAYED, WHY_OOPS, WHY_UNTOLD, Row, left_out
 from emu.verdicts.export.freed import WHY_RECYCLED
-from emu.verdicts.export.net_dm import MAX_PAYLOAD, NetDmWriter, alert, ethernet_frame, packet_block
+from emu.verdicts.export.net_dm import MAX_PAYLOAD, NetDmWriter, alert, ethernet_frame
 from emu.verdicts.export.net_dm import Drop as NetDmDrop
+from emu.verdicts.export.packet_block import packet_block
 from emu.wire import headers
 
 FIELDS = (

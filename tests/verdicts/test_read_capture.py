@@ -1,12 +1,12 @@
 """Annotated captures as tables: what the log of the same replay says, as far as the file tells it."""
 
-import struct
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import polars
 import pytest
+from bare_capture import strip_comments
 from external_tools import run, tool
 from polars.testing import assert_frame_equal
 from replay_kit import PCAPS, Frame, ether, pcap, played, wild_frames
@@ -149,22 +149,6 @@ def test_culprits_of_a_part_are_numbered_in_it(mixed: Path, engine: str, tmp_pat
     expected = [None if (c := culprits[i]) is None else ids.get(c, 0) for i in part["packet_id"]]
     assert part["culprit_frame"].to_list() == expected
     assert any(expected) and 0 in expected
-
-
-def strip_comments(source: Path, target: Path) -> None:
-    """Take the comments of its frames away from a capture of emu's: they become options that nobody knows."""
-    octets = bytearray(source.read_bytes())
-    at = 0
-    while at < len(octets):
-        kind, length = struct.unpack_from("<II", octets, at)
-        option = at + 28 + (struct.unpack_from("<I", octets, at + 20)[0] + 3 & ~3) if kind == 6 else at + length
-        while option + 4 < at + length:
-            code, size = struct.unpack_from("<HH", octets, option)
-            if code == 1:
-                struct.pack_into("<H", octets, option, 0x7777)
-            option += 4 + (size + 3 & ~3)
-        at += length
-    target.write_bytes(octets)
 
 
 def test_a_lost_frame_whose_comments_are_gone_is_lost_and_nothing_else(mixed: Path, tmp_path: Path) -> None:
