@@ -46,7 +46,7 @@ def network_frames() -> bytes:
 
 
 CAPTURES: dict[str, Any] = {
-    "mixed": (PCAPS / "mixed.pcap", {"limit": 2000}),
+    "mixed": (PCAPS / "mixed.pcap", {"limit": 1000}),
     "network": (network_frames(), {}),
     "wild": (pcap(wild_frames(6, 600)), {}),
 }
