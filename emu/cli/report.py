@@ -29,6 +29,7 @@ def run_report(command: ReportCommand) -> int:
     from emu.engine.choose import ENGINES
     from emu.request import check_choice, say_on_stderr
     from emu.verdicts.read import open_verdicts
+    from emu.verdicts.read_log import queried
     from emu.verdicts.report.page import write_replay_report
 
     check_report(name, [command.file])
@@ -36,7 +37,8 @@ def run_report(command: ReportCommand) -> int:
     verdicts = open_verdicts(command.file, wanted_by=WANTED_BY, engine=command.engine, say=say_on_stderr)
     if command.policy:
         verdicts = replace(verdicts, policy=command.policy)
-    contents = write_replay_report(name, verdicts, [command.file])
+    with queried(verdicts.name):
+        contents = write_replay_report(name, verdicts, [command.file])
     if command.json:
         from emu.cli.replay import print_json
 

@@ -12,6 +12,7 @@ from emu.cli.show_screen import print_fate, print_groups, print_story, totals_li
 from emu.errors import Exit, UsageError
 from emu.verdicts.log import import_polars
 from emu.verdicts.read import Verdicts, open_verdicts
+from emu.verdicts.read_log import queried
 from emu.verdicts.screen import figure
 from emu.verdicts.show.fate import fate_of
 from emu.verdicts.show.flows import flow_pattern
@@ -42,9 +43,10 @@ def run_show(command: ShowCommand) -> int:
     wanted = wanted_of(command)
     show = _view_of(command, wanted)
     verdicts = open_verdicts(command.file, wanted_by=VERB, engine=command.engine, say=_say)
-    totals = totals_of(verdicts)
-    refuse_unknown_devices(wanted, totals)
-    show(command, verdicts, wanted, totals)
+    with queried(verdicts.name):
+        totals = totals_of(verdicts)
+        refuse_unknown_devices(wanted, totals)
+        show(command, verdicts, wanted, totals)
     for note in verdicts.notes:
         _say(note)
     if verdicts.incomplete:
