@@ -52,6 +52,8 @@ def default_name(file: str) -> str:
     """The report's name beside its input.  Errors: UsageError when that has no name."""
     if file == STDOUT:
         raise UsageError("-: standard input has no name to call the report after; say -w FILE.html")
+    if not Path(file).name:  # of `.`, of `/`
+        raise UsageError(f"{file}: is a folder; expected a log, or an annotated capture")
     return str(Path(file).with_suffix(".html"))
 
 

@@ -41,3 +41,8 @@ def test_damage_is_told_in_one_line(damaged: Path, words: tuple[str, ...], tmp_p
     said = refused(*words[:1], damaged, *words[1:], code=3, cwd=tmp_path, here=True)
     assert said.startswith(f"{damaged}: ") and "damaged" in said and said.isprintable()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_a_folder_is_no_log(folder: str, tmp_path: Path) -> None:
+    assert refused("report", folder, code=2, cwd=tmp_path, here=True).startswith(f"{folder}: is a folder")
