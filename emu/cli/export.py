@@ -81,12 +81,14 @@ def _export_rows(form: Format, command: ExportCommand, output: OutputFile, advan
     from emu.verdicts.export.kfree_skb import export_kfree_skb
     from emu.verdicts.export.rows import export_rows
     from emu.verdicts.read import open_verdicts
+    from emu.verdicts.read_log import queried
 
     wanted_by = f"emu export --format {form.name}"
     verdicts = open_verdicts(command.file, wanted_by=wanted_by, engine=command.engine, say=say_on_stderr)
-    if form.name == "kfree_skb":
-        return export_kfree_skb(verdicts, output, advance)
-    return export_rows(verdicts, form.name, output, advance)
+    with queried(verdicts.name):
+        if form.name == "kfree_skb":
+            return export_kfree_skb(verdicts, output, advance)
+        return export_rows(verdicts, form.name, output, advance)
 
 
 def _tell(exported: Exported, file: str) -> int:

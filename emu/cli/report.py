@@ -30,6 +30,7 @@ def run_report(command: ReportCommand) -> int:
     from emu.engine.choose import ENGINES
     from emu.request import check_choice, say_on_stderr
     from emu.verdicts.read import open_verdicts
+    from emu.verdicts.read_log import queried
     from emu.verdicts.report.page import write_replay_report
 
     check_report(name, [command.file])
@@ -37,7 +38,8 @@ def run_report(command: ReportCommand) -> int:
     verdicts = open_verdicts(command.file, wanted_by=WANTED_BY, engine=command.engine, say=say_on_stderr)
     if command.policy:
         verdicts = replace(verdicts, policy=command.policy)
-    contents = write_replay_report(name, verdicts, [command.file])
+    with queried(verdicts.name):
+        contents = write_replay_report(name, verdicts, [command.file])
     if command.json:
         from emu.cli.replay import print_json
 
@@ -51,6 +53,8 @@ def default_name(file: str) -> str:
     """The report's name beside its input.  Errors: UsageError when that has no name."""
     if file == STDOUT:
         raise UsageError("-: standard input has no name to call the report after; say -w FILE.html")
+    if not Path(file).name:  # of `.`, of `/`
+        raise UsageError(f"{file}: is a folder; expected a log, or an annotated capture")
     return str(Path(file).with_suffix(".html"))
 
 

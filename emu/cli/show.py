@@ -17,6 +17,7 @@ from emu.verdicts.flows import flow_pattern
 from emu.verdicts.log import import_polars
 from emu.verdicts.names import CAUSE_NAMES, CLASS_NAMES, REASON_NAMES, VERDICT_NAMES, name_of, names_of, rules_of
 from emu.verdicts.read import Verdicts, open_verdicts
+from emu.verdicts.read_log import queried
 from emu.verdicts.screen import counted, figure
 from emu.verdicts.show.fate import fate_of
 from emu.verdicts.show.groups import BY, groups_of
@@ -45,9 +46,10 @@ def run_show(command: ShowCommand) -> int:
     wanted = wanted_of(command)
     show = _view_of(command, wanted)
     verdicts = open_verdicts(command.file, wanted_by=VERB, engine=command.engine, say=say_on_stderr)
-    totals = totals_of(verdicts)
-    refuse_unknown_devices(wanted, totals)
-    show(command, verdicts, wanted, totals)
+    with queried(verdicts.name):
+        totals = totals_of(verdicts)
+        refuse_unknown_devices(wanted, totals)
+        show(command, verdicts, wanted, totals)
     return tell_of_file(verdicts.name, verdicts.notes, verdicts.incomplete, verdicts.damage)
 
 

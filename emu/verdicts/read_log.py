@@ -63,15 +63,30 @@ def read_log(path: str, name: str, suffix: str, folder: Path) -> ReadLog:
 @contextmanager
 def readable(name: str) -> Iterator[None]:
     """Whatever polars cannot read is a CaptureError of one line; for queries of a table that was opened, too."""
+    try:
+        with queried(name):
+            yield
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from None
+
+
+@contextmanager
+def queried(name: str) -> Iterator[None]:
+    """The same where outputs are written, too: what is wrong with those is no fault of the log."""
     import polars
 
     try:
         yield
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-        raise CaptureError(
-            f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
-        ) from None
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: BaseException) -> CaptureError:
+    told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+    said = "".join(letter if letter.isprintable() else "?" for letter in told)  # it may hold what the file holds
+    return CaptureError(
+        f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
+    )
 
 
 def _check_version(version: str, name: str) -> None:

@@ -174,12 +174,12 @@ def test_culprits_of_merged_captures_are_not_guessed(mixed: Path, tmp_path: Path
 
 
 def test_culprits_as_a_dictionary_would_find_them() -> None:
-    ids = [5, 6, 7, 100, 101, 3, 2, 1, 6, 1 << 63, (1 << 64) - 1]
+    ids = [5, 6, 7, 100, 101, 3, 2, 1, 6, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
     culprits = Culprits()
     frames = list(range(1, len(ids) + 1))
-    for first, last in ((0, 4), (4, 4), (4, 5), (5, 11)):
+    for first, last in ((0, 4), (4, 4), (4, 5), (5, 10), (10, 12)):
         culprits.meet(polars.Series(ids[first:last], dtype=polars.UInt64), polars.Series(frames[first:last]))
-    asked = [0, *range(1, 9), 99, 100, 101, 102, 1 << 62, -1, -(1 << 63), -(1 << 63) + 1]
+    asked = [0, *range(1, 9), 99, 100, 101, 102, 1 << 62, (1 << 63) - 1, -1, -(1 << 63), -(1 << 63) + 1]
     expected = []
     for number in asked:
         held = [frame for frame, held in zip(frames, ids, strict=True) if held == number % (1 << 64)]
