@@ -98,6 +98,7 @@ class RunInProgress:
                     engine_name=self.engine.name,
                     devices=self.netdevs,
                     rows=outputs.log_rows,
+                    policy=scenario.policy.name,
                     inputs=inputs,
                 )
                 self._opened(self.log)

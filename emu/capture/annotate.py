@@ -131,6 +131,8 @@ N_LINKTYPES = len(PLAYED)
 MAX_PAIRS = MAX_DEVICES * N_LINKTYPES
 MAX_INTERFACES = 2 * MAX_PAIRS
 
+MOST = (1 << 63) - 1
+
 FILL = 1 << 20  # the buffer is written when it holds so much
 MAX_OPTIONS = 8_192  # bytes: two comments and what else stands behind a frame
 BUFFER = FILL + SNAPLEN + MAX_OPTIONS
@@ -350,7 +352,10 @@ def put_story(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -
         at = put_word(out, at, sheet, words, name_of(packet, group))
     for key in range(N_KEYS):
         at = put_word(out, at, sheet, words, KEY_WORDS + key)
-        at = put_decimal(out, at, number_of(packet, key))
+        if key == CULPRIT_KEY:
+            at = put_unsigned(out, at, number_of(packet, key))
+        else:
+            at = put_decimal(out, at, number_of(packet, key))
     return at
 
 
@@ -443,18 +448,30 @@ def put_decimal(out: bytearray, at: int, value: int) -> int:
     if value < 0:
         out[at] = 0x2D
         at += 1
-        value = -value
+        if value >= -MOST:  # the least integer has no counterpart, but its bits are the number already
+            value = -value
+    return put_unsigned(out, at, value)
+
+
+def put_unsigned(out: bytearray, at: int, value: int) -> int:
+    """64 bits in decimal, as Wireshark shows a packet id: a negative integer is a number from 2**63 on; its end."""
     end = at + 1
-    limit = value
-    while limit >= 10:
+    limit = tenth(value)
+    while limit > 0:
         limit //= 10
         end += 1
     place = end
     while place > at:
         place -= 1
-        out[place] = 0x30 + value % 10
-        value //= 10
+        rest = tenth(value)
+        out[place] = 0x30 + ((value & 15) - (rest & 7) * 10 & 15)  # what is left of a tenth needs no more bits
+        value = rest
     return end
+
+
+def tenth(value: int) -> int:
+    """A tenth of 64 bits taken as a number from 0, rounded down."""
+    return (value >> 1 & MOST) // 5
 
 
 def count(packet: Any, sheet: Any, interface: int, time_ns: int) -> None:

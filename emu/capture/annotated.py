@@ -108,7 +108,12 @@ class AnnotatedReader:
     def incomplete(self) -> str:
         """Why the file ends before its capture did, as it says itself or as it was found; else nothing."""
         said = [comment for comment in self.reader.statistics_comments if INCOMPLETE.match(comment)]
-        return "; ".join([*said, *([str(self.reader.damage)] if self.reader.damage else [])])
+        return "; ".join(filter(None, [*said, self.damage]))
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with this file itself, whatever its run came to; else nothing."""
+        return str(self.reader.damage or "")
 
     @property
     def octets(self) -> Any:
@@ -161,7 +166,7 @@ class AnnotatedReader:
         self._lexicon.word_start[word] = len(self._blob)
         self._lexicon.word_length[word] = len(octets)
         self._lexicon.count[POLICY_GROUP] = len(self.policies) + 1
-        self.policies.append(octets.decode("utf-8", "replace"))
+        self.policies.append(_printable(octets.decode("utf-8", "replace")))
         self._blob = blob
         self._words = self._engine.view(blob)
 
@@ -187,6 +192,11 @@ class AnnotatedReader:
             self._numbers[name] = len(self.devices)
             self.devices.append(name)
         return self._numbers[name]
+
+
+def _printable(name: str) -> str:
+    """A name that anybody may have written, as it may be shown: no control character reaches a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _is_lost(name: str) -> bool:

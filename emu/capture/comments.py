@@ -46,6 +46,7 @@ from emu.capture.lexicon import (
     find_octet,
     find_word,
     read_decimal,
+    read_unsigned,
 )
 from emu.capture.pcap import word16, word32
 from emu.capture.pcapng import ENHANCED_PACKET_BLOCK, PACKET_BLOCK, PACKET_HEADER
@@ -63,7 +64,7 @@ NOBODYS, SURVIVORS, LOST = range(3)
 STORY_HEAD = len("emu ")
 FLAG_KEYS = (MEMALLOC_KEY, HAS_SOCKET_KEY, FROM_RESERVE_KEY, PFMEMALLOC_KEY)
 BLANK, EQUALS = 0x20, 0x3D
-LATEST_NS = 1 << 62
+LATEST_NS = (1 << 62) - 1  # and twice that, a time and what was waited, has room
 
 # Of a row, besides the packet: `told` is TOLD_*, `said` has bit k for KEYS[k], `policy` is 1 + the number of its
 # name, `unknown` counts what a comment has and this version does not know.
@@ -185,6 +186,13 @@ def set_name(row: Any, name: int, word: int) -> bool:
     return True
 
 
+def read_number(octets: Octets, at: int, end: int, key: int) -> tuple[int, int]:
+    """The number of a key of KEYS, and 1; 0 and 0 when it is none.  A packet id has 64 bits and no sign."""
+    if key == CULPRIT_KEY:
+        return read_unsigned(octets, at, end)
+    return read_decimal(octets, at, end)
+
+
 def take_pair(octets: Octets, at: int, end: int, row: Any, given: int, lexicon: Any, words: Octets) -> int:
     """One `key=value` of a story; returns which of names and keys were given so far, as bits."""
     equals = find_octet(octets, at, end, EQUALS)
@@ -202,7 +210,7 @@ def take_pair(octets: Octets, at: int, end: int, row: Any, given: int, lexicon: 
         elif not set_name(row, key, word):
             row.unknown += 1
     else:
-        value, sound = read_decimal(octets, at, end)
+        value, sound = read_number(octets, at, end, key - N_NAMES)
         if sound == 0 or not set_number(row, key - N_NAMES, value):
             row.unknown += 1
             return given

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from emu.capture.annotate import KEYS, NAMES
+from emu.capture.annotate import KEYS, MOST, NAMES
 from emu.kernel.drop_reason import CAUSES, POINTS, REASONS, VERDICTS
 from emu.kernel.policy import RULES
 from emu.kernel.record import record
@@ -24,8 +24,9 @@ ROOM = 256  # words of a group
 MAX_WORDS = GROUPS * ROOM
 assert max(len(POINTS), len(REASONS), len(VERDICTS), N_KEYS) <= ROOM
 
-MINUS, ZERO, NINE = 0x2D, 0x30, 0x39
-MOST = (1 << 63) - 1
+MINUS, ZERO = 0x2D, 0x30
+TENTH, LAST_DIGIT = divmod((1 << 64) - 1, 10)
+HALF_TENTH, HALF_DIGIT = divmod(MOST, 10)
 
 
 @record
@@ -112,17 +113,27 @@ def begins(octets: Octets, at: int, end: int, lexicon: Any, words: Octets, openi
 
 def read_decimal(octets: Octets, at: int, end: int) -> tuple[int, int]:
     """The number octets[at:end] in decimal, and 1; 0 and 0 when it is none of 64 bits."""
-    sign = 1
-    if at < end and octets[at] & 0xFF == MINUS:
-        sign = -1
-        at += 1
+    negative = at < end and octets[at] & 0xFF == MINUS
+    value, sound = read_unsigned(octets, at + 1 if negative else at, end)
+    if value == -MOST - 1 and negative:
+        return value, sound
+    if value < 0:
+        return 0, 0
+    return -value if negative else value, sound
+
+
+def read_unsigned(octets: Octets, at: int, end: int) -> tuple[int, int]:
+    """The same for a number from 0 up to 2**64 - 1; from 2**63 on its 64 bits, a negative integer."""
     if at >= end:
         return 0, 0
     value = 0
     while at < end:
-        octet = octets[at] & 0xFF
-        if octet < ZERO or octet > NINE or value > (MOST - octet + ZERO) // 10:
+        digit = (octets[at] & 0xFF) - ZERO
+        if digit < 0 or digit > 9 or value < 0 or value > TENTH or (value == TENTH and digit > LAST_DIGIT):
             return 0, 0
-        value = value * 10 + octet - ZERO
+        if value > HALF_TENTH or (value == HALF_TENTH and digit > HALF_DIGIT):
+            value = (value - HALF_TENTH - 1) * 10 + (digit + 9 - HALF_DIGIT) - MOST - 1
+        else:
+            value = value * 10 + digit
         at += 1
-    return sign * value, 1
+    return value, 1

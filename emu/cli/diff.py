@@ -7,19 +7,21 @@ from emu.capture.output import STDOUT
 from emu.cli.diff_options import DiffCommand
 from emu.cli.diff_screen import show_difference
 from emu.cli.replay import print_json, screen
+from emu.cli.told import tell_of_file
 from emu.errors import Exit, UsageError
+from emu.request import say_on_stderr
 from emu.verdicts.diff import ONE_ONLY, SAME, Difference, Divergence, Selection, compare, told_by_either
+from emu.verdicts.flows import flow_pattern
 from emu.verdicts.log import import_polars
+from emu.verdicts.names import CLASS_NAMES, name_of, names_of
 from emu.verdicts.read import Verdicts, open_verdicts
-from emu.verdicts.show.flows import flow_pattern
-from emu.verdicts.show.names import CLASS_NAMES, name_of, names_of
 from emu.verdicts.side_by_side import BY, OF_B
 
 VERB = "emu diff"
 
 
 def run_diff(command: DiffCommand) -> int:
-    """Compare two files of verdicts; the exit code: 0 when every fate is the same, else 1, as of diff.
+    """Compare two files of verdicts; the exit code: 0 when every fate is the same, else 1; 3 for a damaged file.
 
     Errors: UsageError when they do not speak of the same frames, CaptureError when one cannot be read.
     """
@@ -40,21 +42,10 @@ def run_diff(command: DiffCommand) -> int:
         print_json(as_json(files, selection, found))
     else:
         show_difference(screen(sys.stdout), files, found)
-    _tell(files, found)
-    return Exit.EXPECTATION_FAILED if found.changed else Exit.DONE
-
-
-def _tell(files: tuple[Verdicts, Verdicts], found: Difference) -> None:
-    """Say on stderr what the files do not tell."""
-    for verdicts in files:
-        notes = [f"{verdicts.name}: {note}" for note in verdicts.notes]
-        if verdicts.incomplete:
-            notes.append(f"{verdicts.name} ends early: {verdicts.incomplete}")
-        for note in notes:
-            print(f"emu: {note}", file=sys.stderr)
+    codes = [tell_of_file(one.name, one.notes, one.incomplete, one.damage, named=True) for one in files]
     if not found.fates:
-        what = "no packet is selected" if found.not_selected else "there is no packet to compare"
-        print(f"emu: {what}", file=sys.stderr)
+        say_on_stderr("no packet is selected" if found.not_selected else "there is no packet to compare")
+    return max(*codes, Exit.EXPECTATION_FAILED if found.changed else Exit.DONE)
 
 
 def as_json(files: tuple[Verdicts, Verdicts], selection: Selection, found: Difference) -> dict[str, Any]:
@@ -86,6 +77,7 @@ def _file(verdicts: Verdicts, events: dict[str, int] | None) -> dict[str, Any]:
         "drops_only": verdicts.drops_only,
         "policy": verdicts.policy,
         "incomplete": verdicts.incomplete,
+        "damage": verdicts.damage,
         "notes": list(verdicts.notes),
         "events_by_reason": events,
     }

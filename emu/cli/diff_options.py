@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from emu.cli.select_options import Classes, Flows, Memalloc
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiffCommand:
@@ -20,24 +22,9 @@ class DiffCommand:
             help="What says that two rows are of one packet; packet_id for parts of a capture.",
         ),
     ] = "frame"
-    memalloc: Annotated[
-        bool | None,
-        typer.Option("--memalloc/--others", help="Compare only packets of block I/O's sockets, or only all others."),
-    ] = None
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class", metavar="NAME", help="Compare only these classes: tcp, udp, icmp, arp ...; repeatable, or A,B."
-        ),
-    ] = None
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--flow",
-            metavar="FLOW",
-            help="Compare only this flow, both ways: ADDRESS, PORT, ADDRESS:PORT, 'END > END'; repeatable.",
-        ),
-    ] = None
+    memalloc: Memalloc = None
+    class_: Classes = None
+    flow: Flows = None
     limit: Annotated[
         int, typer.Option("--limit", min=0, metavar="N", help="List so many of the changed packets; 0: all.")
     ] = 20

@@ -12,7 +12,7 @@ from rich.text import Text
 from emu.verdicts.diff import CHANGED, ONE_ONLY, SAME, Difference, Divergence, differing, told_by_either
 from emu.verdicts.explain import Explained
 from emu.verdicts.read import Verdicts
-from emu.verdicts.screen import figure, plain_table
+from emu.verdicts.screen import counted, figure, plain_table, printable
 from emu.verdicts.side_by_side import OF_B
 
 NS_PER_S = 1_000_000_000
@@ -21,7 +21,7 @@ NS_PER_S = 1_000_000_000
 def show_difference(console: Console, files: tuple[Verdicts, Verdicts], found: Difference) -> None:
     """Print the whole difference: totals first, then the first packet with another fate, then the list."""
     for letter, verdicts in zip("AB", files, strict=True):
-        console.print(Text(f"{letter}  {verdicts.name}: {_kind(verdicts)}"), soft_wrap=True)
+        console.print(Text(f"{letter}  {printable(verdicts.name)}: {_kind(verdicts)}"), soft_wrap=True)
     console.print(Text(_totals(found)), soft_wrap=True)
     if found.fates:
         _show_fates(console, found)
@@ -43,9 +43,8 @@ def _kind(verdicts: Verdicts) -> str:
 def _totals(found: Difference) -> str:
     packets = sum(fates.packets for fates in found.fates)
     same = found.packets(SAME)
-    said = [
-        f"{_packets(packets)}, by {found.by}: {figure(same)} with the same fate, {figure(found.changed)} with another"
-    ]
+    fates = f"{figure(same)} with the same fate, {figure(found.changed)} with another"
+    said = [f"{counted(packets, 'packet')}, by {found.by}: {fates}"]
     for number, what in (
         (found.packets(ONE_ONLY), "in one file only"),
         (found.not_selected, "not selected"),
@@ -56,10 +55,6 @@ def _totals(found: Difference) -> str:
     return "; ".join(said)
 
 
-def _packets(number: int) -> str:
-    return "1 packet" if number == 1 else f"{figure(number)} packets"
-
-
 def _show(console: Console, title: str, table: Table) -> None:
     """Print a table under its title, which may be wider."""
     console.print(Text(title, "bold"), soft_wrap=True)
@@ -68,7 +63,6 @@ def _show(console: Console, title: str, table: Table) -> None:
 
 def _show_fates(console: Console, found: Difference) -> None:
     table = plain_table("", "in A", "in B", "packets", "of block I/O")
-    table.title = None
     table.columns[1].justify = "left"
     table.columns[1].no_wrap = True
     for fates in found.fates:
@@ -79,7 +73,6 @@ def _show_fates(console: Console, found: Difference) -> None:
 
 def _show_events(console: Console, found: Difference) -> None:
     table = plain_table("", "reason", "A", "B")
-    table.title = None
     for reason in dict.fromkeys(name for events in found.events for name in events or ()):
         cells = ("not told" if events is None else figure(events.get(reason, 0)) for events in found.events)
         table.add_row(reason, *cells)
@@ -88,7 +81,6 @@ def _show_events(console: Console, found: Difference) -> None:
 
 def _show_machine(console: Console, found: Difference) -> None:
     table = plain_table("", "column", "frame", "A", "B")
-    table.title = None
     for parting in found.parted:
         table.add_row(parting.column, figure(parting.frame), figure(parting.a), figure(parting.b))
     until = "" if found.first is None else ", up to the first change of a fate"
@@ -103,7 +95,6 @@ def show_first(console: Console, first: Divergence, by: str) -> None:
     title = f"First change: {by} {first.key}, {what}, {row['length']} B{block_io}"
     console.print(Text(title, "bold"), soft_wrap=True)
     table = plain_table("", "column", "A", "B")
-    table.title = None
     for column in differing(first.rows):
         table.add_row(column, *(_cell(row) for row in (row[column] for row in first.rows if row is not None)))
     if table.row_count:
@@ -126,13 +117,12 @@ def _story(explained: Explained, fate: str) -> Iterable[tuple[str, str]]:
 def _cell(value: Any) -> str:
     if value is None:
         return "not told"
-    return escape(value) if isinstance(value, str) else str(value)
+    return escape(printable(value)) if isinstance(value, str) else str(value)
 
 
 def _show_changes(console: Console, found: Difference) -> None:
     shown = len(found.changes)
     table = plain_table("", found.by, "class", "flow", "I/O", "in A", "in B")
-    table.title = None
     for column in table.columns[1:]:
         column.justify = "left"
     for row in found.changes:

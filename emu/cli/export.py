@@ -11,9 +11,10 @@ from emu.capture.output import STDOUT, OutputFile
 from emu.capture.reader import open_capture
 from emu.capture.write import PCAP, PCAPNG, format_of
 from emu.cli.export_options import ExportCommand
+from emu.cli.told import tell_of_file
 from emu.engine.choose import choose_engine
 from emu.engine.plain import Engine, PlainEngine
-from emu.errors import Exit, NothingToPlayError, UsageError
+from emu.errors import NothingToPlayError, UsageError
 from emu.request import say_on_stderr
 from emu.verdicts.export.formats import Advance, Exported, Format, format_named, output_of
 from emu.verdicts.log import SUFFIXES
@@ -36,7 +37,7 @@ def run_export(command: ExportCommand) -> int:
     except BaseException:
         output.discard()
         raise
-    if not exported.written and not exported.damage:
+    if not exported.written and not exported.incomplete:
         output.discard()
         raise NothingToPlayError(f"{command.file}: nothing to export: {exported.nothing}")
     output.finish()
@@ -80,24 +81,20 @@ def _export_rows(form: Format, command: ExportCommand, output: OutputFile, advan
     from emu.verdicts.export.kfree_skb import export_kfree_skb
     from emu.verdicts.export.rows import export_rows
     from emu.verdicts.read import open_verdicts
+    from emu.verdicts.read_log import queried
 
     wanted_by = f"emu export --format {form.name}"
     verdicts = open_verdicts(command.file, wanted_by=wanted_by, engine=command.engine, say=say_on_stderr)
-    if form.name == "kfree_skb":
-        return export_kfree_skb(verdicts, output, advance)
-    return export_rows(verdicts, form.name, output, advance)
+    with queried(verdicts.name):
+        if form.name == "kfree_skb":
+            return export_kfree_skb(verdicts, output, advance)
+        return export_rows(verdicts, form.name, output, advance)
 
 
 def _tell(exported: Exported, file: str) -> int:
     """Say on stderr what was written and what was not; the exit code."""
     say_on_stderr(f"{exported.written} {exported.what} exported")
-    for note in exported.notes:
-        say_on_stderr(note)
-    if exported.damage:
-        named = exported.damage if file in exported.damage else f"{file}: {exported.damage}"
-        say_on_stderr(named)
-        return Exit.CAPTURE
-    return Exit.DONE
+    return tell_of_file(file, exported.notes, exported.incomplete, exported.damage)
 
 
 @contextmanager

@@ -439,7 +439,13 @@ def run() -> None:
     what is left in the buffer of a closed pipe must not raise again.
     """
     code = int(Exit.DONE)
+    # Python has no stream for what was closed before it started (`>&-`), and `print` takes none for standard output.
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the program runs
     try:
+        if sys.stdout is None:
+            _say("standard output is closed; send it to /dev/null where nobody wants it")
+            sys.exit(int(Exit.USAGE))
         main()
     except SystemExit as leaving:
         code = int(leaving.code or 0)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from emu.capture.output import STDOUT
 from emu.cli.report_options import ReportCommand
-from emu.errors import Exit, UsageError
+from emu.errors import UsageError
 from emu.replay_report import check_report
 from emu.verdicts.log import import_polars
 from emu.verdicts.plots.html import require_plotly
-from emu.verdicts.screen import figure
+from emu.verdicts.screen import counted, figure
 
 if TYPE_CHECKING:
     from emu.verdicts.report.page import Contents
@@ -26,9 +26,11 @@ def run_report(command: ReportCommand) -> int:
     name = command.write or default_name(command.file)
     import_polars(WANTED_BY)
     require_plotly(WANTED_BY)
+    from emu.cli.told import tell_of_file
     from emu.engine.choose import ENGINES
     from emu.request import check_choice, say_on_stderr
     from emu.verdicts.read import open_verdicts
+    from emu.verdicts.read_log import queried
     from emu.verdicts.report.page import write_replay_report
 
     check_report(name, [command.file])
@@ -36,20 +38,23 @@ def run_report(command: ReportCommand) -> int:
     verdicts = open_verdicts(command.file, wanted_by=WANTED_BY, engine=command.engine, say=say_on_stderr)
     if command.policy:
         verdicts = replace(verdicts, policy=command.policy)
-    contents = write_replay_report(name, verdicts, [command.file])
+    with queried(verdicts.name):
+        contents = write_replay_report(name, verdicts, [command.file])
     if command.json:
         from emu.cli.replay import print_json
 
         print_json({"report": name} | as_object(contents))
     else:
         print(told(name, contents), file=sys.stderr if name == STDOUT else sys.stdout)
-    return Exit.DONE
+    return tell_of_file(verdicts.name, verdicts.notes, verdicts.incomplete, verdicts.damage)
 
 
 def default_name(file: str) -> str:
     """The report's name beside its input.  Errors: UsageError when that has no name."""
     if file == STDOUT:
         raise UsageError("-: standard input has no name to call the report after; say -w FILE.html")
+    if not Path(file).name:  # of `.`, of `/`
+        raise UsageError(f"{file}: is a folder; expected a log, or an annotated capture")
     return str(Path(file).with_suffix(".html"))
 
 
@@ -57,8 +62,7 @@ def told(name: str, contents: "Contents") -> str:
     """The report in one line."""
     drops = contents.drops
     listed = "all" if len(drops.rows) == drops.total else figure(len(drops.rows))
-    incomplete = f"; incomplete: {contents.verdicts.incomplete}" if contents.verdicts.incomplete else ""
-    return f"{name}: {figure(contents.figures.frames)} frames, {figure(drops.total)} drops, {listed} listed{incomplete}"
+    return f"{name}: {counted(contents.figures.frames, 'frame')}, {counted(drops.total, 'drop')}, {listed} listed"
 
 
 def as_object(contents: "Contents") -> dict[str, Any]:
@@ -67,6 +71,7 @@ def as_object(contents: "Contents") -> dict[str, Any]:
     return {
         "policy": verdicts.policy,
         "incomplete": verdicts.incomplete,
+        "damage": verdicts.damage,
         "notes": list(verdicts.notes),
         "frames": figures.frames,
         "packets": figures.all._asdict(),

@@ -19,7 +19,7 @@ class ReportCommand:
     ] = None
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="NAME", help="What to call the policy of a log, which has no name."),
+        typer.Option("--policy", metavar="NAME", help="What to call the policy, where the file does not name it."),
     ] = None
     engine: EngineName = "auto"
     json: Json = False

@@ -9,16 +9,20 @@ from emu.capture.output import STDOUT, OutputFile
 from emu.cli.replay import print_json, screen
 from emu.cli.show_options import ShowCommand
 from emu.cli.show_screen import print_fate, print_groups, print_story, totals_line
-from emu.errors import Exit, UsageError
+from emu.cli.told import tell_of_file
+from emu.errors import UsageError
+from emu.request import say_on_stderr
+from emu.verdicts.fates import HOW_TO_KNOW
+from emu.verdicts.flows import flow_pattern
 from emu.verdicts.log import import_polars
+from emu.verdicts.names import CAUSE_NAMES, CLASS_NAMES, REASON_NAMES, VERDICT_NAMES, name_of, names_of, rules_of
 from emu.verdicts.read import Verdicts, open_verdicts
-from emu.verdicts.screen import figure
+from emu.verdicts.read_log import queried
+from emu.verdicts.screen import counted, figure
 from emu.verdicts.show.fate import fate_of
-from emu.verdicts.show.flows import flow_pattern
 from emu.verdicts.show.groups import BY, groups_of
 from emu.verdicts.show.listing import heading, lines, list_fields, write_json_lines, write_lines
-from emu.verdicts.show.names import CAUSE_NAMES, CLASS_NAMES, REASON_NAMES, VERDICT_NAMES, name_of, names_of, rules_of
-from emu.verdicts.show.packet import HOW_TO_KNOW, story_of
+from emu.verdicts.show.packet import story_of
 from emu.verdicts.show.select import (
     Matches,
     Totals,
@@ -41,15 +45,12 @@ def run_show(command: ShowCommand) -> int:
     import_polars(VERB)
     wanted = wanted_of(command)
     show = _view_of(command, wanted)
-    verdicts = open_verdicts(command.file, wanted_by=VERB, engine=command.engine, say=_say)
-    totals = totals_of(verdicts)
-    refuse_unknown_devices(wanted, totals)
-    show(command, verdicts, wanted, totals)
-    for note in verdicts.notes:
-        _say(note)
-    if verdicts.incomplete:
-        _say(f"{verdicts.name} ends early: {verdicts.incomplete}")
-    return Exit.DONE
+    verdicts = open_verdicts(command.file, wanted_by=VERB, engine=command.engine, say=say_on_stderr)
+    with queried(verdicts.name):
+        totals = totals_of(verdicts)
+        refuse_unknown_devices(wanted, totals)
+        show(command, verdicts, wanted, totals)
+    return tell_of_file(verdicts.name, verdicts.notes, verdicts.incomplete, verdicts.damage)
 
 
 def wanted_of(command: ShowCommand) -> Wanted:
@@ -112,7 +113,7 @@ def _show_list(command: ShowCommand, verdicts: Verdicts, wanted: Wanted, totals:
         write_lines(lines(shown, fields, coloured=screen(sys.stdout).color_system is not None), output.write)
     output.finish()
     if limit is not None and matches.rows > limit:
-        _say(f"{figure(matches.rows - limit)} more match; --limit N shows more of them, --limit 0 all")
+        say_on_stderr(f"{figure(matches.rows - limit)} more match; --limit N shows more of them, --limit 0 all")
     _tell_unknown(matches)
 
 
@@ -127,7 +128,7 @@ def _show_groups(command: ShowCommand, verdicts: Verdicts, wanted: Wanted, total
         print(totals_line(verdicts, totals) + _matching(matches, wanted))
         print_groups(screen(sys.stdout), groups)
     if groups.more:
-        _say(f"{figure(groups.more)} more; --limit N shows more of them, --limit 0 all")
+        say_on_stderr(f"{figure(groups.more)} more; --limit N shows more of them, --limit 0 all")
     _tell_unknown(matches)
 
 
@@ -164,9 +165,5 @@ def _matching(matches: Matches, wanted: Wanted) -> str:
 def _tell_unknown(matches: Matches) -> None:
     """Say of how many packets the file could not tell whether they match."""
     if matches.unknown:
-        counted = "1 packet" if matches.unknown == 1 else f"{figure(matches.unknown)} packets"
-        _say(f"of {counted} this file does not say whether they match: they have no comment; {HOW_TO_KNOW}")
-
-
-def _say(text: str) -> None:
-    print(f"emu: {text}", file=sys.stderr)
+        packets = counted(matches.unknown, "packet")
+        say_on_stderr(f"of {packets} this file does not say whether they match: they have no comment; {HOW_TO_KNOW}")

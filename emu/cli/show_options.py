@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from emu.cli.options import EngineName
+from emu.cli.select_options import Classes, Flows, Memalloc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +31,7 @@ class ShowCommand:
         list[str] | None,
         typer.Option("--cause", metavar="NAME", help="Only these causes: DEVICE_CAP, NOMEM, CPU_BUSY; repeatable."),
     ] = None
-    class_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class", metavar="NAME", help="Only these classes: tcp, udp, icmp, arp ...; repeatable, or A,B."
-        ),
-    ] = None
+    class_: Classes = None
     device: Annotated[
         list[str] | None, typer.Option("--device", metavar="NAME", help="Only what arrived on these; repeatable.")
     ] = None
@@ -45,18 +41,8 @@ class ShowCommand:
             "--policy-rule", metavar="RULE", help="Only what this rule decided, or how it begins: udp, cap ..."
         ),
     ] = None
-    memalloc: Annotated[
-        bool | None,
-        typer.Option("--memalloc/--others", help="Only packets of block I/O's sockets, or only all others."),
-    ] = None
-    flow: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--flow",
-            metavar="FLOW",
-            help="Only this flow, both ways: ADDRESS, PORT, ADDRESS:PORT, [IPV6]:PORT, 'END > END'; repeatable.",
-        ),
-    ] = None
+    memalloc: Memalloc = None
+    flow: Flows = None
     from_: Annotated[
         str | None, typer.Option("--from", metavar="S", help="Only from so many seconds after the first packet.")
     ] = None

@@ -7,15 +7,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from emu.verdicts.fates import DROPPED_NAME, HOW_TO_KNOW, LOST_UNTOLD, NO_COMMENT
 from emu.verdicts.read import Verdicts
-from emu.verdicts.screen import figure, plain_table, share
+from emu.verdicts.screen import counted, figure, plain_table, printable, share
 from emu.verdicts.show.fate import IN_CAPTURE, Fate, Moment
 from emu.verdicts.show.groups import Group, Groups
-from emu.verdicts.show.names import NO_COMMENT
-from emu.verdicts.show.packet import HOW_TO_KNOW, Afterwards, Event, Other, Story
+from emu.verdicts.show.packet import Afterwards, Event, Other, Story
 from emu.verdicts.show.select import Totals
 
 STYLES = {"delivered": "green", "dropped": "red", "oops": "bold magenta", "in_flight": "yellow"}
+WITHOUT_COMMENT = {NO_COMMENT: "without comment", LOST_UNTOLD: "lost, without comment"}
 NOT_SAID = "?"
 NAME_WIDTH = 16
 
@@ -25,15 +26,15 @@ def totals_line(verdicts: Verdicts, totals: Totals) -> str:
     parts = []
     for verdict, count in totals.by_verdict.items():
         why = ""
-        if verdict == "dropped":
+        if verdict == DROPPED_NAME:
             why = " (" + ", ".join(f"{reason or NOT_SAID} {figure(n)}" for reason, n in totals.by_reason.items()) + ")"
         parts.append(f"{figure(count)} {_verdict(verdict)}{why}")
     if totals.events:
-        parts.append("1 later event" if totals.events == 1 else f"{figure(totals.events)} later events")
+        parts.append(counted(totals.events, "later event"))
     policy = f" under {verdicts.policy}" if verdicts.policy else ""
-    counted = f"{figure(totals.packets)} packet{'' if totals.packets == 1 else 's'}"
     only = " (a log of drops)" if verdicts.drops_only else ""
-    return f"{_printable(verdicts.name)}{policy}: {counted}{only}" + (f": {', '.join(parts)}" if parts else "")
+    head = f"{printable(verdicts.name)}{policy}: {counted(totals.packets, 'packet')}{only}"
+    return f"{head}: {', '.join(parts)}" if parts else head
 
 
 def print_groups(console: Console, groups: Groups) -> None:
@@ -43,7 +44,6 @@ def print_groups(console: Console, groups: Groups) -> None:
     table = plain_table(
         "", groups.by, "packets", "delivered", "dropped", "lost", *others, "bytes", "first drop", "last"
     )
-    table.title = None
     for group in groups.shown:
         table.add_row(
             Text(_key(groups.by, group)),
@@ -61,7 +61,7 @@ def print_groups(console: Console, groups: Groups) -> None:
 
 def _verdict(verdict: str) -> str:
     """A verdict behind a count."""
-    return "without comment" if verdict == NO_COMMENT else verdict.replace("_", " ")
+    return WITHOUT_COMMENT.get(verdict) or verdict.replace("_", " ")
 
 
 def _key(by: str, group: Group) -> str:
@@ -69,7 +69,7 @@ def _key(by: str, group: Group) -> str:
         return NOT_SAID
     if not group.key:
         return "not dropped" if by == "reason" else "-"
-    return _printable(group.key)
+    return printable(group.key)
 
 
 def print_fate(console: Console, flow: str, fate: Fate) -> None:
@@ -78,7 +78,7 @@ def print_fate(console: Console, flow: str, fate: Fate) -> None:
         console.print(Text(f"{flow}: no packets"))
         return
     verdicts = ", ".join(f"{figure(n)} {_verdict(verdict)}" for verdict, n in fate.by_verdict.items())
-    head = f"{figure(fate.packets)} packets, {figure(fate.bytes)} bytes: {verdicts}"
+    head = f"{counted(fate.packets, 'packet')}, {counted(fate.bytes, 'byte')}: {verdicts}"
     console.print(Text.assemble((flow, "bold"), f": {head}"))
     _say(console, "seen", _span(fate.first, fate.last))
     if fate.first_drop is not None:
@@ -116,14 +116,14 @@ def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:
     console.print(
         Text.assemble(
             (f"Frame {row['frame']}", "bold"),
-            f" of {_printable(verdicts.name)}",
-            f", {row['length']} bytes on {_printable(row['device'] or 'no device')}"
+            f" of {printable(verdicts.name)}",
+            f", {row['length']} bytes on {printable(row['device'] or 'no device')}"
             if row["length"] is not None
             else "",
             f", {_seconds(story.since_start_ns)} s after the first packet",
         )
     )
-    _say(console, "flow", _printable(row["flow"] or (row["class"] or "")))
+    _say(console, "flow", printable(row["flow"] or (row["class"] or "")))
     _say(console, "socket", _socket(row))
     _say(console, "verdict", story.verdict, STYLES.get(row["verdict"], ""))
     if not story.known and row["verdict"] is not None:
@@ -132,10 +132,10 @@ def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:
     _say(console, "needed", story.needed)
     _say(console, "had", story.had)
     _say(console, "saved by", story.saved)
-    if story.known and row["verdict"] != "dropped":
+    if story.known and row["verdict"] != DROPPED_NAME:
         _say(console, "at that time", _surroundings(row))
     _say(console, "culprit", _culprit(story))
-    events = [_event(event, row["verdict"] == "dropped") for event in story.events]
+    events = [_event(event, row["verdict"] == DROPPED_NAME) for event in story.events]
     _say(console, "later", "\n".join((*events, *_and_more(story.more_events))))
     _say(console, "afterwards", _afterwards(story.afterwards))
     console.print(Text("In Wireshark", "bold"))
@@ -173,7 +173,7 @@ def _culprit(story: Story) -> str:
 
 def _packet(other: Other) -> str:
     why = f" ({other.reason})" if other.reason else ""
-    of_flow = f" of {_printable(other.flow)}" if other.flow else ""
+    of_flow = f" of {printable(other.flow)}" if other.flow else ""
     return f"frame {other.frame}{of_flow}, {other.verdict.replace('_', ' ')}{why}"
 
 
@@ -186,7 +186,7 @@ def _event(event: Event, was_lost: bool) -> str:
 
 
 def _and_more(count: int) -> Iterable[str]:
-    return (f"and {figure(count)} more events (--verdict event)",) if count else ()
+    return (f"and {counted(count, 'more event')} (--verdict event)",) if count else ()
 
 
 def _afterwards(after: Afterwards | None) -> str:
@@ -198,7 +198,7 @@ def _afterwards(after: Afterwards | None) -> str:
     counts = f"{figure(after.delivered)} delivered, {figure(after.dropped)} dropped"
     if after.without_comment:
         counts += f", {figure(after.without_comment)} without comment"
-    text = f"{figure(after.packets)} more packets of its flow: {counts}; next: frame {after.next.frame}"
+    text = f"{counted(after.packets, 'more packet')} of its flow: {counts}; next: frame {after.next.frame}"
     text += f" at {_seconds(after.next.since_start_ns)} s, {after.next.verdict.replace('_', ' ')}"
     if after.next_survivor is None:
         return f"{text}; none of them survived"
@@ -213,7 +213,7 @@ def _say(console: Console, name: str, text: str, style: str = "") -> None:
     wrapped = [
         line
         for part in text.splitlines()
-        for line in wrap(_printable(part), max(console.width - NAME_WIDTH, NAME_WIDTH), break_on_hyphens=False)
+        for line in wrap(printable(part), max(console.width - NAME_WIDTH, NAME_WIDTH), break_on_hyphens=False)
     ]
     for number, line in enumerate(wrapped):
         head = Text("" if number else f"  {name}", "bold")
@@ -238,7 +238,3 @@ def _seconds(nanoseconds: int | None) -> str:
     sign = "-" if nanoseconds < 0 else ""
     whole, part = divmod(abs(nanoseconds), 10**9)
     return f"{sign}{whole}.{part:09d}"
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,9 +1,9 @@
 """The experiments that are shipped: one TOML file each, found by name."""
 
-import difflib
 from pathlib import Path
 
 from emu.errors import UsageError
+from emu.near_miss import did_you_mean
 
 FOLDER = Path(__file__).parent
 
@@ -18,6 +18,5 @@ def shipped_scenario(name: str) -> Path:
     names = shipped_names()
     if name in names:
         return FOLDER / f"{name}.toml"
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"expected a file, or one of {', '.join(names)}"
+    hint = did_you_mean(name, names, f"expected a file, or one of {', '.join(names)}")
     raise UsageError(f"{name}: there is no such file, nor a scenario of that name; {hint}")

@@ -46,7 +46,8 @@ class Culprits:
         segments = self._made()
         if not len(ids):
             return ids
-        at = segments["id"].search_sorted(ids.fill_null(0), side="right").cast(polars.Int64) - 1
+        wanted = ids.fill_null(0).reinterpret(signed=False)
+        at = segments["id"].search_sorted(wanted, side="right").cast(polars.Int64) - 1
         place = at.clip(lower_bound=0)
         looked_up = polars.DataFrame(
             {
@@ -79,7 +80,9 @@ class Culprits:
             runs = polars.concat([empty, *self._runs])
             begin = runs.select("id", "ahead", holders=polars.lit(1, polars.Int64))
             end = runs.select(polars.col("id") + polars.col("length"), -polars.col("ahead"), holders=-1)
-            changes = polars.concat([begin, end.cast({"holders": polars.Int64})]).group_by("id").sum().sort("id")
+            end = end.filter(polars.col("id") != 0)  # a run up to the last of all ids has no id behind it
+            both = polars.concat([begin, end.cast({"holders": polars.Int64})])
+            changes = both.with_columns(polars.col("id").reinterpret(signed=False)).group_by("id").sum().sort("id")
             self._segments = changes.with_columns(polars.col("ahead", "holders").cum_sum())
             self._runs = []
         return self._segments

@@ -14,17 +14,17 @@ from emu.kernel.drop_reason import (
     DROPPED,
     FILTERED,
     IN_FLIGHT,
-    LATER,
     NOT_PLAYED,
     NOT_RECEIVED,
     PENDING,
     VERDICTS,
 )
 from emu.verdicts.explain import Explained, explain_row
+from emu.verdicts.fates import DROPPED_NAME, LOST_NAMES, is_event, is_lost_untold
+from emu.verdicts.flows import flow_expression
 from emu.verdicts.read import Verdicts
 from emu.verdicts.read_log import readable
 from emu.verdicts.schema import NAMES
-from emu.verdicts.show.flows import flow_expression
 from emu.verdicts.side_by_side import BY, HERE, KEY, OF_B, WANTED, Pairs, pairs, row_of
 from emu.wire.headers import KIND_IP_FRAGMENT, KINDS
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # What is known of a packet's fate where no row says it.
 SURVIVED = "survived"  # a frame of an annotated capture without a comment
+LOST = "lost"  # the same on an interface of lost frames: to what is gone
 NOT_DROPPED = "not dropped"  # a frame that a log of drops does not have
 ABSENT = "not in the log"  # the NIC did not take it, or it was not played
 LEFT_OUT = "not in the capture"  # which has every frame: it is a part, or of other frames
@@ -43,6 +44,7 @@ MAY_BE = {
     SURVIVED: (*SURVIVORS, SURVIVED, NOT_DROPPED, ABSENT),
     NOT_DROPPED: (*(name for number, name in enumerate(VERDICTS) if number != DROPPED), SURVIVED, NOT_DROPPED, ABSENT),
     ABSENT: (*OUTSIDE, SURVIVED, NOT_DROPPED, ABSENT),
+    LOST: (*LOST_NAMES, LOST, NOT_DROPPED, ABSENT),  # of drops it is the verdict that says so
 }
 # How two fates agree: they do as far as both are known, they do not, or one file has no such packet to tell of.
 SAME, CHANGED, ONE_ONLY = "same", "changed", "in one only"
@@ -148,7 +150,12 @@ def agreement(a: str, b: str) -> str:
     """How two fates agree: SAME, CHANGED or ONE_ONLY."""
     if LEFT_OUT in (a, b):
         return ONE_ONLY
-    return SAME if a == b or b in MAY_BE.get(a, ()) or a in MAY_BE.get(b, ()) else CHANGED
+    return SAME if a == b or _may_be(a, b) or _may_be(b, a) else CHANGED
+
+
+def _may_be(known: str, fate: str) -> bool:
+    """Whether what is known of one fate may stand for the other."""
+    return known in MAY_BE and (fate in MAY_BE[known] or (known == LOST and fate.startswith(f"{DROPPED_NAME} ")))
 
 
 def compare(a: Verdicts, b: Verdicts, by: str, selection: Selection, limit: int | None) -> Difference:
@@ -256,7 +263,8 @@ def fate_expression(verdicts: Verdicts, suffix: str) -> "polars.Expr":
         .then(verdict)
         .otherwise(polars.concat_str(verdict, reason, separator=" "))
     )
-    here = polars.when(verdict.is_null()).then(polars.lit(SURVIVED)).otherwise(said)
+    untold = polars.when(is_lost_untold(suffix)).then(polars.lit(LOST)).otherwise(polars.lit(SURVIVED))
+    here = polars.when(verdict.is_null()).then(untold).otherwise(said)
     missing = LEFT_OUT if verdicts.is_capture else NOT_DROPPED if verdicts.drops_only else ABSENT
     return polars.when(polars.col(f"{HERE}{suffix}").is_null()).then(polars.lit(missing)).otherwise(here)
 
@@ -312,7 +320,7 @@ def _events_of(verdicts: Verdicts) -> dict[str, int] | None:
     if verdicts.is_capture:
         return None
     with readable(verdicts.name):
-        events = verdicts.table.filter(polars.col("verdict") == VERDICTS[LATER])
+        events = verdicts.table.filter(is_event())
         counted = events.group_by("reason").agg(polars.len().alias("events")).collect(engine="streaming")
     named = {reason or CAME_AGAIN: number for reason, number in counted.iter_rows()}
     return dict(sorted(named.items(), key=lambda item: (-item[1], item[0])))

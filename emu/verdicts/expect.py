@@ -4,7 +4,6 @@ A path that the summary lacks is an error, before anything is played.  Under `dr
 reason that did not occur is 0; what is said of an oops is null when there was none.
 """
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import msgspec
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import REASONS
+from emu.near_miss import did_you_mean
 from emu.verdicts.outcome import OUTCOMES
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -150,9 +150,8 @@ def _lookup(path: str, summary: dict[str, Any], whole: str) -> Any:
     at: Any = summary
     for word in path.split("."):
         if not isinstance(at, dict) or word not in at:
-            near = difflib.get_close_matches(path, list(_paths(summary)), 3, 0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else "; `--json` shows the summary"
-            raise UsageError(f"--expect '{whole}': the summary has no '{path}'{hint}")
+            hint = did_you_mean(path, _paths(summary), "`--json` shows the summary")
+            raise UsageError(f"--expect '{whole}': the summary has no '{path}'; {hint}")
         at = at[word]
     return at
 

@@ -1,6 +1,5 @@
 """What a drop reason, a cause or a bug means, which policies can produce it, and what a row of the log says of it."""
 
-import difflib
 import re
 import shlex
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from emu.kernel.drop_reason import (
     Reason,
 )
 from emu.kernel.policy import POLICIES, QUESTIONS, PolicyRow, answer
+from emu.near_miss import did_you_mean
 from emu.verdicts.reason_words import Words, causes_of, words_of
 from emu.verdicts.schema import DEVICE_COLUMNS, NAMES
 
@@ -208,6 +208,7 @@ UNDROPPED = {
 }
 assert set(UNDROPPED) == set(range(len(VERDICTS))) - {VERDICTS.index("dropped")}
 SURVIVED = "it survived, and the file says no more of it (a log does, or a capture made with --annotate all)"
+LOST = "lost, and the file does not say to what: its comments are gone"
 # The columns that an event's row fills in; its numbers are zeros, not what there was.
 TOLD_OF_EVENTS = ("frame", "packet_id", "time_ns", "decided_ns", *DEVICE_COLUMNS, "verdict", "reason", "point")
 UNTOLD_OF_EVENTS = tuple(f"{{{name}}}" for name in NAMES if name not in (*TOLD_OF_EVENTS, "socket", "flow"))
@@ -225,7 +226,7 @@ def explain_row(row: Mapping[str, Any]) -> Explained:
             words = next(words for words in words_of(reason.number) if words.speak_for(row))
             return _filled(words, row, rule)
     if row["verdict"] is None:
-        return Explained("", SURVIVED, rule, "")
+        return Explained("", LOST if row["reason"] is None else SURVIVED, rule, "")
     if row["verdict"] not in (VERDICTS[verdict] for verdict in UNDROPPED):
         return Explained("", "dropped, and the file does not say why", rule, "")
     said, saved = UNDROPPED[VERDICTS.index(row["verdict"])]
@@ -266,8 +267,7 @@ def _find(name: str) -> Reason:
     if word in reasons:
         return reasons[word]
     known = [*reasons, *(cause.name for cause in CAUSES if cause.number != NO_CAUSE and cause.name not in reasons)]
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(known)}, or bug N"
+    hint = did_you_mean(word, known, f"expected one of {', '.join(known)}, or bug N")
     raise UsageError(f"'{name}' is not a drop reason, a cause or a bug; {hint}")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from emu.capture.output import OutputFile
 from emu.errors import UsageError
 from emu.verdicts.chunks import CHUNK, ArrayChunks, Chunk, Chunks, PlainChunks, logged_verdicts, polars_schema
+from emu.verdicts.polars_target import PolarsTarget
 from emu.verdicts.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ROWS = ("all", "drops")
 SUFFIXES = (".parquet", ".arrow", ".csv", ".jsonl")
 VERSION_KEY, ROWS_KEY, INCOMPLETE_KEY = "emu.schema_version", "emu.rows", "emu.incomplete"
+POLICY_KEY = "emu.policy"
 WAITING = 1  # chunks in the queue: one is gathered, one waits, one is written
 PIECE = 8_192  # rows that become text at once
 PATIENCE_S = 0.05  # how soon a writer that waits for the queue notices that the sink has failed
@@ -47,9 +49,10 @@ class LogWriter:
         engine_name: str,
         devices: Sequence[str],
         rows: str = "all",
+        policy: str = "",
         inputs: Sequence[str] = (),
     ) -> None:
-        """Open the log; `rows` is one of ROWS, `devices` names devices by `Packet.dev`."""
+        """Open the log; `rows` is one of ROWS, `devices` names devices by `Packet.dev`, `policy` decided."""
         name = os.fspath(path)
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -68,7 +71,7 @@ class LogWriter:
         if suffix in (".csv", ".jsonl"):
             self._sink = _TextSink(self._output, suffix)
         else:
-            self._sink = _StreamSink(self._output, suffix, {VERSION_KEY: str(SCHEMA_VERSION), ROWS_KEY: rows})
+            self._sink = _StreamSink(self._output, suffix, facts_of(rows, policy))
 
     def write(self, rows: Any, first: int, last: int) -> None:
         """Log the received packets of `rows[first:last]`; their verdicts are final."""
@@ -100,6 +103,12 @@ class LogWriter:
         if not self._closed:
             self.abandon()
             self._output.discard()
+
+
+def facts_of(rows: str, policy: str, incomplete: str = "") -> dict[str, str]:
+    """What a Parquet file says of itself, besides its rows; `rows` is one of ROWS, empty texts are left out."""
+    facts = {VERSION_KEY: str(SCHEMA_VERSION), ROWS_KEY: rows, POLICY_KEY: policy, INCOMPLETE_KEY: incomplete}
+    return {key: value for key, value in facts.items() if value}
 
 
 def import_polars(wanted_by: str = "--log") -> None:
@@ -163,7 +172,7 @@ class _StreamSink:
     """Parquet and Arrow: polars' streaming sink, in a thread of its own, draws chunks from a queue."""
 
     def __init__(self, output: OutputFile, suffix: str, facts: dict[str, str]) -> None:
-        self._target = _Target(output)
+        self._target = PolarsTarget(output.write)
         self._facts = facts
         self._queue: queue.Queue[Chunk | type[_End]] = queue.Queue(WAITING)
         self._error: BaseException | None = None
@@ -245,29 +254,3 @@ class _End(Exception):  # noqa: N818 - a word in the queue, not an error
 
 class _Abandoned(_End):
     """No more chunks, and no file."""
-
-
-class _Target:
-    """An output as polars wants a file: it keeps its own error, for polars tells only its text."""
-
-    def __init__(self, output: OutputFile) -> None:
-        self._output = output
-        self._size = 0
-        self.error: BaseException | None = None
-
-    def write(self, octets: bytes) -> int:
-        if self.error is not None:
-            raise self.error
-        try:
-            self._output.write(octets)
-        except BaseException as error:
-            self.error = error
-            raise
-        self._size += len(octets)
-        return len(octets)
-
-    def tell(self) -> int:
-        return self._size
-
-    def flush(self) -> None:
-        """OutputFile flushes when it finishes."""

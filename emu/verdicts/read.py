@@ -1,5 +1,9 @@
 """Verdicts read back, from a log or from an annotated capture, as one table.
 
+What a file does not say is null.  The verdict of a frame of an annotated capture may be unknown in two ways, which
+`reason` tells apart (emu.verdicts.fates): it is empty when the frame has no comment because it was not lost, and null
+when the frame stands on an interface of lost ones and its comments are gone.
+
 What is not Parquet or Arrow is read once and kept as Arrow files in a temporary folder until the program ends, so a
 table may be asked as often as one likes, pipes too.
 """
@@ -35,7 +39,8 @@ class Verdicts:
 
     `frame` counts in this file.  `is_capture`: an annotated capture, which has every frame; else a log, which has
     events too, and with `drops_only` nothing but them and drops.  `policy` is empty when the file does not name one,
-    or several; `incomplete` says why it ends early, else it is empty; `notes` are sentences for a person.
+    or several; `incomplete` says why it ends early, else it is empty; `notes` are sentences for a person.  `damage` is
+    what is wrong with the file itself, a part of `incomplete`: the whole file of a run that was interrupted has none.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Verdicts:
     policy: str
     incomplete: str
     notes: tuple[str, ...]
+    damage: str = ""
 
     def collect(self, query: "polars.LazyFrame") -> "polars.DataFrame":
         """The result of a query of `table`, in bounded memory but for the result.
@@ -67,28 +73,33 @@ def open_verdicts(path: str, *, wanted_by: str, engine: str = "auto", say: Calla
     """
     import_polars(wanted_by)
     name = "stdin" if path == "-" else path
-    damage = ""
+    spooled = ""
     with closing(open_source(path)) as source:
         head = _head(source)
         kind = _kind_of(head, name)
         folder = _new_folder()
         if path == "-" or (kind and source.compression):
             path = _spooled(source, name, folder / "whole", head)
-            damage = source.damage
+            spooled = source.damage
     if not kind:
         capture = read_capture(path, folder, engine, say)
         policy = capture.policies[0] if len(capture.policies) == 1 else ""
-        incomplete = "; ".join(filter(None, (capture.incomplete, damage)))
-        return Verdicts(name, True, capture.table, False, policy, incomplete, tuple(capture.notes))
+        incomplete, damage = _both(capture.incomplete, spooled), _both(capture.damage, spooled)
+        return Verdicts(name, True, capture.table, False, policy, incomplete, tuple(capture.notes), damage)
     log = read_log(path, name, kind, folder)
-    incomplete = "; ".join(filter(None, (log.incomplete, damage)))
-    return Verdicts(name, False, log.table, log.drops_only, "", incomplete, tuple(log.notes))
+    damage = _both(log.damage, spooled)
+    incomplete = _both(log.incomplete, damage)
+    return Verdicts(name, False, log.table, log.drops_only, log.policy, incomplete, tuple(log.notes), damage)
 
 
 def remove_folders() -> None:
     """Remove what tables were kept in; for a program that leaves without the interpreter's own clearing up."""
     while _folders:
         _folders.pop().cleanup()
+
+
+def _both(sentence: str, other: str) -> str:
+    return "; ".join(filter(None, (sentence, other)))
 
 
 def _new_folder() -> Path:

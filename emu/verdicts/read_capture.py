@@ -35,6 +35,7 @@ class ReadCapture(NamedTuple):
     table: "polars.LazyFrame"
     policies: list[str]
     incomplete: str
+    damage: str
     notes: list[str]
 
 
@@ -68,7 +69,7 @@ def _read(reader: AnnotatedReader, engine: Engine, folder: Path) -> ReadCapture:
         # The comments' clock is not the file's: when a frame without a comment arrived, nobody knows.
         table = table.with_columns(polars.when(polars.col("told") == TOLD_ALL).then("time_ns").alias("time_ns"))
     notes = list(_notes(reader, culprits))
-    return ReadCapture(table.select(NAMES), reader.policies_met, reader.incomplete, notes)
+    return ReadCapture(table.select(NAMES), reader.policies_met, reader.incomplete, reader.damage, notes)
 
 
 def _frames(reader: AnnotatedReader, engine: Engine) -> Iterator["polars.DataFrame"]:
@@ -114,7 +115,7 @@ def _known() -> list[Any]:
     verdict_known = column("verdict") != VERDICTS[PENDING]
     known = {
         "verdict": verdict_known,
-        "reason": verdict_known,
+        "reason": verdict_known | (told != TOLD_LOST),  # see fates
         "skb_device": polars.lit(value=False),
         **dict.fromkeys(NAMED, told == TOLD_ALL),
     }

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.errors import CaptureError
-from emu.kernel.drop_reason import DROPPED, LATER, VERDICTS
 from emu.verdicts.chunks import polars_schema
-from emu.verdicts.log import INCOMPLETE_KEY, ROWS_KEY, VERSION_KEY
+from emu.verdicts.fates import DROPPED_NAME, EVENT
+from emu.verdicts.log import INCOMPLETE_KEY, POLICY_KEY, ROWS_KEY, VERSION_KEY
 from emu.verdicts.schema import ENUM, NAMES, SCHEMA_VERSION, TEXT, columns
 
 if TYPE_CHECKING:
@@ -22,11 +22,13 @@ WRITE_AGAIN = "write it again with this emu (emu replay --log)"
 
 
 class ReadLog(NamedTuple):
-    """What a log says of itself."""
+    """What a log says of itself; `damage`: what is wrong with it."""
 
     table: "polars.LazyFrame"
     drops_only: bool
+    policy: str
     incomplete: str
+    damage: str
     notes: list[str]
 
 
@@ -37,7 +39,7 @@ def read_log(path: str, name: str, suffix: str, folder: Path) -> ReadLog:
     """
     import polars
 
-    incomplete = ""
+    damage = ""
     with readable(name):
         if suffix == ".parquet":
             facts = polars.read_parquet_metadata(path)
@@ -45,30 +47,46 @@ def read_log(path: str, name: str, suffix: str, folder: Path) -> ReadLog:
             table = polars.scan_parquet(path)
             _check_columns(table.collect_schema(), name)
             drops_only = facts[ROWS_KEY] == "drops" if ROWS_KEY in facts else _lacks_survivors(table)
-            return ReadLog(table, drops_only, facts.get(INCOMPLETE_KEY, ""), [])
+            return ReadLog(table, drops_only, facts.get(POLICY_KEY, ""), facts.get(INCOMPLETE_KEY, ""), damage, [])
         if suffix == ".arrow":
             table = polars.scan_ipc(path)
         else:
-            incomplete = _cut_off_at(Path(path), folder / "lines")
-            table = _converted(str(folder / "lines") if incomplete else path, name, suffix, folder / "log.arrow")
+            damage = _cut_off_at(Path(path), folder / "lines")
+            table = _converted(str(folder / "lines") if damage else path, name, suffix, folder / "log.arrow")
         _check_columns(table.collect_schema(), name)
         drops_only = _lacks_survivors(table)
     notes = [f"{suffix} does not say whether it has all packets: it has drops only"] if drops_only else []
-    return ReadLog(table, drops_only, incomplete, notes)
+    notes.append(f"{suffix} does not name the policy; a .parquet log does")
+    return ReadLog(table, drops_only, "", "", damage, notes)
 
 
 @contextmanager
 def readable(name: str) -> Iterator[None]:
     """Whatever polars cannot read is a CaptureError of one line; for queries of a table that was opened, too."""
+    try:
+        with queried(name):
+            yield
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from None
+
+
+@contextmanager
+def queried(name: str) -> Iterator[None]:
+    """The same where outputs are written, too: what is wrong with those is no fault of the log."""
     import polars
 
     try:
         yield
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError, ValueError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-        raise CaptureError(
-            f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
-        ) from None
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: BaseException) -> CaptureError:
+    told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+    said = "".join(letter if letter.isprintable() else "?" for letter in told)  # it may hold what the file holds
+    return CaptureError(
+        f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
+    )
 
 
 def _check_version(version: str, name: str) -> None:
@@ -95,8 +113,8 @@ def _lacks_survivors(table: "polars.LazyFrame") -> bool:
     """Whether nothing but drops and events stands in the log, and frames are missing between them."""
     import polars
 
-    lost = polars.col("verdict") == VERDICTS[DROPPED]
-    others = ~polars.col("verdict").is_in([VERDICTS[DROPPED], VERDICTS[LATER]])
+    lost = polars.col("verdict") == DROPPED_NAME
+    others = ~polars.col("verdict").is_in([DROPPED_NAME, EVENT])
     found = table.select(others=others.sum(), drops=lost.sum(), last=polars.col("frame").max().fill_null(0)).collect(
         engine="streaming"
     )

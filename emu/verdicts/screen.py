@@ -18,14 +18,24 @@ def figure(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 packet`, `2 packets`."""
+    return f"{figure(number)} {what}{'' if number == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """A text from a capture on one line: a terminal must not obey it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def share(part: int, whole: int) -> str:
     """A percentage, or a dash of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
 def plain_table(title: str, *columns: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    """A table whose first column is text and whose others are numbers; it may have no title."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     return table

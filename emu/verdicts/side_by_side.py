@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.errors import UsageError
-from emu.kernel.drop_reason import LATER, VERDICTS
 from emu.verdicts.chunks import CHUNK
+from emu.verdicts.fates import is_event
 from emu.verdicts.read import Verdicts
 from emu.verdicts.read_log import readable
 
@@ -50,14 +50,13 @@ class _Packets:
 
     def has_ended(self) -> bool:
         """Whether there is no further packet; else some are held."""
-        import polars
 
         while self.held.is_empty() and not self._all_read:
             with readable(self._name):
                 rows = self._table.slice(self._at, SLICE).collect()
             self._at += rows.height
             self._all_read = rows.height < SLICE
-            self.held = rows.filter(polars.col("verdict").ne_missing(VERDICTS[LATER]))
+            self.held = rows.filter(~is_event())
             self._check_order()
         return self.held.is_empty()
 

@@ -20,6 +20,9 @@ BETWEEN = ";"  # several values in one field
 REPEATED = f"several: with `{BETWEEN}` between them"
 RUN_TABLES = re.compile(r"^\s*(?:\[run\]|\[\[session\]\])", re.MULTILINE)
 
+# Wireshark shows a number that has no default as 0, which would be a cap, a seed: such a field is a text of digits.
+DIGITS, DECIMAL = r"{validation=^[0-9]*$}", r"{validation=^[0-9]*[.]?[0-9]*$}"
+
 Values = Callable[[], Sequence[tuple[str, str]]]
 
 
@@ -75,10 +78,10 @@ POLICY = Field("policy", "Policy", "selector", meanings.POLICY_OF_REPLAY, PLAY, 
 CAP = Field(
     "cap",
     "Cap on the reserve",
-    "unsigned",
+    "string",
     "How many of the first device's buffers may come from the reserve (device.0.rx_reserve); empty: the policy's cap.",
     PLAY,
-    limits="0,4096",
+    more=DIGITS,
 )
 REALTIME = Field(
     "realtime",
@@ -117,7 +120,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("flood", "Floods", "string", f"{meanings.FLOOD}; {REPEATED}.", PLAY),
         Field("host", "Host", "string", f"IP or MAC: {meanings.HOST}", FRAMES),
         Field("memalloc", "Flows of block I/O", "string", meanings.MEMALLOC, FRAMES),
-        Field("speed", "Speed of the capture", "double", meanings.SPEED, FRAMES, limits="0.000001,1000000"),
+        Field("speed", "Speed of the capture", "string", meanings.SPEED, FRAMES, more=DECIMAL),
         REALTIME,
         ANNOTATE,
         Field("scenario", "Scenario", "fileselect", meanings.SCENARIO, FURTHER, more=TOML),
@@ -144,7 +147,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
             PLAY,
         ),
         Field("for", "Lasts", "string", meanings.DURATION, FRAMES),
-        Field("seed", "Seed", "unsigned", meanings.SEED, FRAMES),
+        Field("seed", "Seed", "string", meanings.SEED, FRAMES, more=DIGITS),
         REALTIME,
         ANNOTATE,
         SETTINGS,

@@ -167,9 +167,11 @@ COLUMNS = st.fixed_dictionaries(
         "packet_id": st.integers(-(2**63), 2**63 - 1),
         "length": st.integers(1, 2**32 - 1),
         "memalloc": st.integers(0, 1),
-        "reserve_used_before": st.integers(-(2**63) + 1, 2**63 - 1),
+        "reserve_used_before": st.integers(-(2**63), 2**63 - 1),
         "free_pages": st.sampled_from([0, 9, 10, 99, 100, 10**18, -1]),
-        "culprit_id": st.integers(-1, 10**6),
+        "culprit_id": st.one_of(
+            st.integers(0, 10**6), st.sampled_from([-(2**63), -1]), st.integers(-(2**63), 2**63 - 1)
+        ),
         "sk": st.integers(-1, 3),
         "kind": st.integers(0, len(KINDS) - 1),
         "time_ns": st.integers(0, 1 << 60),
@@ -254,7 +256,7 @@ def check_comment(comment: str, row: dict[str, int]) -> None:
     numbers = {column: row.get(column, 0) for column in annotate.KEYS.values()}
     numbers["socket"] = int(row.get("sk", 0) >= 0)
     numbers["decided_ns"] = max(row.get("decided_ns", 0) - row.get("time_ns", 0), 0)
-    numbers["culprit_frame"] = row.get("culprit_id", 0)
+    numbers["culprit_frame"] = row.get("culprit_id", 0) % 2**64  # as Wireshark shows packet ids
     for key, column in annotate.KEYS.items():
         expected[key] = str(numbers[column])
     assert said == expected

@@ -85,8 +85,8 @@ WRITTEN = st.fixed_dictionaries(
         "file_time_ns": TIME,
         **dict.fromkeys(NUMBERS, FLAG),
         **dict.fromkeys(LEVELS, COUNT),
-        "reserve_used_before": st.integers(-(1 << 62), 1 << 62),
-        "culprit_id": st.integers(0, (1 << 63) - 1),
+        "reserve_used_before": st.integers(-(1 << 63), (1 << 63) - 1),
+        "culprit_id": st.integers(-(1 << 63), (1 << 63) - 1),
         "time_ns": TIME,
     }
 )
@@ -116,6 +116,33 @@ def test_every_key_is_read_as_it_is_written() -> None:
         (row,), _ = read(section(lost(text.encode())))
         assert number_of(packets(engine_named("plain"), [{n: row[n] for n in PACKET}])[0], key) == 1, name
         assert row["said"] >> key & 1 and not row["unknown"]
+
+
+@pytest.mark.parametrize("engine", NAMES)
+def test_the_longest_numbers(engine: str) -> None:
+    """A packet id has 64 bits and no sign, a level a sign; a time and what was waited have a sum."""
+    texts = [
+        b"emu verdict=dropped culprit=9223372036854775808 cap=-9223372036854775808",
+        b"emu verdict=dropped culprit=18446744073709551615 cap=9223372036854775807",
+        b"emu verdict=dropped culprit=18446744073709551616 cap=9223372036854775808",
+        b"emu verdict=dropped culprit=-1 cap=-9223372036854775809",
+        b"emu verdict=dropped time_ns=4611686018427387903 waited_ns=4611686018427387903",
+        b"emu verdict=dropped time_ns=4611686018427387904 waited_ns=4611686018427387904",
+    ]
+    found, _ = read(section(*map(lost, texts)), engine)
+    assert [(row["culprit_id"], row["cap_skbs"], row["unknown"]) for row in found[:4]] == [
+        (-(1 << 63), -(1 << 63), 0),
+        (-1, (1 << 63) - 1, 0),
+        (0, 0, 2),
+        (0, 0, 2),
+    ]
+    assert (found[4]["decided_ns"], found[4]["unknown"]) == ((1 << 63) - 2, 0)
+    assert found[5]["unknown"] == 2
+
+
+def test_the_name_of_a_policy_cannot_command_a_terminal() -> None:
+    _, reader = read(section(lost(b"emu verdict=dropped policy=\x1b]0;mine\x07\xff")))
+    assert reader.policies_met == ["?]0;mine?\N{REPLACEMENT CHARACTER}"]
 
 
 PACKET = tuple(field.name for field in fields_of(Packet))

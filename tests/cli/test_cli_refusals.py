@@ -1,10 +1,12 @@
 """Bad input of every kind: one line on stderr, the right exit code, no traceback, and no output that looks whole."""
 
+import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
-from emu_process import LOGIN, NOP, emu_here, kit, refused
+from emu_process import EMU, LOGIN, NOP, emu_here, kit, refused
 
 USAGE, CAPTURE, NOTHING = 2, 3, 4
 
@@ -251,3 +253,16 @@ def test_a_bad_event_stream_is_one_line(tmp_path: Path, lines: str, said: str) -
     """What --record-events did not write is refused with its line."""
     (tmp_path / "events.jsonl").write_text(lines)
     assert said in refused("replay", NOP, "--events", "events.jsonl", code=USAGE, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("words", [("policies",), ("explain", "PFMEMALLOC", "--json")], ids=" ".join)
+def test_a_closed_standard_output_is_one_line(words: tuple[str, ...]) -> None:
+    done = subprocess.run([*EMU, *words], preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done
+    assert b"emu: standard output is closed" in done.stderr
+
+
+def test_without_a_standard_error_nothing_goes_to_standard_output() -> None:
+    words = [*EMU, "show", "none.parquet"]
+    done = subprocess.run(words, preexec_fn=lambda: os.close(2), stdout=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stdout) == (3, b"")

@@ -219,6 +219,12 @@ def test_any_two_logs_against_a_join_by_hand(
         ("not in the log", "not_received", SAME),
         ("not in the log", "delivered", CHANGED),
         ("not in the capture", "delivered", ONE_ONLY),
+        ("lost", "dropped NOMEM", SAME),
+        ("lost", "oops", SAME),
+        ("lost", "not_played", SAME),
+        ("lost", "not dropped", SAME),
+        ("lost", "survived", CHANGED),
+        ("lost", "delivered", CHANGED),
     ],
 )
 def test_fates_agree_as_far_as_they_are_known(a: str, b: str, agree: str) -> None:

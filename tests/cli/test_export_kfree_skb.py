@@ -22,6 +22,7 @@ CONVERSIONS = {
 CONTEXT = (
     r"^ *(?P<comm>\S.*)-(?P<pid>\d+) +\[(?P<cpu>\d{3})\] (?P<flags>[a-zA-Z0-9.#]{5}) +(?P<time>\d+\.\d{6}): kfree_skb: "
 )
+NO_POLICY = ".jsonl does not name the policy; a .parquet log does"
 LINE = re.compile(CONTEXT + re.sub("%pS|%p|%u|%s", lambda found: CONVERSIONS[found[0]], PRINTK) + "$")
 
 
@@ -47,7 +48,8 @@ def test_lines_are_the_kernels_and_say_what_the_log_says(made: Made) -> None:
         assert found["time"] == f"{seconds}.{us:06}"
         assert ("rx_sk=0000000000000000" in line) == (row["socket"] == "")
     in_nic = len(made.dropped) - len(made.freed)
-    assert done.err == f"emu: {len(lines)} lines exported\nemu: left out: {in_nic} packets that {WHY_NIC}\n"
+    said = [f"{len(lines)} lines exported", NO_POLICY, f"left out: {in_nic} packets that {WHY_NIC}"]
+    assert done.err.splitlines() == [f"emu: {sentence}" for sentence in said]
 
 
 def test_a_capture_gives_the_lines_of_its_log(made: Made, tmp_path: Path) -> None:

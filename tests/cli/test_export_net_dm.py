@@ -15,8 +15,9 @@ from emu.capture.output import OutputFile
 from emu.kernel import drop_reason as dr
 from emu.verdicts.export.drops import WHY_NOT_PLAYED, WHY_OOPS, WHY_UNTOLD, Row, left_out
 from emu.verdicts.export.freed import WHY_RECYCLED
-from emu.verdicts.export.net_dm import MAX_PAYLOAD, NetDmWriter, alert, ethernet_frame, packet_block
+from emu.verdicts.export.net_dm import MAX_PAYLOAD, NetDmWriter, alert, ethernet_frame
 from emu.verdicts.export.net_dm import Drop as NetDmDrop
+from emu.verdicts.export.packet_block import packet_block
 from emu.wire import headers
 
 FIELDS = (
@@ -204,6 +205,6 @@ def test_a_cut_off_capture_is_exported_as_far_as_it_goes(made: Made, tmp_path: P
     whole = made.capture.read_bytes()
     cut.write_bytes(whole[: len(whole) * 2 // 3])
     done = emu_here("export", cut, "--format", "net_dm", "-w", target)
-    assert done.code == 3 and "cut.pcapng: byte " in done.err
+    assert done.code == 3 and "cut.pcapng ends early: byte " in done.err
     written = len(tshark_rows(target, "net_dm.origin")) - 1
     assert f"{written} drops exported" in done.err and 0 < written < len(made.dropped)

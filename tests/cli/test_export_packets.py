@@ -122,7 +122,7 @@ def test_a_cut_off_capture_is_exported_and_says_so(made: Made, tmp_path: Path) -
     cut, target = tmp_path / "cut.pcapng", tmp_path / "drops.pcapng"
     cut.write_bytes(made.capture.read_bytes()[:-5_000])
     done = emu_here("export", cut, "--format", "drops", "-w", target)
-    assert done.code == 3 and "cut.pcapng: byte " in done.err
+    assert done.code == 3 and "cut.pcapng ends early: byte " in done.err
     assert 0 < len(shown(target)) < len(made.dropped)
     assert b"cut.pcapng: byte " in target.read_bytes()[-300:]
 

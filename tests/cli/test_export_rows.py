@@ -147,7 +147,7 @@ def test_what_cannot_be_is_one_line(made: Made, tmp_path: Path) -> None:
         return refused("export", *words, code=2)
 
     assert "did you mean net_dm?" in said(made.log, "--format", "netdm")
-    assert "expected net_dm, kfree_skb, jsonl" in said(made.log, "--format", "x")
+    assert "expected one of net_dm, kfree_skb, jsonl" in said(made.log, "--format", "x")
     assert "name a format with --format" in said(made.log)
     assert "name a format with --format" in said(made.capture, "-w", tmp_path / "x.pcapng")
     assert "would overwrite the input" in said(made.log, "--format", "jsonl", "-w", made.log)

@@ -109,9 +109,10 @@ def write_log(
     batch: int = 4096,
     which: str = "all",
     incomplete: str | None = None,
+    policy: str = "",
 ) -> bytes:
     """Write rows[0:last] in batches; the bytes of the file."""
-    log = LogWriter(path, engine_name=engine, devices=DEVICES, rows=which)
+    log = LogWriter(path, engine_name=engine, devices=DEVICES, rows=which, policy=policy)
     for first in range(0, last, batch):
         log.write(rows, first, min(first + batch, last))
     log.close(incomplete)

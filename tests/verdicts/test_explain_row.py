@@ -101,7 +101,8 @@ def test_row_that_was_not_dropped(verdict: int, point: int, line: str) -> None:
 def test_what_the_file_does_not_tell() -> None:
     """A survivor of a capture has no comment; a reason that is missing is not guessed."""
     untold = dict.fromkeys(NAMES)
-    assert "--annotate all" in explain_row(untold).line
+    assert "its comments are gone" in explain_row(untold).line
+    assert "--annotate all" in explain_row(untold | {"reason": ""}).line
     assert explain_row(untold | {"verdict": "dropped"}).line == "dropped, and the file does not say why"
     missed = explain_row(untold | {"verdict": "dropped", "reason": "RX_MISSED"})
     assert missed.had == (

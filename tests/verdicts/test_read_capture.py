@@ -6,6 +6,7 @@ from typing import Any
 
 import polars
 import pytest
+from bare_capture import strip_comments
 from external_tools import run, tool
 from polars.testing import assert_frame_equal
 from replay_kit import PCAPS, Frame, ether, pcap, played, wild_frames
@@ -19,6 +20,7 @@ from emu.errors import CaptureError
 from emu.task import Outputs
 from emu.verdicts.chunks import polars_schema
 from emu.verdicts.culprits import AMBIGUOUS, Culprits
+from emu.verdicts.fates import LOST_NAMES, is_lost_untold, survived
 from emu.verdicts.read import Verdicts, open_verdicts
 from emu.verdicts.schema import NAMES
 
@@ -44,7 +46,7 @@ def network_frames() -> bytes:
 
 
 CAPTURES: dict[str, Any] = {
-    "mixed": (PCAPS / "mixed.pcap", {"limit": 2000}),
+    "mixed": (PCAPS / "mixed.pcap", {"limit": 1000}),
     "network": (network_frames(), {}),
     "wild": (pcap(wild_frames(6, 600)), {}),
 }
@@ -100,7 +102,9 @@ def test_with_comments_of_drops_survivors_say_nothing(replayed: tuple[Path, Path
     assert_frame_equal(told.drop(UNTOLD), dropped.drop(UNTOLD))
     silent = table.filter(polars.col("verdict").is_null())
     for name in NAMES:
-        assert silent[name].null_count() == (silent.height if name in TOLD or name == UNTOLD else 0), name
+        unknown = name in (*TOLD, UNTOLD) and name != "reason"
+        assert silent[name].null_count() == (silent.height if unknown else 0), name
+    assert set(silent["reason"]) == {""}
     # What the frame itself and the file's clock tell is there all the same.
     known = [name for name in NAMES if name not in (*TOLD, UNTOLD)]
     assert_frame_equal(same_rows(table, logged).select(known), logged.select(known))
@@ -147,6 +151,18 @@ def test_culprits_of_a_part_are_numbered_in_it(mixed: Path, engine: str, tmp_pat
     assert any(expected) and 0 in expected
 
 
+def test_a_lost_frame_whose_comments_are_gone_is_lost_and_nothing_else(mixed: Path, tmp_path: Path) -> None:
+    strip_comments(mixed, tmp_path / "bare.pcapng")
+    verdicts = opened(tmp_path / "bare.pcapng")
+    whole, bare = opened(mixed).table.collect(), verdicts.table.collect()
+    lost = whole["verdict"].is_in(list(LOST_NAMES)).fill_null(value=False)
+    assert lost.any() and not lost.all() and bare["verdict"].null_count() == bare.height
+    assert bare["reason"].is_null().to_list() == lost.to_list() and set(bare["reason"]) == {"", None}
+    assert set(bare.filter(is_lost_untold())["frame"]) == set(whole.filter(lost)["frame"])
+    assert set(bare.filter(survived())["frame"]) == set(whole.filter(~lost)["frame"])
+    assert f"{int(lost.sum())} frames were lost and have no comment: to what is not known" in verdicts.notes
+
+
 def test_culprits_of_merged_captures_are_not_guessed(mixed: Path, tmp_path: Path) -> None:
     run("mergecap", "-a", "-w", tmp_path / "two.pcapng", mixed, mixed)
     verdicts = opened(tmp_path / "two.pcapng")
@@ -158,12 +174,12 @@ def test_culprits_of_merged_captures_are_not_guessed(mixed: Path, tmp_path: Path
 
 
 def test_culprits_as_a_dictionary_would_find_them() -> None:
-    ids = [5, 6, 7, 100, 101, 3, 2, 1, 6, 1 << 63, (1 << 64) - 1]
+    ids = [5, 6, 7, 100, 101, 3, 2, 1, 6, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
     culprits = Culprits()
     frames = list(range(1, len(ids) + 1))
-    for first, last in ((0, 4), (4, 4), (4, 5), (5, 11)):
+    for first, last in ((0, 4), (4, 4), (4, 5), (5, 10), (10, 12)):
         culprits.meet(polars.Series(ids[first:last], dtype=polars.UInt64), polars.Series(frames[first:last]))
-    asked = [0, *range(1, 9), 99, 100, 101, 102, 1 << 62, -1, -(1 << 63), -(1 << 63) + 1]
+    asked = [0, *range(1, 9), 99, 100, 101, 102, 1 << 62, (1 << 63) - 1, -1, -(1 << 63), -(1 << 63) + 1]
     expected = []
     for number in asked:
         held = [frame for frame, held in zip(frames, ids, strict=True) if held == number % (1 << 64)]

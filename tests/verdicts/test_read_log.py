@@ -53,10 +53,12 @@ def test_every_format_gives_the_same_table(
     tables = []
     for suffix in SUFFIXES:
         path = folder / f"log{suffix}"
-        write_log(path, "plain", rows_of("plain", packets), len(packets))
+        write_log(path, "plain", rows_of("plain", packets), len(packets), policy="a policy")
         verdicts = opened(path)
         tables.append(verdicts.table.collect())
-        assert not verdicts.is_capture and not verdicts.drops_only and not verdicts.incomplete and not verdicts.notes
+        assert not verdicts.is_capture and not verdicts.drops_only and not verdicts.incomplete
+        assert verdicts.policy == ("a policy" if suffix == ".parquet" else "")
+        assert len(verdicts.notes) == (suffix != ".parquet")
         assert dict(tables[-1].schema) == polars_schema() and tables[-1].columns == list(NAMES)
     for table in tables:
         assert_frame_equal(table, tables[0])
@@ -67,7 +69,7 @@ def test_every_format_gives_the_same_table(
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_log_of_drops_is_known_as_one(tmp_path: Path, suffix: str) -> None:
     verdicts = opened(log(tmp_path, suffix, "drops"))
-    assert verdicts.drops_only and bool(verdicts.notes) == (suffix != ".parquet")
+    assert verdicts.drops_only and any("drops only" in note for note in verdicts.notes) == (suffix != ".parquet")
 
 
 def test_a_log_in_which_every_packet_is_a_drop_lacks_none(tmp_path: Path) -> None:
@@ -77,9 +79,8 @@ def test_a_log_in_which_every_packet_is_a_drop_lacks_none(tmp_path: Path) -> Non
 
 
 def test_a_log_says_why_it_ends_early(tmp_path: Path) -> None:
-    assert opened(log(tmp_path, ".parquet", incomplete="after frame 7: of a test")).incomplete == (
-        "after frame 7: of a test"
-    )
+    verdicts = opened(log(tmp_path, ".parquet", incomplete="after frame 7: of a test"))
+    assert (verdicts.incomplete, verdicts.damage) == ("after frame 7: of a test", "")  # the log itself is whole
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -101,7 +102,7 @@ def test_a_text_that_is_cut_off_has_the_lines_before(tmp_path: Path, suffix: str
         path.write_bytes(whole[:size])
         verdicts = opened(path)
         begins = whole[:size].rfind(b"\n") + 1
-        assert verdicts.incomplete == f"its last line, at byte {begins}, is cut off"
+        assert verdicts.incomplete == verdicts.damage == f"its last line, at byte {begins}, is cut off"
         assert_frame_equal(verdicts.table.collect(), table.head(whole[:size].count(b"\n") + lines))
 
 

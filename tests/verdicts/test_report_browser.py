@@ -71,7 +71,7 @@ def test_a_drop_that_is_pressed_tells_its_frame_and_its_filter(tmp_path: Path) -
     assert found["hidden"] is True
     assert found["last"]["told"] == "Frame 440: dropped, RX_MISSED"
     assert found["last"]["chosen"] == 1
-    for word in ("frame.number == 440", "cause NOMEM", "frame.number == 7", "free_pages300 pages"):
+    for word in ("frame.number == 440", "causeNOMEM", "frame.number == 7", "free_pages300 pages"):
         assert word in found["last"]["text"]
     assert found["closed"] is None
     assert found["first"] == "Frame 400: dropped, PFMEMALLOC"

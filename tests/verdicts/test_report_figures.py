@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 from report_kit import BEGAN_NS, MS, dropped, row, table_of
 
 from emu.verdicts.report.drops import drops_of
-from emu.verdicts.report.figures import LOST_NAMES, RECEIVED_NAMES, figures_of
+from emu.verdicts.report.figures import RECEIVED_NAMES, figures_of, reason_of
 from emu.verdicts.report.flows import TOP, flows_of
 from emu.verdicts.report.timeline import BINS, ENVELOPE, bin_width_ns, timeline_of
 
+LOST = "lost"
 FLOWS = [f"udp 10.0.0.{end}:1 > 10.0.0.9:9" for end in range(6)]
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
-            "verdict": st.sampled_from(["delivered", "dropped", "in_flight", "oops", "event", "not_received", None]),
+            "verdict": st.sampled_from(
+                ["delivered", "dropped", "in_flight", "oops", "event", "not_received", None, LOST]
+            ),
             "reason": st.sampled_from(["RX_MISSED", "PFMEMALLOC", "NO_SOCKET"]),
             "cause": st.sampled_from(["", "NOMEM", "DEVICE_CAP"]),
             "class": st.sampled_from(["udp", "tcp", "arp"]),
@@ -30,7 +33,13 @@ ROWS = st.lists(
 
 
 def _fitting(one: dict[str, Any]) -> dict[str, Any]:
+    if one["verdict"] == LOST:  # its comment is gone
+        return one | {"verdict": None, "reason": None, "cause": None}
     return one if one["verdict"] in ("dropped", "event") else one | {"reason": "", "cause": ""}
+
+
+def _is_lost(one: dict[str, Any]) -> bool:
+    return one["verdict"] in ("dropped", "oops") or (one["verdict"] is None and one["reason"] is None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,17 +48,17 @@ def test_figures_are_the_sums_of_the_rows(rows: list[dict[str, Any]]) -> None:
     figures = figures_of(table_of(rows))
     packets = [one for one in rows if one["verdict"] != "event"]
     assert figures.frames == len(packets)
-    assert figures.events == len(rows) - len(packets)
+    assert figures.events == sum(one["verdict"] == "event" and one["reason"] != "" for one in rows)
     assert figures.all.received == sum(one["verdict"] in RECEIVED_NAMES for one in packets)
     assert figures.all.delivered == sum(one["verdict"] == "delivered" for one in packets)
-    assert figures.all.lost == sum(one["verdict"] in ("dropped", "oops") for one in packets)
-    assert figures.all.unsaid == sum(one["verdict"] is None for one in packets)
-    lost_of_block_io = sum(one["verdict"] in ("dropped", "oops") and one["memalloc"] for one in packets)
+    assert figures.all.lost == sum(map(_is_lost, packets))
+    assert figures.all.unsaid == sum(one["verdict"] is None and not _is_lost(one) for one in packets)
+    lost_of_block_io = sum(_is_lost(one) and one["memalloc"] for one in packets)
     assert figures.memalloc.lost == lost_of_block_io
     assert {name: fates.seen for name, fates in figures.classes if fates.seen} == Counter(
         one["class"] for one in packets if one["verdict"] in (*RECEIVED_NAMES, None)
     )
-    lost = Counter((one["reason"], one["cause"]) for one in packets if one["verdict"] in ("dropped", "oops"))
+    lost = Counter((reason_of(one), one["cause"] or "") for one in packets if _is_lost(one))
     assert {(one.reason, one.cause): one.dropped for one in figures.reasons if one.dropped} == lost
     assert sum(one.memalloc for one in figures.reasons) == figures.memalloc.lost
     assert sum(one.events for one in figures.reasons) == figures.events
@@ -69,13 +78,13 @@ def test_flows_are_the_same_whether_they_are_counted_at_once_or_in_shares(
     assert whole.number == len({one["flow"] for one in packets})
     for one in whole.top:
         its_own = [packet for packet in packets if packet["flow"] == one.flow]
-        lost = [packet for packet in its_own if packet["verdict"] in LOST_NAMES]
+        lost = [packet for packet in its_own if _is_lost(packet)]
         assert one.seen == sum(packet["verdict"] in (*RECEIVED_NAMES, None) for packet in its_own)
         assert one.delivered == sum(packet["verdict"] == "delivered" for packet in its_own)
         assert one.lost == len(lost)
         assert one.first_frame == min((packet["frame"] for packet in lost), default=0)
         if lost and one.flow is not None:
-            reasons = Counter(packet["reason"] for packet in lost)
+            reasons = Counter(map(reason_of, lost))
             assert reasons[one.reason] == max(reasons.values())
     assert [one.lost for one in whole.losers] == sorted((one.lost for one in whole.losers), reverse=True)
 

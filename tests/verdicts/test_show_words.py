@@ -13,10 +13,11 @@ from emu.kernel.machine import ZONES
 from emu.kernel.policy import RULES
 from emu.verdicts.chunks import polars_schema
 from emu.verdicts.expect import OPERATORS
+from emu.verdicts.fates import LOST_NAMES
+from emu.verdicts.flows import flow_expression
+from emu.verdicts.names import CAUSE_NAMES, CLASS_NAMES, REASON_NAMES, VERDICT_NAMES, name_of, rules_of
 from emu.verdicts.schema import COLUMNS
-from emu.verdicts.show.flows import flow_expression
-from emu.verdicts.show.names import CAUSE_NAMES, CLASS_NAMES, LOST, REASON_NAMES, VERDICT_NAMES, name_of, rules_of
-from emu.verdicts.show.packet import flow_filter
+from emu.verdicts.show.display_filters import flow_filter
 from emu.verdicts.show.where import MAX_DEPTH, where_expression
 
 ROW = {column.name: "" if column.type in ("text", "enum") else 0 for column in COLUMNS}
@@ -234,7 +235,7 @@ def test_names_are_found_in_any_form() -> None:
         for name in known:
             for form in (name, name.lower(), name.upper(), name.replace("_", "-"), name.replace("-", "_")):
                 assert name_of("--x", form, known) == name
-    assert set(LOST) <= set(VERDICT_NAMES)
+    assert set(LOST_NAMES) <= set(VERDICT_NAMES)
     for rule in RULES[1:]:
         assert rules_of("--x", [rule]) == rules_of("--x", [rule.split(":")[0]]) == (rule,)
     with pytest.raises(UsageError, match="did you mean PFMEMALLOC"):

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from extcap_kit import environment, extcap
 
-from emu.kernel.machine import MAX_RING
 from emu.kernel.policy import POLICIES
 from emu.scenario_file import load_scenario, shipped_scenarios
 from emu.wireshark import extcap as program
@@ -58,7 +57,18 @@ def test_selectors_offer_what_there_is() -> None:
     assert [name for name, _ in runs()] == [
         name for name, path in shipped_scenarios().items() if load_scenario(path).is_run
     ]
-    assert CAP.limits == f"0,{MAX_RING}"
+
+
+def test_no_field_shows_a_number_that_nobody_gave() -> None:
+    """Wireshark shows an unsigned or a double without a default as 0: a cap of 0 is a machine without a reserve."""
+    for field in (field for interface in sorted(INTERFACES) for field in FIELDS[interface]):
+        assert field.default or field.type not in ("unsigned", "integer", "long", "double"), field
+
+
+@pytest.mark.parametrize("word", ["", "7", "50", "x", "-1", "1.5", "."])
+def test_numbers_are_checked_while_they_are_typed(word: str) -> None:
+    pattern = parts(f"arg {CAP.more}")[1]["validation"]
+    assert bool(re.search(pattern, word)) == (word.isdecimal() or word == "")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def export_net_dm(
         raise annotated.not_annotated()
     order = (WHY_RECYCLED, WHY_OOPS, WHY_NOT_PLAYED, WHY_UNTOLD)
     notes = tuple(f"left out: {counts[why]} packets that {why}" for why in order if counts[why])
-    return Exported(written, "drops", notes, nothing="no frame of it was dropped", damage=annotated.incomplete)
+    ends = {"incomplete": annotated.incomplete, "damage": annotated.damage}
+    return Exported(written, "drops", notes, nothing="no frame of it was dropped", **ends)
 
 
 def left_out(row: Row) -> str | None:

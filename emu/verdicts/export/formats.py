@@ -1,6 +1,5 @@
 """The formats of `emu export`, declared once: the verb, its help and its messages are made from FORMATS."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 from emu.capture.output import STDOUT
 from emu.errors import UsageError
+from emu.verdicts.names import name_of
 
 # How far an export has come: what is done and, where somebody knows, what there is to do.
 Advance = Callable[[int, int | None], None]
@@ -38,13 +38,17 @@ BY_NAME = {form.name: form for form in FORMATS}
 
 @dataclass(frozen=True)
 class Exported:
-    """What became of an export: how much was written, what a person must be told, what cut it short."""
+    """What became of an export: how much was written, what a person must be told, why the input ends early.
+
+    `damage`: what is wrong with the input itself, a part of `incomplete`; what it has is written.
+    """
 
     written: int
     what: str  # is counted: rows, lines, packets, frames
     notes: tuple[str, ...] = ()  # what was left out, and why
     nothing: str = ""  # why nothing was written, where nothing was
-    damage: str = ""  # why the input ends early: what it has is written
+    incomplete: str = ""
+    damage: str = ""
 
 
 def format_named(name: str | None, write: str | None) -> Format:
@@ -58,11 +62,7 @@ def format_named(name: str | None, write: str | None) -> Format:
         if not told:
             raise UsageError(f"emu export: name a format with --format: {', '.join(BY_NAME)}")
         return told[0]
-    if name not in BY_NAME:
-        near = difflib.get_close_matches(name, BY_NAME, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected {', '.join(BY_NAME)}"
-        raise UsageError(f"--format {name}: there is no such format; {hint}")
-    return BY_NAME[name]
+    return BY_NAME[name_of("--format", name, tuple(BY_NAME))]
 
 
 def output_of(form: Format, write: str | None) -> str:

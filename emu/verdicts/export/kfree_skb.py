@@ -43,17 +43,15 @@ from emu.kernel.drop_reason import (
     AT_IPV6_RCV,
     AT_UDP_V4_MCAST_DELIVER,
     AT_VLAN_SKB_RECV,
-    DROPPED,
-    LATER,
     POINTS,
     REASONS,
     RX_LENGTH,
     RX_MISSED,
-    VERDICTS,
 )
 from emu.verdicts.export.formats import Advance, Exported
 from emu.verdicts.export.freed import NIC, RECYCLED, WHY_NIC, WHY_RECYCLED, location_of
 from emu.verdicts.export.sink import drain
+from emu.verdicts.fates import DROPPED_NAME, EVENT
 from emu.wire.ethernet import TYPE_ARP, TYPE_IPV4, TYPE_IPV6
 from emu.wire.headers import KIND_ARP, KIND_MALFORMED, KINDS
 from emu.wire.vlan import TPID_8021Q
@@ -111,14 +109,15 @@ def export_kfree_skb(verdicts: "Verdicts", output: OutputFile, advance: Advance 
     def sink(query: "polars.LazyFrame", target: Any) -> Any:
         return query.sink_csv(target, include_header=False, quote_style="never")
 
-    freed = polars.col("verdict").cast(polars.String).is_in([VERDICTS[DROPPED], VERDICTS[LATER]])
+    freed = polars.col("verdict").cast(polars.String).is_in([DROPPED_NAME, EVENT])
     table = verdicts.table.select(NEEDED).filter(freed)
     drain(table, convert, schema, output, sink, advance)
     notes = [*verdicts.notes]
     notes += [f"left out: {counts[why]} packets that {why}" for why in (WHY_NIC, WHY_RECYCLED) if counts[why]]
     if verdicts.is_capture:
         notes.append("a capture does not have the events that came later to accepted packets; a log has (--log)")
-    return Exported(counts["lines"], "lines", tuple(notes), nothing="no skb was dropped", damage=verdicts.incomplete)
+    ends = {"incomplete": verdicts.incomplete, "damage": verdicts.damage}
+    return Exported(counts["lines"], "lines", tuple(notes), nothing="no skb was dropped", **ends)
 
 
 def lines_of(rows: Any, counts: "Counter[str]") -> list[str]:

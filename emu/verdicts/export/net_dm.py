@@ -18,12 +18,8 @@ import struct
 from typing import NamedTuple
 
 from emu.capture.blocks import (
-    EPB_TYPE,
-    block,
     interface_block,
-    options,
     section_header,
-    time_words,
 )
 from emu.capture.linktype import linktype_name
 from emu.capture.output import OutputFile
@@ -31,6 +27,7 @@ from emu.capture.write import PCAP, PCAP_NS_MAGIC, SECOND_NS, SECONDS_END
 from emu.errors import UsageError
 from emu.kernel.drop_reason import REASONS, RX_MISSED
 from emu.verdicts.export.freed import NIC, address_of, location_of
+from emu.verdicts.export.packet_block import packet_block
 from emu.wire import ethernet
 from emu.wire.headers import LINKTYPE_ETHERNET
 from emu.wire.link import link_header_len, link_type
@@ -113,12 +110,6 @@ class NetDmWriter:
 
 
 COOKED = struct.pack(">HH10xH", 0, ARPHRD_NETLINK, NETLINK_GENERIC)
-
-
-def packet_block(interface: int, time_ns: int, packet: bytes, length: int, said: bytes | None = None) -> bytes:
-    """An Enhanced Packet Block; `said` are its options as they stand, with their end."""
-    head = struct.pack("<I", interface) + time_words(time_ns) + struct.pack("<II", len(packet), length)
-    return block(EPB_TYPE, head + packet + bytes(-len(packet) % 4) + (options() if said is None else said))
 
 
 def attribute(code: int, value: bytes) -> bytes:

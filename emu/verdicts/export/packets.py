@@ -9,7 +9,6 @@ A pcapng keeps names of interfaces, comments, directions, packet ids and queues;
 out, for they speak of the whole run.  A pcap keeps frames and times (nanoseconds).
 """
 
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,15 +16,8 @@ from emu import __version__
 from emu.capture.annotate import pair_of
 from emu.capture.annotated import AnnotatedReader
 from emu.capture.blocks import (
-    EPB_FLAGS,
-    EPB_PACKETID,
-    EPB_QUEUE,
-    EPB_TYPE,
     OPT_COMMENT,
-    OPT_ENDOFOPT,
-    PACKET_HEADER,
     interface_block,
-    options,
     section_header,
     statistics_block,
 )
@@ -38,12 +30,9 @@ from emu.engine.plain import Engine
 from emu.errors import CaptureError
 from emu.kernel.machine import Packet
 from emu.verdicts.export.formats import Advance, Exported
-from emu.verdicts.export.net_dm import packet_block
+from emu.verdicts.export.packet_block import options_of, packet_block
 
 BATCH = 4_096  # rows
-EPB_DROPCOUNT = 4
-# Options that are integers, by their size: of another byte order they are turned round.
-WORDS = {EPB_FLAGS: 4, EPB_DROPCOUNT: 8, EPB_PACKETID: 8, EPB_QUEUE: 4}
 
 
 def export_packets(
@@ -68,7 +57,8 @@ def export_packets(
     if not any(pair_of(interface.name)[1] for interface in reader.interfaces):
         raise CaptureError(f"{name}: {NO_LOST}")
     nothing = "no frame of it was lost" if lost else "all frames of it were lost"
-    return Exported(frames, "frames", nothing=nothing, damage=AnnotatedReader(reader, engine).incomplete)
+    annotated = AnnotatedReader(reader, engine)
+    return Exported(frames, "frames", nothing=nothing, incomplete=annotated.incomplete, damage=annotated.damage)
 
 
 NO_LOST = "has no interface NAME-drop: no annotated capture; `emu replay CAPTURE -w FILE` writes one"
@@ -175,36 +165,3 @@ def copied_block(frame: Frame, octets: Any, interface: int) -> bytes:
     packet = bytes(octets[frame.offset : frame.offset + held])
     said = options_of(frame.offset, held, octets)
     return packet_block(interface, max(frame.file_time_ns, 0), packet, frame.length + frame.fcs_bytes, said)
-
-
-def options_of(offset: int, held: int, octets: Any) -> bytes:
-    """The options behind a frame in the window of `held` bytes from `offset` on, little-endian.
-
-    One that does not fit ends them.  A block that is no Enhanced Packet Block, of an old or foreign file, has none.
-    """
-    start = offset - PACKET_HEADER
-    if start < 0:
-        return options()
-    head = bytes(octets[start : start + 8])
-    order = "<" if head[:4] == EPB_TYPE.to_bytes(4, "little") else ">"
-    kind, length = struct.unpack(f"{order}II", head)
-    if kind != EPB_TYPE:
-        return options()
-    at = offset + (held + 3 & ~3)
-    end = start + length - 4
-    kept = []
-    for code, value in walk_options(bytes(octets[at:end]), order):
-        turned = order == ">" and WORDS.get(code) == len(value)
-        kept.append((code, value[::-1] if turned else value))
-    return options(*kept)
-
-
-def walk_options(said: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """The options of a block in a byte order of struct; one that does not fit ends them."""
-    at = 0
-    while at + 4 <= len(said):
-        code, length = struct.unpack_from(f"{order}HH", said, at)
-        if code == OPT_ENDOFOPT or at + 4 + length > len(said):
-            return
-        yield code, said[at + 4 : at + 4 + length]
-        at += 4 + (length + 3 & ~3)

@@ -10,8 +10,7 @@ from emu.capture.output import OutputFile
 from emu.verdicts.chunks import CHUNK, polars_schema
 from emu.verdicts.export.formats import Advance, Exported
 from emu.verdicts.export.sink import drain
-from emu.verdicts.log import INCOMPLETE_KEY, ROWS_KEY, VERSION_KEY
-from emu.verdicts.schema import SCHEMA_VERSION
+from emu.verdicts.log import facts_of
 
 if TYPE_CHECKING:
     import polars
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 def export_rows(verdicts: "Verdicts", name: str, output: OutputFile, advance: Advance | None) -> Exported:
     """Write every row in the format `name`."""
     rows = 0
+    facts = facts_of("drops" if verdicts.drops_only else "all", verdicts.policy, verdicts.incomplete)
 
     def count(morsel: "polars.DataFrame") -> "polars.DataFrame":
         nonlocal rows
@@ -29,16 +29,11 @@ def export_rows(verdicts: "Verdicts", name: str, output: OutputFile, advance: Ad
         return morsel
 
     def sink(query: "polars.LazyFrame", target: Any) -> Any:
-        return _sink(query, target, name, facts_of(verdicts))
+        return _sink(query, target, name, facts)
 
     drain(verdicts.table, count, polars_schema(), output, sink, advance)
-    return Exported(rows, "rows", verdicts.notes, nothing="it has no rows", damage=verdicts.incomplete)
-
-
-def facts_of(verdicts: "Verdicts") -> dict[str, str]:
-    """What a Parquet file says of itself, as a log does."""
-    facts = {VERSION_KEY: str(SCHEMA_VERSION), ROWS_KEY: "drops" if verdicts.drops_only else "all"}
-    return facts | ({INCOMPLETE_KEY: verdicts.incomplete} if verdicts.incomplete else {})
+    ends = {"incomplete": verdicts.incomplete, "damage": verdicts.damage}
+    return Exported(rows, "rows", verdicts.notes, nothing="it has no rows", **ends)
 
 
 def _sink(query: "polars.LazyFrame", target: Any, name: str, facts: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from emu.capture.output import OutputFile
 from emu.errors import InterruptedEarlyError
 from emu.verdicts.export.formats import Advance
+from emu.verdicts.polars_target import PolarsTarget
 
 if TYPE_CHECKING:
     import polars
@@ -19,39 +20,6 @@ PATIENCE_S = 0.1  # how soon Ctrl-C is noticed
 
 class Stopped(Exception):  # noqa: N818 - a word to polars, not an error of anybody
     """The query is to end."""
-
-
-class Target:
-    """An output as polars wants a file: it keeps its own error, for polars tells only its text."""
-
-    def __init__(self, output: OutputFile) -> None:
-        """Write to `output`, which the caller finishes."""
-        self._output = output
-        self._size = 0
-        self.error: BaseException | None = None
-
-    def write(self, octets: bytes) -> int:
-        """Write all of it."""
-        self.check()
-        try:
-            self._output.write(octets)
-        except BaseException as error:
-            self.error = error
-            raise
-        self._size += len(octets)
-        return len(octets)
-
-    def tell(self) -> int:
-        """How many bytes have been written."""
-        return self._size
-
-    def flush(self) -> None:
-        """OutputFile flushes when it finishes."""
-
-    def check(self) -> None:
-        """Raise what has gone wrong, if anything has."""
-        if self.error is not None:
-            raise self.error
 
 
 def drain(
@@ -67,7 +35,7 @@ def drain(
     `schema` is that of what `convert` returns.  Errors: whatever the output or `convert` raises;
     KeyboardInterrupt ends the query first.
     """
-    target = Target(output)
+    target = PolarsTarget(output.write)
     done = 0
 
     def counted(morsel: "polars.DataFrame") -> "polars.DataFrame":
@@ -89,7 +57,7 @@ def drain(
     _run(lambda: sink(query, target), target)
 
 
-def _run(work: Callable[[], Any], target: Target) -> None:
+def _run(work: Callable[[], Any], target: PolarsTarget) -> None:
     """Do the work in a thread: while polars runs, the main thread would not hear of Ctrl-C."""
     failed: list[BaseException] = []
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.verdicts.report.figures import LOST_NAMES, Figures
+from emu.verdicts.report.figures import Figures, is_listed, reason_expression
 from emu.verdicts.schema import NAMES
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def drops_of(table: "polars.LazyFrame", figures: Figures, shown: int = SHOWN, fi
     """Choose the drops to list, some `shown` of them."""
     import polars
 
-    lost = table.filter(polars.col("verdict").is_in(LOST_NAMES))
+    lost = table.filter(is_listed())
     total = figures.to_list
     if not total:
         return Drops((), 0, 1)
@@ -44,7 +44,7 @@ def _firsts(lost: "polars.LazyFrame", reasons: list[str], first: int) -> list[in
     import polars
 
     found: list[int] = []
-    numbered = lost.select(polars.col("reason").fill_null("")).with_row_index("nth")
+    numbered = lost.select(reason_expression().alias("reason")).with_row_index("nth")
     for reason in reasons:
         of_reason = numbered.filter(polars.col("reason") == reason).select("nth").head(first)
         found += of_reason.collect(engine="streaming")["nth"].to_list()

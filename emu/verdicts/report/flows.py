@@ -7,8 +7,8 @@ only the greatest are kept: memory stays bounded, at the cost of one pass over t
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.kernel.drop_reason import DELIVERED, VERDICTS
-from emu.verdicts.report.figures import EVENT, LOST_NAMES, RECEIVED_NAMES
+from emu.verdicts.fates import DELIVERED_NAME, is_event
+from emu.verdicts.report.figures import RECEIVED_NAMES, is_lost, reason_expression
 
 if TYPE_CHECKING:
     import polars
@@ -45,13 +45,13 @@ def flows_of(table: "polars.LazyFrame", at_once: int = FLOWS_AT_ONCE) -> FlowCou
     """Count the packets of each flow; `at_once` is how many flows one pass may count."""
     import polars
 
-    packets = table.filter(polars.col("verdict").ne_missing(EVENT)).select(
+    packets = table.filter(~is_event()).select(
         "flow",
         "frame",
         polars.col("memalloc").fill_null(0),
         polars.col("verdict").is_in(RECEIVED_NAMES).fill_null(value=True).alias("seen"),
-        (polars.col("verdict") == VERDICTS[DELIVERED]).fill_null(value=False).alias("delivered"),
-        polars.col("verdict").is_in(LOST_NAMES).fill_null(value=False).alias("lost"),
+        (polars.col("verdict") == DELIVERED_NAME).fill_null(value=False).alias("delivered"),
+        is_lost().alias("lost"),
     )
     about = packets.select(polars.col("flow").approx_n_unique()).collect(engine="streaming").item()
     shares = max(math.ceil(about / at_once), 1)
@@ -104,12 +104,11 @@ def _main_reasons(table: "polars.LazyFrame", flows: set[str | None]) -> dict[str
 
     named = sorted(flow for flow in flows if flow is not None)
     counts = (
-        table.filter(polars.col("verdict").is_in(LOST_NAMES), polars.col("verdict") != EVENT)
+        table.filter(is_lost())
         .filter(polars.col("flow").is_in(named))
-        .group_by("flow", "reason")
+        .group_by("flow", reason_expression().alias("reason"))
         .agg(polars.len().alias("rows"))
         .collect(engine="streaming")
-        .with_columns(polars.col("reason").cast(polars.String))
         .sort("rows", "reason", descending=[False, True])
     )
     return dict(counts.select("flow", "reason").iter_rows())  # the last one stands
@@ -123,5 +122,5 @@ def _counted(row: dict[str, Any], reasons: dict[str, str]) -> FlowCount:
         delivered=row["delivered"],
         lost=row["lost"],
         first_frame=row["first_frame"],
-        reason=reasons.get(row["flow"], "") or "",
+        reason=reasons.get(row["flow"], ""),
     )

@@ -13,12 +13,12 @@ from emu.verdicts.plots.palette import COLOURS
 from emu.verdicts.read import Verdicts
 from emu.verdicts.report import tables
 from emu.verdicts.report.drops import Drops, drops_of
-from emu.verdicts.report.figures import Figures, figures_of
+from emu.verdicts.report.figures import Figures, figures_of, reason_of
 from emu.verdicts.report.flows import FlowCounts, flows_of
 from emu.verdicts.report.tables import Said
 from emu.verdicts.report.timeline import NS_PER_S, ReplayTimeline, timeline_of, width_text
 from emu.verdicts.schema import COLUMNS
-from emu.verdicts.screen import figure, share
+from emu.verdicts.screen import counted, figure, share
 
 FOOTER = "Times are seconds since the first packet arrived; pages are of 4 KiB."
 DETAILS = '<div class="details card" role="region" aria-label="One drop" aria-live="polite" hidden></div>'
@@ -89,7 +89,8 @@ def said_of(contents: Contents) -> Said:
     """What the file says."""
     if contents.verdicts.drops_only:
         return Said.DROPS
-    return Said.FRAMES if contents.figures.all.unsaid else Said.ALL
+    found = contents.figures.all
+    return Said.FRAMES if found.unsaid or found.untold else Said.ALL
 
 
 def lead(verdicts: Verdicts, figures: Figures, said: Said) -> str:
@@ -121,6 +122,7 @@ def _tiles(verdicts: Verdicts, figures: Figures, said: Said) -> Iterator[tuple[s
     yield "Block I/O lost", figure(block_io.lost), whole
     for name, count, meaning in (
         ("In an oops", found.oops, "in the machine when it died"),
+        ("Lost, untold", found.untold, "the file does not say to what"),
         ("In flight", found.in_flight, "not decided when it ended"),
         ("Lost later", figures.events, "events of accepted packets"),
     ):
@@ -149,8 +151,7 @@ def _timeline(timeline: ReplayTimeline, figures: Figures) -> str:
         return '<p class="empty card">There is no packet to draw.</p>'
     bins = len(timeline.seconds)
     packets = figures.frames + figures.events
-    rows = f"{figure(packets)} row" + ("" if packets == 1 else "s")
-    told = f"{rows} in {figure(bins)} bin{'' if bins == 1 else 's'} of {width_text(timeline.width_ns)}"
+    told = f"{counted(packets, 'row')} in {counted(bins, 'bin')} of {width_text(timeline.width_ns)}"
     left = f" Not drawn: {escape('; '.join(timeline.notes))}." if timeline.notes else ""
     keeps = "of memory, reserve and ring each keeps the least and the most that was seen in it"
     if figures.all.unsaid:
@@ -188,7 +189,7 @@ def _data(drops: Drops, timeline: ReplayTimeline) -> dict[str, Any]:
             "lockup": None,
             **panels_data(timeline.panels),
         },
-        "reasons": [*dict.fromkeys(row["reason"] or tables.OOPS for row in drops.rows)],
+        "reasons": [*dict.fromkeys(map(reason_of, drops.rows))],
         "reasonColours": timeline.colours,
         "every": drops.every,
         "total": drops.total,
@@ -196,6 +197,7 @@ def _data(drops: Drops, timeline: ReplayTimeline) -> dict[str, Any]:
         "drops": [
             {
                 "second": None if row["time_ns"] is None else round((row["time_ns"] - timeline.first_ns) / NS_PER_S, 9),
+                "reason": reason_of(row),
                 "why": _why(row),
                 # In text: a packet_id or a time of 64 bits is more than JavaScript's numbers hold.
                 "row": [None if value is None else str(value) for value in row.values()],

@@ -13,8 +13,7 @@
   let group = null;
   let points = null;
 
-  const reasonOf = (drop) => drop.row[at.reason] || "oops";
-  const shadeOf = (drop) => colour(report.reasonColours[drop.row[at.reason] || ""] || "grey");
+  const shadeOf = (drop) => colour(report.reasonColours[drop.reason] || "grey");
 
   // Drops one by one, a row for each reason: where and when, not how many.
   function drawPoints(selected) {
@@ -28,7 +27,7 @@
     plot.style.height = Math.max(120, 46 + 40 * report.reasons.length) + "px";
     const trace = {
       type: "scatter", mode: "markers", name: "",
-      x: report.drops.map((drop) => drop.second), y: report.drops.map((drop) => report.reasons.indexOf(reasonOf(drop))),
+      x: report.drops.map((drop) => drop.second), y: report.drops.map((drop) => report.reasons.indexOf(drop.reason)),
       text: report.drops.map((drop) => "frame " + drop.row[at.frame] + ", " + drop.row[at.class] + " " + drop.row[at.verdict]),
       hovertemplate: "%{text}<br>%{x:.6f} s",
       marker: {

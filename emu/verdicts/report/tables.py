@@ -6,16 +6,16 @@ from enum import Enum
 from html import escape
 from typing import Any, NamedTuple
 
+from emu.verdicts.fates import verdict_of
+from emu.verdicts.names import REASON_NAMES
 from emu.verdicts.plots.palette import COLOURS
 from emu.verdicts.report.drops import Drops
-from emu.verdicts.report.figures import Figures
+from emu.verdicts.report.figures import NOT_SAID, Figures, reason_of
 from emu.verdicts.report.flows import FlowCount, FlowCounts
-from emu.verdicts.screen import figure, share
+from emu.verdicts.screen import counted, figure, share
 
 NS_PER_S = 1_000_000_000
-NOT_SAID = "not said"
 NO_FLOW = "no flow: malformed"
-OOPS = "oops"  # a loss without a reason: the kernel died
 
 
 class Said(Enum):
@@ -74,10 +74,8 @@ def by_flow(flows: FlowCounts, said: Said) -> str:
     further = flows.number - len(flows.top)
     if not further:
         return _table(heads, rows, filtered="flows")
-    told = (
-        f"and {figure(further)} further {'flow' if further == 1 else 'flows'}: {figure(flows.others_seen)} "
-        f"packets, {figure(flows.others_lost)} of them lost"
-    )
+    lost = f"{figure(flows.others_lost)} of them lost"
+    told = f"and {counted(further, 'further flow')}: {counted(flows.others_seen, 'packet')}, {lost}"
     return _table(heads, rows, filtered="flows", below=told)
 
 
@@ -85,7 +83,7 @@ def by_reason(figures: Figures, colours: dict[str, str]) -> str:
     """What was lost by reason, and why the ring was dry."""
     rows = [
         [
-            Cell(_swatch(colours.get(one.reason)) + (_reason(one.reason).html or OOPS)),
+            Cell(_swatch(colours.get(one.reason)) + _reason(one.reason).html),
             _linked(one.cause, f"cause {one.cause}"),
             _number(one.dropped),
             Cell(share(one.dropped, figures.all.lost), one.dropped),
@@ -128,8 +126,8 @@ def drops(found: Drops, first_ns: int) -> str:
         [
             Cell(_frame(row["frame"]), row["frame"]),
             Cell(_seconds(row["time_ns"], first_ns), row["time_ns"]),
-            Cell(escape(row["verdict"])),
-            _reason(row["reason"] or ""),
+            Cell(escape(verdict_of(row))),
+            _reason(reason_of(row)),
             _linked(row["cause"] or "", f"cause {row['cause']}"),
             Cell(escape(row["class"] or "")),
             Cell("yes" if row["memalloc"] else ""),
@@ -213,7 +211,7 @@ def _seconds(time_ns: int | None, first_ns: int) -> str:
 
 
 def _reason(name: str) -> Cell:
-    return _linked(name, name)
+    return _linked(name, name) if name in REASON_NAMES else Cell(escape(name))
 
 
 def _linked(name: str, to: str) -> Cell:

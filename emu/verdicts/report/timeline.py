@@ -6,10 +6,11 @@ the page says.  Packets stand where they arrived, memory where it was looked at:
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.kernel.drop_reason import DELIVERED, IN_FLIGHT, VERDICTS
+from emu.kernel.drop_reason import IN_FLIGHT, VERDICTS
+from emu.verdicts.fates import DELIVERED_NAME, is_event
 from emu.verdicts.plots.palette import SERIES
 from emu.verdicts.plots.timeline import FILLED, LIMIT, SOLID, STACKED, Line, Panel, Values
-from emu.verdicts.report.figures import EVENT, LOST_NAMES, Figures
+from emu.verdicts.report.figures import Figures, is_lost, reason_of
 
 if TYPE_CHECKING:
     import polars
@@ -94,8 +95,8 @@ def _packets(table: "polars.LazyFrame", figures: Figures, bins: _Bins, colours: 
     import polars
 
     rows = (
-        table.filter(polars.col("verdict").ne_missing(EVENT))
-        .group_by(bins.of(polars.col("time_ns")), "verdict", "reason")
+        table.filter(~is_event())
+        .group_by(bins.of(polars.col("time_ns")), "verdict", "reason", lost=is_lost())
         .agg(polars.len().alias("rows"))
         .collect(engine="streaming")
         .rows(named=True)
@@ -105,13 +106,13 @@ def _packets(table: "polars.LazyFrame", figures: Figures, bins: _Bins, colours: 
     for row in rows:
         if row["bin"] is None:
             continue
-        if row["verdict"] in LOST_NAMES:
-            lost.get(row["reason"] or "", other)[row["bin"]] += row["rows"]
-        elif row["verdict"] in (VERDICTS[DELIVERED], None):
+        if row["lost"]:
+            lost.get(reason_of(row), other)[row["bin"]] += row["rows"]
+        elif row["verdict"] in (DELIVERED_NAME, None):
             survived[row["bin"]] += row["rows"]
         elif row["verdict"] == VERDICTS[IN_FLIGHT]:
             waiting[row["bin"]] += row["rows"]
-    named = [*((reason or "oops", colours[reason], lost[reason]) for reason in colours)]
+    named = [*((reason, colours[reason], lost[reason]) for reason in colours)]
     if any(other):
         named.append(("other reasons", OTHER_COLOUR, other))
     per_s = NS_PER_S / bins.width_ns
@@ -142,7 +143,7 @@ def _states(table: "polars.LazyFrame", bins: _Bins) -> tuple[tuple[Panel, ...], 
     least, most = polars.col("free_pages", "ring_free"), polars.col("free_pages", "ring_free")
     when = polars.coalesce("decided_ns", "time_ns")
     rows = (
-        table.filter(polars.col("verdict").ne_missing(EVENT), polars.col("free_pages").is_not_null())
+        table.filter(~is_event(), polars.col("free_pages").is_not_null())
         .with_columns(polars.max_horizontal("reserve_used_before", "reserve_used_after").alias("reserve_used"))
         .group_by(bins.of(when), "device")
         .agg(

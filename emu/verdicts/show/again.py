@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emu.capture.annotated import open_annotated
+from emu.capture.lexicon import TOLD_LOST
 from emu.engine.choose import choose_engine
 from emu.kernel.drop_reason import DROPPED, OOPS
 from emu.wire.headers import KIND_TCP
 
 BATCH = 4_096  # frames that are read at once
 SEGMENT = ("saddr_hi", "saddr", "daddr_hi", "daddr", "sport", "dport", "tcp_seq")
-FIELDS = ("frame", "kind", "payload_length", "verdict", *SEGMENT)
+FIELDS = ("frame", "kind", "payload_length", "verdict", "told", *SEGMENT)
 USE = "read"  # what the engine is used for
 
 
@@ -36,11 +37,11 @@ def sent_again(path: str, frames: set[int], engine_name: str) -> SentAgain:
         rows = reader.rows(BATCH)
         while count := reader.read(rows, 0, BATCH):
             columns = (engine.column(rows, field, count) for field in FIELDS)
-            for frame, kind, payload, verdict, *segment in zip(*columns, strict=True):
+            for frame, kind, payload, verdict, told, *segment in zip(*columns, strict=True):
                 if kind != KIND_TCP or not payload:
                     continue
                 key = tuple(segment)
-                is_lost = verdict in (DROPPED, OOPS)
+                is_lost = verdict in (DROPPED, OOPS) or told == TOLD_LOST
                 if key in lost:
                     lost[key] = True
                     if not is_lost:

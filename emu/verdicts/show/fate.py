@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emu.verdicts.fates import DELIVERED_NAME, DROPPED_NAME, is_event, survived
 from emu.verdicts.read import Verdicts
 from emu.verdicts.show.again import sent_again
-from emu.verdicts.show.groups import Group, Groups, groups_of
-from emu.verdicts.show.names import NO_COMMENT
-from emu.verdicts.show.select import Totals, Wanted, is_event, selected, since
+from emu.verdicts.show.groups import Group, groups_of
+from emu.verdicts.show.select import Totals, Wanted, selected, since
 
 if TYPE_CHECKING:
     import polars
@@ -67,14 +67,14 @@ def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals, engine: str) -> 
     rows = selected(verdicts, wanted, totals).filter(~is_event())
     directions = groups_of(rows, "flow", DIRECTIONS)
     by_verdict, by_reason = groups_of(rows, "verdict", None), groups_of(rows, "reason", None)
-    dropped = rows.filter(polars.col("verdict") == "dropped")
+    dropped = rows.filter(polars.col("verdict") == DROPPED_NAME)
     again_in, came_again, taken_again = _again(verdicts, dropped, engine)
     first, last = _ends(rows, totals.start_ns)
     first_drop, last_drop = _ends(dropped, totals.start_ns)
     return Fate(
         sum(group.packets for group in by_verdict.shown),
         sum(group.bytes for group in by_verdict.shown),
-        _packets(by_verdict),
+        {group.key or "": group.packets for group in by_verdict.shown},
         {group.key or "": group.dropped for group in by_reason.shown if group.dropped},
         directions.shown,
         directions.more,
@@ -88,10 +88,6 @@ def fate_of(verdicts: Verdicts, wanted: Wanted, totals: Totals, engine: str) -> 
         taken_again,
         _thrown_away(verdicts.table, rows),
     )
-
-
-def _packets(groups: Groups) -> dict[str, int]:
-    return {group.key or NO_COMMENT: group.packets for group in groups.shown}
 
 
 def _ends(rows: "polars.LazyFrame", start_ns: int) -> tuple[Moment | None, Moment | None]:
@@ -111,11 +107,15 @@ def _ends(rows: "polars.LazyFrame", start_ns: int) -> tuple[Moment | None, Momen
 def _longest_gap(rows: "polars.LazyFrame", start_ns: int) -> Gap | None:
     import polars
 
-    survived = rows.filter((polars.col("verdict") == "delivered").fill_null(value=True)).select("frame", "time_ns")
-    pairs = survived.with_columns(
-        (polars.col("time_ns") - polars.col("time_ns").shift()).alias("gap"),
-        polars.col("frame").shift().alias("after"),
-    ).filter(polars.col("gap") > 0)
+    pairs = (
+        rows.filter(survived())
+        .select("frame", "time_ns")
+        .with_columns(
+            (polars.col("time_ns") - polars.col("time_ns").shift()).alias("gap"),
+            polars.col("frame").shift().alias("after"),
+        )
+        .filter(polars.col("gap") > 0)
+    )
     longest: Any = pairs.sort("gap", "frame", descending=[True, False]).head(1).collect(engine="streaming")
     if not longest.height:
         return None
@@ -143,7 +143,7 @@ def _thrown_away(table: "polars.LazyFrame", rows: "polars.LazyFrame") -> dict[st
     """Accepted packets that were thrown away later, by reason, most first."""
     import polars
 
-    taken = rows.filter(polars.col("verdict") == "delivered").select("frame")
+    taken = rows.filter(polars.col("verdict") == DELIVERED_NAME).select("frame")
     events = _events(table).filter(polars.col("reason") != "").join(taken, on="frame", how="semi")
     counted = events.group_by("reason").agg(polars.len()).sort("len", "reason", descending=[True, False])
     return {str(reason): count for reason, count in counted.collect(engine="streaming").iter_rows()}

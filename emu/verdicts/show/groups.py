@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from emu.verdicts.show.select import is_event
+from emu.verdicts.fates import DELIVERED_NAME, DROPPED_NAME, is_event, verdict_expression
 
 if TYPE_CHECKING:
     import polars
@@ -53,11 +53,12 @@ def groups_of(rows: "polars.LazyFrame", by: str, limit: int | None) -> Groups:
     import polars
 
     column = polars.col
-    dropped = column("verdict") == "dropped"
-    delivered = column("verdict") == "delivered"
+    dropped = column("verdict") == DROPPED_NAME
+    delivered = column("verdict") == DELIVERED_NAME
+    key = verdict_expression() if by == "verdict" else column(BY[by]).cast(polars.String)
     grouped = (
         rows.filter(~is_event())
-        .group_by(column(BY[by]).cast(polars.String).alias("key"))
+        .group_by(key.alias("key"))
         .agg(
             packets=polars.len(),
             delivered=delivered.sum(),

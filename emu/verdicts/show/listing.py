@@ -1,11 +1,12 @@
 """The packet list: a line of text per row, made by polars, so that a million of them are no more work than a copy."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.errors import EmuError
-from emu.verdicts.show.names import NO_COMMENT
-from emu.verdicts.show.select import Totals, is_event
+from emu.verdicts.fates import is_event, verdict_expression
+from emu.verdicts.polars_target import PolarsTarget
+from emu.verdicts.show.select import Totals
 
 if TYPE_CHECKING:
     import polars
@@ -40,7 +41,7 @@ def list_fields(totals: Totals) -> list[Field]:
         Field("device", min(totals.widths["device"], MOST_DEVICE), False, _word("device")),
         Field("class", totals.widths["class"], False, _word("class")),
         Field("bytes", 5, True, _number("length")),
-        Field("verdict", max(map(len, totals.by_verdict), default=0), False, _verdict()),
+        Field("verdict", max(map(len, totals.by_verdict), default=0), False, verdict_expression()),
         Field("reason", totals.widths["reason"], False, _word("reason")),
         Field("used/cap", 8, True, polars.concat_str(_number("reserve_used_before"), polars.lit("/"), _cap())),
         Field("free pages", 10, True, _number("free_pages")),
@@ -80,48 +81,26 @@ def seconds(nanoseconds: Any, digits: int = 6) -> Any:
 
 def write_lines(rows: "polars.LazyFrame", write: Callable[[bytes], object]) -> None:
     """Hand the lines over, piece by piece.  Errors: what `write` raises."""
-    target: Any = _Target(write)
-    try:
+    with _written_to(write) as target:
         rows.sink_csv(target, include_header=False, quote_style="never", engine="streaming")
-    except BaseException:
-        if target.error is not None:
-            raise target.error from None
-        raise
 
 
 def write_json_lines(rows: "polars.LazyFrame", write: Callable[[bytes], object]) -> None:
     """Hand the rows over as JSON lines, piece by piece; the same keys as a log has.  Errors: what `write` raises."""
-    target: Any = _Target(write)
-    try:
+    with _written_to(write) as target:
         rows.sink_ndjson(target, engine="streaming")
+
+
+@contextmanager
+def _written_to(write: Callable[[bytes], object]) -> Iterator[Any]:
+    """A target for polars; what `write` raised is raised as it was."""
+    target = PolarsTarget(write)
+    try:
+        yield target
     except BaseException:
         if target.error is not None:
             raise target.error from None
         raise
-
-
-class _Target:
-    """A place to write to as polars wants a file: it keeps its own error, for polars tells only its text."""
-
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write = write
-        self._size = 0
-        self.error: EmuError | OSError | None = None
-
-    def write(self, octets: bytes) -> int:
-        try:
-            self._write(octets)
-        except (EmuError, OSError) as error:
-            self.error = error
-            raise
-        self._size += len(octets)
-        return len(octets)
-
-    def tell(self) -> int:
-        return self._size
-
-    def flush(self) -> None:
-        """The writer flushes."""
 
 
 def _number(name: str) -> Any:
@@ -138,12 +117,6 @@ def _cap() -> Any:
     import polars
 
     return polars.when(polars.col("cap_skbs") == 0).then(polars.lit(NOTHING)).otherwise(_number("cap_skbs"))
-
-
-def _verdict() -> Any:
-    import polars
-
-    return polars.col("verdict").cast(polars.String).fill_null(NO_COMMENT)
 
 
 def _word(name: str) -> Any:

@@ -1,6 +1,5 @@
 """One packet in words: what it needed, what there was, which rule decided, what would have saved it, and what came."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,17 +7,24 @@ from typing import TYPE_CHECKING, Any
 from emu.errors import UsageError
 from emu.kernel.drop_reason import CAUSES, REASONS
 from emu.verdicts.explain import explain_row
+from emu.verdicts.fates import (
+    DELIVERED_NAME,
+    DROPPED_NAME,
+    HOW_TO_KNOW,
+    LOST_UNTOLD,
+    NO_COMMENT,
+    is_event,
+    survived,
+    verdict_of,
+)
 from emu.verdicts.read import Verdicts
-from emu.verdicts.show.names import NO_COMMENT
-from emu.verdicts.show.select import Totals, is_event, since
+from emu.verdicts.show.display_filters import filters_of
+from emu.verdicts.show.select import Totals, since
 
 if TYPE_CHECKING:
     import polars
 
-HOW_TO_KNOW = "replay with --annotate all, or write a log (--log verdicts.parquet)"
 MOST_EVENTS = 20  # of one packet that are told
-FLOW = re.compile(r"(\S+) (?:\[(\S+)\]|([^\s\[\]:]+)):(\d+) > (?:\[(\S+)\]|([^\s\[\]:]+)):(\d+)")
-ADDRESSES = re.compile(r"(\S+) (\S+) > (\S+)")
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
         raise UsageError(_missing(verdicts, frame, totals))
     row = rows[frame]
     known = row["point"] is not None
-    lost = explain_row(row) if row["verdict"] == "dropped" else None
+    lost = explain_row(row) if row["verdict"] == DROPPED_NAME else None
     culprit = row["culprit_frame"] or 0
     found = _of_frames(verdicts.table, [culprit]) if culprit else {}
     events, more = _events(verdicts.table, frame, row["time_ns"])
@@ -102,7 +108,7 @@ def story_of(verdicts: Verdicts, frame: int, totals: Totals) -> Story:
         events,
         more,
         _afterwards(verdicts.table, row, totals),
-        _filters(row),
+        filters_of(row),
     )
 
 
@@ -126,6 +132,8 @@ def _missing(verdicts: Verdicts, frame: int, totals: Totals) -> str:
 
 def _verdict(row: Mapping[str, Any]) -> str:
     """The verdict, where it fell, by which rule, and how long after the arrival."""
+    if row["verdict"] is None and row["reason"] is None:
+        return f"{LOST_UNTOLD}: it stands on an interface of lost frames, and the comments that said why are gone"
     if row["verdict"] is None:
         return f"{NO_COMMENT}: what this capture lost has one, so it survived; how is not known: {HOW_TO_KNOW}"
     words = str(row["verdict"]).replace("_", " ")
@@ -152,7 +160,7 @@ def _other(row: Mapping[str, Any] | None, totals: Totals) -> Other | None:
     if row is None:
         return None
     arrived = since(row["time_ns"], totals.start_ns)
-    return Other(row["frame"], row["flow"] or "", row["verdict"] or NO_COMMENT, row["reason"] or "", arrived)
+    return Other(row["frame"], row["flow"] or "", verdict_of(row), row["reason"] or "", arrived)
 
 
 def _events(table: "polars.LazyFrame", frame: int, arrival_ns: int | None) -> tuple[tuple[Event, ...], int]:
@@ -179,14 +187,14 @@ def _afterwards(table: "polars.LazyFrame", row: Mapping[str, Any], totals: Total
         return None
     column = polars.col
     behind = table.filter((column("flow") == row["flow"]) & (column("frame") > row["frame"]) & ~is_event())
-    delivered = column("verdict") == "delivered"
+    delivered = column("verdict") == DELIVERED_NAME
     counts = behind.select(
         polars.len().alias("packets"),
         delivered.sum().alias("delivered"),
-        (column("verdict") == "dropped").sum().alias("dropped"),
-        column("verdict").is_null().sum().alias("without comment"),
+        (column("verdict") == DROPPED_NAME).sum().alias("dropped"),
+        (survived() & ~delivered.fill_null(value=False)).sum().alias("without comment"),
         column("frame").min().alias("next"),
-        column("frame").filter(delivered.fill_null(value=True)).min().alias("next survivor"),
+        column("frame").filter(survived()).min().alias("next survivor"),
     )
     counted = counts.collect(engine="streaming").to_dicts()[0]
     first, survivor = counted["next"], counted["next survivor"]
@@ -199,42 +207,3 @@ def _afterwards(table: "polars.LazyFrame", row: Mapping[str, Any], totals: Total
         _other(found.get(first), totals),
         _other(found.get(survivor), totals),
     )
-
-
-def _filters(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Wireshark's display filters, each with what it shows."""
-    filters = [("the packet", f"frame.number == {row['frame']}")]
-    if row["packet_id"] is not None and row["packet_id"] != row["frame"]:
-        filters = [("the packet", f"frame.packet_id == {row['packet_id']}")]
-    if row["culprit_frame"]:
-        filters.append(("it and the culprit", f"frame.number in {{{row['culprit_frame']}, {row['frame']}}}"))
-    if row["verdict"] == "dropped" and row["reason"]:
-        filters.append(("others like it", f'frame.comment contains "DROP {row["reason"]}"'))
-    flow = flow_filter(row["flow"] or "")
-    if flow:
-        filters.append(("its flow, both ways", flow))
-    return tuple(filters)
-
-
-def flow_filter(flow: str) -> str:
-    """Wireshark's display filter for a flow as the log writes it, both ways; empty when it has no addresses."""
-    found = FLOW.fullmatch(flow)
-    if found:
-        protocol = found[1]
-        source, destination = found[2] or found[3], found[5] or found[6]
-        ports = "".join(f" && {protocol}.port == {port}" for port in (found[4], found[7]))
-        return f"{_addresses(source, destination)}{ports}"
-    found = ADDRESSES.fullmatch(flow)
-    if not found:
-        return ""
-    protocol, source, destination = found.groups()
-    if protocol == "arp":
-        either = f"{{{source}, {destination}}}"
-        return f"arp.src.proto_ipv4 in {either} && arp.dst.proto_ipv4 in {either}"
-    ours = "" if protocol.startswith("ip-proto-") else f" && {protocol}"
-    return f"{_addresses(source, destination)}{ours}"
-
-
-def _addresses(source: str, destination: str) -> str:
-    field = "ipv6.addr" if ":" in source else "ip.addr"
-    return f"{field} == {source} && {field} == {destination}"

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from emu.errors import UsageError
-from emu.kernel.drop_reason import VERDICTS
+from emu.verdicts.fates import (
+    DROPPED_NAME,
+    EVENT,
+    LOST_NAMES,
+    is_event,
+    is_lost_untold,
+    verdict_of,
+)
+from emu.verdicts.flows import flow_expression
+from emu.verdicts.names import names_of
 from emu.verdicts.read import Verdicts
 from emu.verdicts.schema import COLUMNS
-from emu.verdicts.show.flows import flow_expression
-from emu.verdicts.show.names import LATER_EVENT, LOST, NO_COMMENT, names_of
 from emu.verdicts.show.where import where_expression
 
 if TYPE_CHECKING:
@@ -50,7 +57,7 @@ class Wanted:
     @property
     def events(self) -> bool:
         """Whether events are asked for."""
-        return LATER_EVENT in self.verdicts
+        return EVENT in self.verdicts
 
     def expression(self, start_ns: int) -> "polars.Expr":
         """What is true of the packets that are wanted, and null where the file does not say."""
@@ -67,10 +74,7 @@ class Wanted:
             ("policy_rule", self.rules),
         ):
             if names:
-                is_one = column(name).is_in(list(names))
-                # A frame without comment survived: it has no reason, and was not lost.
-                speaks_of_loss = name in ("reason", "cause") or (name == "verdict" and set(names) <= set(LOST))
-                all_of.append(is_one.fill_null(value=False) if speaks_of_loss else is_one)
+                all_of.append(_is_one_of(name, names))
         if self.memalloc is not None:
             all_of.append(column("memalloc") == int(self.memalloc))
         if self.flows:
@@ -108,11 +112,19 @@ class Totals:
 NAMED = ("verdict", "reason", "cause", "policy_rule", "class", "device")  # columns with few different values
 
 
-def is_event() -> "polars.Expr":
-    """Whether a row is an event; no verdict at all is none."""
+def _is_one_of(name: str, names: Sequence[str]) -> "polars.Expr":
+    """Whether a column has one of these names; null where the file does not say, and it could."""
     import polars
 
-    return polars.col("verdict").eq_missing(polars.lit(LATER_EVENT, polars.Enum(VERDICTS)))
+    is_one, untold = polars.col(name).is_in(list(names)), polars.col("verdict").is_null()
+    if name == "verdict":
+        lost, not_lost = set(names) & set(LOST_NAMES), set(names) - set(LOST_NAMES)
+        impossible = polars.when(is_lost_untold()).then(polars.lit(not lost)).otherwise(polars.lit(not not_lost))
+    elif name in ("reason", "cause"):  # what was not lost has neither
+        impossible = ~is_lost_untold()
+    else:
+        return is_one
+    return polars.when(untold & impossible).then(polars.lit(value=False)).otherwise(is_one)
 
 
 def totals_of(verdicts: Verdicts) -> Totals:
@@ -124,14 +136,14 @@ def totals_of(verdicts: Verdicts) -> Totals:
         polars.len().alias("rows"), time.min().alias("first"), frame.max().alias("last")
     )
     groups = counted.collect(engine="streaming").to_dicts()
-    packets = [group for group in groups if group["verdict"] != LATER_EVENT]
-    of_reason = [group for group in packets if group["verdict"] == "dropped"]
-    by_verdict = _most_first(packets, "verdict", NO_COMMENT)
+    packets = [group for group in groups if group["verdict"] != EVENT]
+    of_reason = [group for group in packets if group["verdict"] == DROPPED_NAME]
+    by_verdict = _most_first([group | {"verdict": verdict_of(group)} for group in packets], "verdict", "")
     return Totals(
         sum(by_verdict.values()),
         by_verdict,
         _most_first(of_reason, "reason", ""),
-        sum(group["rows"] for group in groups if group["verdict"] == LATER_EVENT),
+        sum(group["rows"] for group in groups if group["verdict"] == EVENT),
         min((group["first"] for group in packets or groups if group["first"] is not None), default=0),
         tuple(sorted({group["device"] for group in groups if group["device"]})),
         max((group["last"] or 0 for group in groups), default=0),

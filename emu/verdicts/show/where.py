@@ -8,15 +8,15 @@ A word is one of the names of the column that it is compared with; texts and nam
 Nothing is evaluated: the condition becomes an expression of polars.
 """
 
-import difflib
 import operator
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.errors import UsageError
+from emu.near_miss import did_you_mean
 from emu.verdicts.expect import OPERATORS
+from emu.verdicts.names import name_of
 from emu.verdicts.schema import COLUMNS, ENUM, NAMES, TEXT, Column
-from emu.verdicts.show.names import name_of
 
 if TYPE_CHECKING:
     import polars
@@ -172,8 +172,7 @@ class _Parser:
         return value
 
     def _unknown(self, word: str) -> UsageError:
-        close = difflib.get_close_matches(word, NAMES, 3, 0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "emu schema lists them; a text stands in quotes"
+        hint = did_you_mean(word, NAMES, "emu schema lists them; a text stands in quotes")
         return UsageError(f"--where '{self._text}': there is no column '{word}'; {hint}")
 
     def _peek(self) -> Token:

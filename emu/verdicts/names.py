@@ -1,17 +1,14 @@
 """Names that a user types, held against the lists that they come from: any case, and near misses are named."""
 
-import difflib
 from collections.abc import Sequence
 
 from emu.errors import UsageError
 from emu.kernel.drop_reason import CAUSES, NO_CAUSE, NO_REASON, PENDING, REASONS, VERDICTS
 from emu.kernel.policy import RULES
+from emu.near_miss import did_you_mean, one_of
 from emu.verdicts.explain import KERNEL_PREFIX
 from emu.wire.headers import KINDS
 
-LATER_EVENT = VERDICTS[-1]
-LOST = ("dropped", "oops", "not_played")  # the verdicts that an annotated capture always has a comment for
-NO_COMMENT = "no comment"  # the verdict of a frame of a capture that has none
 REASON_NAMES = tuple(reason.name for reason in REASONS if reason.number != NO_REASON)
 CAUSE_NAMES = tuple(cause.name for cause in CAUSES if cause.number != NO_CAUSE)
 VERDICT_NAMES = tuple(name for number, name in enumerate(VERDICTS) if number != PENDING)
@@ -33,8 +30,8 @@ def name_of(option: str, word: str, known: Sequence[str]) -> str:
     by_form = {_form(name): name for name in known}
     found = by_form.get(_form(word.strip().upper().removeprefix(KERNEL_PREFIX)))
     if found is None:
-        close = difflib.get_close_matches(_form(word), list(by_form), 3, 0.5)
-        raise UsageError(f"{option} '{word}': {_hint([by_form[form] for form in close], known)}")
+        hint = did_you_mean(_form(word), by_form, _expected(known))
+        raise UsageError(f"{option} '{word}': {hint}")
     return found
 
 
@@ -48,8 +45,8 @@ def rules_of(option: str, texts: Sequence[str] | None) -> tuple[str, ...]:
         begun = [rule for rule in RULE_NAMES if rule.lower().startswith(text.strip().lower())]
         whole = [rule for rule in begun if len(rule) == len(text.strip())]
         if len(whole or begun) != 1:
-            close = difflib.get_close_matches(text.lower(), RULE_NAMES, 3, 0.5)
-            raise UsageError(f"{option} '{text}': {_hint(begun or close, RULE_NAMES)}")
+            hint = one_of(begun) if begun else did_you_mean(text.lower(), RULE_NAMES, _expected(RULE_NAMES))
+            raise UsageError(f"{option} '{text}': {hint}")
         found.append((whole or begun)[0])
     return tuple(dict.fromkeys(found))
 
@@ -58,7 +55,5 @@ def _form(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _hint(close: Sequence[str], known: Sequence[str]) -> str:
-    if close:
-        return "did you mean " + " or ".join(f"'{name}'" if " " in name else name for name in close) + "?"
+def _expected(known: Sequence[str]) -> str:
     return "expected one of " + ", ".join(known)
