@@ -105,11 +105,12 @@ def row(key: Key) -> str:
 def wireshark_page(text: str) -> str:
     """The page of Wireshark, with the tables of this version of emu."""
     for name, table in TABLES.items():
-        mark = re.compile(rf"(?<=<!-- {name}: python tools/docs.py -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
-        rows = table()
-        text, found = mark.subn(lambda _, rows=rows: "\n".join((*rows, "")), text)
-        if found != 1:
-            raise ValueError(f"{WIRESHARK}: expected one pair of marks <!-- {name}: ... -->")
+        begin, end = f"<!-- {name}: python tools/docs.py -->\n", f"<!-- /{name} -->"
+        before, begun, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            raise ValueError(f"{WIRESHARK}: expected the lines {begin.strip()} and {end}")
+        text = "".join((before, begin, *(f"{row}\n" for row in table()), end, after))
     return text
 
 
