@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CAPTURE = "pcaps/mixed.pcap"
 OUT = Path("demo")
+LOST_FRAME = 713  # the first packet of block I/O that Phillips' patch loses there
 
 STEPS = (
     ("Who survives under which kernel?", ("compare", CAPTURE)),
@@ -15,7 +16,12 @@ STEPS = (
         (
             *("replay", CAPTURE, "--policy", "phillips-v5"),
             *("-w", str(OUT / "phillips-v5.pcapng"), "--log", str(OUT / "phillips-v5.parquet")),
+            *("--report", str(OUT / "phillips-v5.html")),
         ),
+    ),
+    (
+        "The first storage packet that it loses, in words",
+        ("show", str(OUT / "phillips-v5.parquet"), "--frame", str(LOST_FRAME)),
     ),
     (
         "Today's mainline",
@@ -52,12 +58,15 @@ STEPS = (
 )
 
 WRITTEN = [OUT / f"{name}.{suffix}" for name in ("phillips-v5", "mainline") for suffix in ("pcapng", "parquet")]
-WRITTEN += [OUT / name for name in ("acks.pcapng", "flood.pcapng", "lockup.png", "deadlock.html")]
+WRITTEN += [OUT / name for name in ("phillips-v5.html", "acks.pcapng", "flood.pcapng", "lockup.png", "deadlock.html")]
 NEXT = f"""
 Written: {", ".join(map(str, WRITTEN))}
 
 Next:
-  wireshark {OUT}/mainline.pcapng        filter: frame.comment contains "reason=PFMEMALLOC"
+  .venv/bin/emu wireshark install        plugin, profile and capture interface, into your own folders; then:
+  wireshark -C emu {OUT}/phillips-v5.pcapng     press "Block I/O lost"; docs/wireshark.md goes on from there
+  wireshark {OUT}/mainline.pcapng        without any of it: frame.comment contains "reason=PFMEMALLOC"
+  firefox {OUT}/phillips-v5.html         the replay's report: when, why, and each drop
   firefox {OUT}/deadlock.html            the lockup as it happens, policy by policy
   .venv/bin/emu run deadlock -w lockup.pcapng   every frame of it, for Wireshark (150 MB)
   .venv/bin/emu step five-packets        the patch at work, packet by packet

@@ -1,12 +1,14 @@
-"""Generates docs/scenario.md from the scenario's schema; `--check` says whether it is current (exit 1: it is not).
+"""Generates docs/scenario.md from the scenario's schema, and the tables of docs/wireshark.md from emu's own.
 
+`--check` says whether they are current (exit 1: they are not).
 `--runs` plays the shipped deadlock instead: the table of README.md between its marks, and docs/lockup.png.  It needs
 emu[fast,plots]; the same sources make the same table, and the same fonts the same picture.
 """
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,14 @@ from emu.cli.scenarios import default_text
 from emu.scenario import SCHEMA, schema_keys
 from emu.scenario_file import load_scenario, show_scenario
 from emu.tables import Key
+from emu.verdicts.export.formats import FORMATS
 from emu.verdicts.outcome import outcome_rules
+from emu.wireshark.extcap_dialog import FIELDS, INTERFACES
+from emu.wireshark.plugin import PLUGIN_FILE, fields
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scenario.md"
+WIRESHARK = ROOT / "docs" / "wireshark.md"
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "lockup.png"
 COLOURS = 256  # enough for the picture, and a third of its bytes
@@ -48,6 +54,10 @@ RUNS_HEADINGS = (
     *("scenario", "policy", "outcome", "last page, locked up", "block I/O (of its own)", "longest stall"),
     *("memalloc lost", "others lost"),
 )
+
+# How the plugin's source declares a field of a kind of its table, and one that it derives from others.
+KIND = re.compile(r"^  (\w+) = function\(row\) return ProtoField\.(\w+)\(", re.MULTILINE)
+DERIVED = re.compile(r'^  ProtoField\.(\w+)\("(emu\.\w+)", [^\n]*?(?:\n    )?"([^"\n]*)"\),$', re.MULTILINE)
 
 COLUMNS = ("| key | type, range | unit | default | what it says |", "|---|---|---|---|---|")
 
@@ -90,6 +100,60 @@ def row(key: Key) -> str:
         default = f"`{default}`"
     cells = (f"`{key.name}`", ", ".join(filter(None, (key.type, key.range))), key.unit, default, key.meaning)
     return table_row([cell.replace("|", chr(92) + "|") for cell in cells])
+
+
+def wireshark_page(text: str) -> str:
+    """The page of Wireshark, with the tables of this version of emu."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: python tools/docs.py -->\n", f"<!-- /{name} -->"
+        before, begun, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            raise ValueError(f"{WIRESHARK}: expected the lines {begin.strip()} and {end}")
+        text = "".join((before, begin, *(f"{row}\n" for row in table()), end, after))
+    return text
+
+
+def fields_table() -> list[str]:
+    """The fields of the plugin: those that comments hold, then those that follow from them."""
+    source = files("emu.wireshark").joinpath(PLUGIN_FILE).read_text(encoding="utf-8")
+    types = dict(KIND.findall(source))
+    rows = [(f"`{row.field}`", f"`{row.key}`", types[row.kind], row.about) for row in fields()]
+    derived = [(f"`{name}`", "", kind, about) for kind, name, about in DERIVED.findall(source)]
+    return table_of_rows(("field", "in the comment", "type", "what it says"), [*rows, *derived])
+
+
+def formats_table() -> list[str]:
+    """What `emu export` writes."""
+    rows = []
+    for form in FORMATS:
+        source = "annotated capture" if form.needs_packets else "log or annotated capture"
+        rows.append((f"`{form.name}`", source, form.what))
+    return table_of_rows(("`--format`", "of", "what it is"), rows)
+
+
+def extcap_table() -> list[str]:
+    """The options of the capture interfaces, with those who have them."""
+    who: dict[tuple[str, str, str], list[str]] = {}
+    for interface in INTERFACES:
+        for field in FIELDS[interface]:
+            said = field.display, field.tooltip
+            who.setdefault((f"`{field.name}`", *said), []).append(f"`{interface}`")
+    rows = [(name, ", ".join(having), display, tooltip) for (name, display, tooltip), having in who.items()]
+    return table_of_rows(("NAME", "of", "in the dialog", "what it says"), rows)
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "fields": fields_table,
+    "formats": formats_table,
+    "extcap": extcap_table,
+}
+
+
+def table_of_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table."""
+    escaped = [[cell.replace("|", chr(92) + "|") for cell in cells] for cells in rows]
+    return [table_row(headings), "|---" * len(headings) + "|", *map(table_row, escaped)]
 
 
 def runs_table() -> str:
@@ -156,16 +220,17 @@ def write_runs() -> int:
 
 
 def main() -> int:
-    """Write or check the page; the exit code."""
+    """Write or check the pages; the exit code."""
     if "--runs" in sys.argv[1:]:
         return write_runs()
+    pages = {PAGE: page(), WIRESHARK: wireshark_page(WIRESHARK.read_text(encoding="utf-8"))}
     if "--check" in sys.argv[1:]:
-        current = PAGE.exists() and PAGE.read_text(encoding="utf-8") == page()
-        if not current:
-            print(f"{PAGE}: out of date; run: python {Path(__file__).name}", file=sys.stderr)
-        return 0 if current else 1
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")
+        old = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+        for path in old:
+            print(f"{path}: out of date; run: python tools/{Path(__file__).name}", file=sys.stderr)
+        return 1 if old else 0
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
