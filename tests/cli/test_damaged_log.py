@@ -38,11 +38,11 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_damage_is_told_in_one_line(damaged: Path, words: tuple[str, ...], tmp_path: Path) -> None:
     if words[0] == "diff":  # with itself
         words = ("diff", str(damaged))
-    said = refused(*words[:1], damaged, *words[1:], code=3, cwd=tmp_path, here=True)
+    said = refused(*words[:1], damaged, *words[1:], code=3, cwd=tmp_path)
     assert said.startswith(f"{damaged}: ") and "damaged" in said and said.isprintable()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("folder", [".", "/"])
 def test_a_folder_is_no_log(folder: str, tmp_path: Path) -> None:
-    assert refused("report", folder, code=2, cwd=tmp_path, here=True).startswith(f"{folder}: is a folder")
+    assert refused("report", folder, code=2, cwd=tmp_path).startswith(f"{folder}: is a folder")

@@ -254,9 +254,7 @@ def test_the_output_may_not_be_the_template(tmp_path: Path) -> None:
     """It would be overwritten while it is read."""
     emu_here("flood", "udp", "--count", "1", "-w", tmp_path / "a.pcap")
     before = (tmp_path / "a.pcap").read_bytes()
-    line = refused(
-        "flood", "udp", "--count", "1", "--template", "a.pcap", "-w", "a.pcap", code=2, cwd=tmp_path
-    )
+    line = refused("flood", "udp", "--count", "1", "--template", "a.pcap", "-w", "a.pcap", code=2, cwd=tmp_path)
     assert line == "a.pcap: would overwrite the input a.pcap; name another output"
     assert (tmp_path / "a.pcap").read_bytes() == before
 
