@@ -48,6 +48,11 @@ class Frame(NamedTuple):
     length: int | None = None
 
 
+def third_of_pairs(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
+    """Every third pair of a square: each of `first` meets some of `second`, and the other way round."""
+    return [(one, other) for i, one in enumerate(first) for j, other in enumerate(second) if (i + j) % 3 == 0]
+
+
 def ether(source: str, destination: str, packet: Any, **fields: Any) -> bytes:
     """The bytes of a frame."""
     return bytes(Ether(src=source, dst=destination, **fields) / packet)

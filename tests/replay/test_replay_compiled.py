@@ -24,6 +24,7 @@ from replay_kit import (
     played,
     sent,
     tcp,
+    third_of_pairs,
     udp,
     wild_frames,
 )
@@ -90,8 +91,7 @@ def test_engines_agree_on_the_samples(tmp_path: Path, compiled: Engine, name: st
     assert plain == fast
 
 
-@pytest.mark.parametrize("policy", POLICY_NAMES)
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("scenario", "policy"), third_of_pairs(SCENARIOS, POLICY_NAMES))
 def test_engines_agree_on_whatever_comes(tmp_path: Path, compiled: Engine, scenario: str, policy: str) -> None:
     """Every kind of frame, damage and time, in several scenarios, in batches of different sizes."""
     for seed, batch in ((1, 4096), (2, 100)):

@@ -22,6 +22,7 @@ from replay_kit import (
     pcap,
     played,
     rows_of,
+    third_of_pairs,
     udp,
     wild_frames,
 )
@@ -170,8 +171,7 @@ def test_what_waits_in_the_ring_at_the_end_is_in_flight(tmp_path: Path) -> None:
 # Recorded events.
 
 
-@pytest.mark.parametrize("scenario", ["default", "rate", "slow CPU, jumbo"])
-@pytest.mark.parametrize("policy", POLICY_NAMES)
+@pytest.mark.parametrize(("scenario", "policy"), third_of_pairs(["default", "rate", "slow CPU, jumbo"], POLICY_NAMES))
 def test_a_recording_plays_back_to_the_same_files(tmp_path: Path, policy: str, scenario: str) -> None:
     """--record-events, then --events: the log and the annotated capture are the same bytes."""
     capture = pcap(wild_frames(31, 700))

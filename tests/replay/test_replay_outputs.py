@@ -23,6 +23,7 @@ from replay_kit import (
     run,
     sent,
     tcp,
+    third_of_pairs,
     udp,
     wild_frames,
 )
@@ -182,8 +183,7 @@ def result_of(summary: dict[str, Any]) -> dict[str, Any]:
     return kept | {"host mac": summary["host"]["mac"]}
 
 
-@pytest.mark.parametrize("policy", POLICY_NAMES)
-@pytest.mark.parametrize("name", ["login", "nop", "wild", "overheard"])
+@pytest.mark.parametrize(("name", "policy"), third_of_pairs(["login", "nop", "wild", "overheard"], POLICY_NAMES))
 def test_our_own_capture_replays_to_the_same_verdicts(name: str, policy: str, tmp_path: Path) -> None:
     """An annotated capture is a capture: a second replay gives the same log, the same packet ids and summary."""
     made = {"wild": wild_frames(3, 400), "overheard": PROMISCUOUS}
