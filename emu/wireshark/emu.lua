@@ -209,17 +209,14 @@ local IP_STARTS = { 14, 18, 22, 16, 20, 0, 4 }
 local TCP = 6
 local byte, floor = string.byte, math.floor
 
--- Of a frame, the bytes that headers may take: two VLAN tags, the longest IPv4 header, TCP without options.  They are
--- read as one string, for every range of a Tvb is an object of its own.
-local HEADERS = 22 + 60 + 20
-
+-- A frame is read as one string, for every range of a Tvb is an object of its own.
 local function word_at(octets, at)
   local high, low = byte(octets, at + 1, at + 2)
   return high * 256 + low
 end
 
--- The flow and direction of the TCP segment in the IP packet at `start`, its first sequence number and its length;
--- nothing if there is none, or none with these ports.
+-- The flow and direction of the TCP segment in the IP packet at `start`, its first sequence number and its length; nil
+-- if there is none, or none with these ports, false if it holds no bytes.
 local function segment_at(octets, start, source, destination)
   if #octets < start + 40 then return nil end
   local first = byte(octets, start + 1)
@@ -237,15 +234,29 @@ local function segment_at(octets, start, source, destination)
   if #octets < at + 20 or word_at(octets, at) ~= source or word_at(octets, at + 2) ~= destination then return nil end
   local offset, flags = byte(octets, at + 13, at + 14)
   local size = last - at - floor(offset / 16) * 4 + flags % 2 + floor(flags / 2) % 2
-  if size <= 0 then return nil end
+  if size <= 0 then return false end
   return ends .. octets:sub(at + 1, at + 4), word_at(octets, at + 4) * 65536 + word_at(octets, at + 6), size
 end
 
-local function segment(tvb, source, destination)
-  local octets = tvb:raw(0, math.min(tvb:len(), HEADERS))
+-- The same of what most frames are: Ethernet without a tag, IPv4 without options.
+local function common_segment(octets, source)
+  local type_high, type_low, version, _, high, low, _, _, _, _, _, protocol = byte(octets, 13, 24)
+  if version ~= 0x45 or protocol ~= TCP or type_high ~= 8 or type_low ~= 0 then return nil end
+  local port1, port2, _, _, seq1, seq2, seq3, seq4, _, _, _, _, offset, flags = byte(octets, 35, 48)
+  if not flags or port1 * 256 + port2 ~= source then return nil end
+  local size = high * 256 + low - 20 - floor(offset / 16) * 4 + flags % 2 + floor(flags / 2) % 2
+  if size <= 0 then return false end
+  return octets:sub(27, 38), ((seq1 * 256 + seq2) * 256 + seq3) * 256 + seq4, size
+end
+
+local function segment(tvb, pinfo, source)
+  local octets = tvb:raw()
+  local flow, seq, size = common_segment(octets, source)
+  if flow ~= nil then return flow, seq, size end
+  local destination = pinfo.dst_port
   for place = 1, #IP_STARTS do
-    local flow, seq, size = segment_at(octets, IP_STARTS[place], source, destination)
-    if flow then return flow, seq, size end
+    flow, seq, size = segment_at(octets, IP_STARTS[place], source, destination)
+    if flow ~= nil then return flow, seq, size end
   end
 end
 
@@ -275,11 +286,9 @@ local function remember_lost(flow, seq, size, number)
   table.insert(buckets[at], { seq = seq, size = size, frame = number })
 end
 
--- Look at a frame for the first time: does it come again, may it come again?
-local function follow(tvb, pinfo, is_dropped)
-  local source = pinfo.src_port
-  if not is_dropped and not lost.ports[source] or pinfo.visited then return end
-  local flow, seq, size = segment(tvb, source, pinfo.dst_port)
+-- A frame is seen for the first time: does it come again, may it come again?
+local function learn(tvb, pinfo, source, is_dropped)
+  local flow, seq, size = segment(tvb, pinfo, source)
   if not flow then return end
   local number = pinfo.number
   local newest = take_covered(flow, seq, size, number)
@@ -290,19 +299,29 @@ local function follow(tvb, pinfo, is_dropped)
   end
 end
 
+-- The number of a frame that is linked to another, else nothing.
+local function follow(tvb, pinfo, is_dropped)
+  local source = pinfo.src_port
+  if not is_dropped and not lost.ports[source] then return nil end
+  if not pinfo.visited then learn(tvb, pinfo, source, is_dropped) end
+  local number = again.any and pinfo.number
+  return (again.before[number] or again.after[number]) and number
+end
+
 ------------------------------------------------------------------------------------------------------------------
 -- The comment.
 
--- Of a frame's comments, ours, and the verdict in it; a short one that stands alone has a verdict, but no words.  Ours
--- is the last that emu writes.
-local function find_story(...)
+-- Of a frame's comments the first that is ours, and the verdict in it; a short one that stands alone has a verdict, but
+-- no words.
+local function find_story(first, ...)
+  if not first then return nil end -- most frames
   local alone
-  for place = select("#", ...), 1, -1 do
-    local text = select(place, ...).value
+  for place = 0, select("#", ...) do
+    local text = (place == 0 and first or select(place, ...)).value
     if type(text) == "string" then
       local verdict = text:match(PREFIX_PATTERN)
       if verdict then return text, verdict end
-      alone = ALONE[text] or alone
+      alone = alone or ALONE[text]
     end
   end
   if alone then return "", alone end
@@ -329,7 +348,7 @@ local READ = {
     if value and value >= -2147483648 and value <= 2147483647 then return value end
   end,
   id = function(text)
-    -- emu writes signed 64-bit integers: an id from 2^63 on is negative.
+    -- Older files have an id from 2^63 on as a negative number.
     local sign, digits = text:match("^(%-?)0*(%d+)$")
     local limit = sign == "-" and "9223372036854775808" or "18446744073709551615"
     if not digits or #digits > #limit or #digits == #limit and digits > limit then return nil end
@@ -450,13 +469,11 @@ function emu.dissector(tvb, pinfo, tree)
   end
   local story, verdict = find_story(comments_of())
   local is_dropped = verdict == "dropped" and story:find(" class=tcp ", 1, true) ~= nil
-  if is_dropped or lost.any then follow(tvb, pinfo, is_dropped) end
-  local number = (verdict or again.any) and pinfo.number
-  local linked = number and (again.before[number] or again.after[number])
+  local linked = (is_dropped or lost.any) and follow(tvb, pinfo, is_dropped)
   if not verdict and not linked then return end
   local item = tree:add(emu)
   if verdict then add_verdict(item, story, verdict, pinfo, tree) end
-  if linked then add_links(item, number) end
+  if linked then add_links(item, linked) end
 end
 
 local function forget()
