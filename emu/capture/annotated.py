@@ -76,7 +76,7 @@ class AnnotatedReader:
         return count
 
     def count(self, field: str) -> int:
-        """A count of Lexicon so far: lost_untold, paced, unknown."""
+        """A count of Lexicon so far: lost_untold, survived_short, paced, unknown."""
         return int(getattr(self._lexicon, field))
 
     def told(self, how_much: int) -> int:

@@ -128,7 +128,7 @@ def _known() -> list[Any]:
 
 
 def _notes(reader: AnnotatedReader, culprits: Culprits) -> Iterator[str]:
-    survived, foreign = reader.told(TOLD_SURVIVED), reader.told(TOLD_NOTHING)
+    survived, foreign = reader.told(TOLD_SURVIVED) - reader.count("survived_short"), reader.told(TOLD_NOTHING)
     if survived:
         yield (
             f"{survived} frames survived and have no comment: how is not known; replay with --annotate all to have it"
@@ -140,6 +140,9 @@ def _notes(reader: AnnotatedReader, culprits: Culprits) -> Iterator[str]:
     short = reader.told(TOLD_LOST) - reader.count("lost_untold")
     if short:
         yield f"{short} lost frames have a short comment only: their numbers are not known"
+    if reader.count("survived_short"):
+        named = reader.count("survived_short")
+        yield f"{named} frames that survived have a short comment only: their numbers are not known"
     if reader.count("unknown"):
         yield f"{reader.count('unknown')} words of comments are unknown to this version and were skipped"
     if reader.count("paced"):
