@@ -112,7 +112,8 @@ def _known() -> list[Any]:
     import polars
 
     column, told, said = polars.col, polars.col("told"), polars.col("said")
-    verdict_known = column("verdict") != VERDICTS[PENDING]
+    # Where no interface and no comment says that the frame was played, nobody has decided, and that is known.
+    verdict_known = (column("verdict") != VERDICTS[PENDING]) | (told == TOLD_NOTHING)
     known = {
         "verdict": verdict_known,
         "reason": verdict_known | (told != TOLD_LOST),  # see fates
