@@ -33,6 +33,7 @@ fuzz: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python tools/docs.py
+	$(BIN)/python tools/walkthrough.py
 	$(BIN)/python tools/docs.py --runs
 
 # Versions and hashes for every supported Python, no index address.

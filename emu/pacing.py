@@ -11,30 +11,17 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from io import UnsupportedOperation
-from types import SimpleNamespace
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from emu.capture.output import ClosedPipe, OutputFile
 from emu.errors import UsageError
 from emu.interrupt import Interruption
-from emu.kernel.machine import Packet
-from emu.traffic.arrivals import Feed, set_time
 from emu.traffic.flood.values import RATE, UNITS
 
 SLICE_NS = 50_000_000  # of the clock: as late as that a frame may be seen
 LONGEST_SLEEP_MS = 3_600_000  # poll(2) takes 31 bits of milliseconds
 NS_PER_MS = 1_000_000
 FASTEST = 1_000_000_000
-FEED_CLOCK = (
-    "pace",
-    "rate_over",
-    "rate_under",
-    "remainder",
-    "started",
-    "last_file_ns",
-    "last_time_ns",
-    "last_length",
-)
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -47,14 +34,6 @@ def parse_realtime(text: str | None) -> Fraction | None:
     if not 0 < speed <= FASTEST:
         raise UsageError(f"--realtime={text}: expected a number above 0 up to 1G, such as 0.5 or 10: times the clock")
     return speed
-
-
-def next_time_ns(feed: Any, row: Any) -> int:
-    """When a row will arrive that is the next one, if no filter refuses it; nothing is counted."""
-    clock = SimpleNamespace(**{name: int(getattr(feed, name)) for name in FEED_CLOCK}, time_reversed=0)
-    frame = SimpleNamespace(file_time_ns=int(row.file_time_ns), length=int(row.length))
-    set_time(cast(Feed, clock), cast(Packet, frame), False)
-    return int(frame.time_ns)
 
 
 class Pacer:

@@ -21,15 +21,15 @@ from emu.kernel.iscsi_follow import follow_begin, follow_wire
 from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
 from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
-from emu.pacing import Pacer, next_time_ns
+from emu.pacing import Pacer
 from emu.task import Outcome, Outputs, Pace, Task
+from emu.time_slices import TimeSlices
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
 from emu.traffic.beside import Playing
 from emu.traffic.crafted import crafted_of
 from emu.traffic.events import EventReader
 from emu.traffic.host import HOST_FRAMES, Host, host_beside
 from emu.traffic.inlets import Inlet, device_table
-from emu.traffic.pace import PACE_MBPS, PACE_PPS
 from emu.traffic.tally import Tally, tally_rows, totals_of
 from emu.verdicts.expect import refuse_impossible
 from emu.verdicts.summary import summarise
@@ -265,8 +265,9 @@ class Replay(RunInProgress):
 
     def _play_in_time(self, pacer: Pacer, first: int, last: int) -> None:
         """Play the rows as the clock goes on; after a signal those whose time has not come are not played."""
-        while first < last and self._has_come(pacer, first):
-            due, until_ns = self._prepare_slice(pacer, first, last)
+        slices = TimeSlices(pacer, self.interruption, self.feed, self.rows, self.task.filter is not None)
+        while first < last and slices.has_come(first):
+            due, until_ns = slices.next(first, last, self._prepare)
             pacer.wait_until(until_ns)
             self._arrive(first, due)
             # What waits in a ring would else be seen with the next frame only, which may be hours away.
@@ -275,26 +276,6 @@ class Replay(RunInProgress):
             pacer.written()
             self.progress(self.reader, self.machine)
             first, last = due - gone, last - gone
-
-    def _has_come(self, pacer: Pacer, first: int) -> bool:
-        """Wait for the time of the next row; False: a signal has ended that."""
-        pacer.wait_until(next_time_ns(self.feed, self.rows[first]))
-        return not self.interruption.happened
-
-    def _prepare_slice(self, pacer: Pacer, first: int, last: int) -> tuple[int, int]:
-        """Prepare one slice of the rows from `first` on, one by one: what comes later is not counted.
-
-        Returns its end and a time that has come when it is over, before which no further row arrives.
-        """
-        self._prepare(first, first + 1)
-        until_ns = int(self.rows[first].time_ns) + pacer.slice_ns
-        due = first + 1
-        while due < last and next_time_ns(self.feed, self.rows[due]) <= until_ns:
-            self._prepare(due, due + 1)
-            due += 1
-        # Of rows that are not read yet nobody knows, and at a rate a frame that is filtered takes no time.
-        unforeseen = due == last or (self.task.filter is not None and self.task.pace.mode in (PACE_PPS, PACE_MBPS))
-        return due, int(self.rows[due - 1].time_ns) if unforeseen else until_ns
 
     def _arrive(self, first: int, last: int) -> None:
         """Let the prepared rows arrive."""

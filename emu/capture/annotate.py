@@ -3,8 +3,9 @@
 A pcapng section with a pair of interfaces per device, `eth0` for the frames that survived and `eth0-drop` for
 the others: dropped, lost in an oops, not played after it.  Frames of a further link type on the same device have a
 pair of their own, `eth0.sll` and `eth0.sll-drop`.  A dropped frame has two comments, a short one that groups and a
-long one of `key=value` that explains; stock Wireshark filters on both.  A frame check sequence that the capture held
-is written behind its frame as it was, and epb_flags says how long it is.
+long one of `key=value` that explains; stock Wireshark filters on both.  A survivor has none, or with `all` of ANNOTATE
+the same two, of which the short one is its verdict.  A frame check sequence that the capture held is written behind its
+frame as it was, and epb_flags says how long it is.
 
 What is left out is left out for a reason: epb_verdict makes Wireshark 4.0 write damaged files, custom blocks become
 rows of the packet list, tcpdump refuses interfaces that differ in snap length.  It also refuses those that differ in
@@ -64,8 +65,10 @@ from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
 DROP_SUFFIX = "-drop"
 # What the descriptions of a pair's interfaces say; colour rules know survivors by it.
 SURVIVED, WERE_DROPPED = "frames that survived", "frames that were dropped"
-# The short comments, as far as they are the same for all such frames.
-DROP_GROUP, OOPS_GROUP, NOT_PLAYED_GROUP = "DROP ", "OOPS bug ", "NOT PLAYED"
+# The short comments: of drops and oopses how they begin, of all others the verdict in capitals.
+DROP_GROUP, OOPS_GROUP = "DROP ", "OOPS bug "
+VERDICT_GROUPS = tuple(verdict.replace("_", " ").upper() for verdict in VERDICTS)
+NOT_PLAYED_GROUP = VERDICT_GROUPS[NOT_PLAYED]
 ANNOTATE = ("drops", "all")
 
 ISB_STARTTIME, ISB_ENDTIME, ISB_IFRECV, ISB_IFDROP, ISB_OSDROP, ISB_USRDELIV = 2, 3, 4, 5, 7, 8
@@ -120,8 +123,8 @@ CLASS_WORDS = POINT_WORDS + len(POINTS)
 KEY_WORDS = CLASS_WORDS + len(KINDS)
 IDENTITY_WORD = KEY_WORDS + len(KEYS)  # no text, but the options that end every packet
 OOPS_WORD = IDENTITY_WORD + 1
-NOT_PLAYED_WORD = OOPS_WORD + 1
-RULE_WORDS = NOT_PLAYED_WORD + 1
+GROUP_WORDS = OOPS_WORD + 1
+RULE_WORDS = GROUP_WORDS + len(VERDICT_GROUPS)
 MAX_RULE_NAMES = 64
 MAX_WORDS = RULE_WORDS + MAX_RULE_NAMES
 MAX_NAME = 255  # bytes of a name in a comment
@@ -144,7 +147,7 @@ assert FILL % 4 == 0 and BUFFER % 4 == 0, "blocks start on multiples of 4"
 class Sheet:
     """What `encode` needs besides packets and words, and what it counts for the statistics, by interface."""
 
-    annotate_all: int  # 1: survivors get a comment too
+    annotate_all: int  # 1: survivors get comments too
     stop_at: int  # bytes in the buffer at which to stop
     devices: int
     rules: int
@@ -324,7 +327,7 @@ def put_packet(packet: Any, octets: Octets, out: bytearray, at: int, sheet: Any,
     time_ns = max(packet.file_time_ns, 0)
     start = at
     at = put_frame(packet, octets, out, at, interface, time_ns)
-    if lost:
+    if lost or sheet.annotate_all:
         at = put_group(packet, out, at, sheet, words)
     if dropped or packet.verdict == OOPS or sheet.annotate_all:
         end = put_story(packet, out, at + 4, sheet, words)
@@ -335,13 +338,13 @@ def put_packet(packet: Any, octets: Octets, out: bytearray, at: int, sheet: Any,
 
 
 def put_group(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
-    """The short comment of a frame that was lost: what it has in common with others."""
+    """The short comment of a frame: what it has in common with others."""
     if packet.verdict == DROPPED:
         end = put_word(out, at + 4, sheet, words, DROP_WORDS + packet.reason)
     elif packet.verdict == OOPS:
         end = put_decimal(out, put_word(out, at + 4, sheet, words, OOPS_WORD), sheet.oops_bug)
     else:
-        end = put_word(out, at + 4, sheet, words, NOT_PLAYED_WORD)
+        end = put_word(out, at + 4, sheet, words, GROUP_WORDS + packet.verdict)
     return end_comment(out, at, end)
 
 
@@ -502,7 +505,7 @@ def _words(policy: str, rules: Sequence[str]) -> list[bytes]:
     words += _named("class", KINDS)
     words += [f" {key}=".encode() for key in KEYS]
     words.append(options((EPB_FLAGS, struct.pack("<I", FLAG_INBOUND)), (EPB_PACKETID, bytes(8)), (EPB_QUEUE, bytes(4))))
-    words += [OOPS_GROUP.encode(), NOT_PLAYED_GROUP.encode()]
+    words += [group.encode() for group in (OOPS_GROUP, *VERDICT_GROUPS)]
     words += _named("rule", rules)
     # The policy is the same for all packets: it stands with the key that follows it.
     words[KEY_WORDS] = _named("policy", [policy])[0] + words[KEY_WORDS]

@@ -17,6 +17,7 @@ from emu.capture.sections import MAX_INTERFACES
 from emu.engine.plain import Engine
 from emu.errors import CaptureError
 from emu.kernel.policy import POLICIES
+from emu.printable import printable
 from emu.wire.dissect import dissect
 from emu.wire.headers import CHECKSUMS_TRUST
 from emu.wire.octets import Octets
@@ -76,7 +77,7 @@ class AnnotatedReader:
         return count
 
     def count(self, field: str) -> int:
-        """A count of Lexicon so far: lost_untold, paced, unknown."""
+        """A count of Lexicon so far: lost_untold, survived_short, paced, unknown."""
         return int(getattr(self._lexicon, field))
 
     def told(self, how_much: int) -> int:
@@ -166,7 +167,7 @@ class AnnotatedReader:
         self._lexicon.word_start[word] = len(self._blob)
         self._lexicon.word_length[word] = len(octets)
         self._lexicon.count[POLICY_GROUP] = len(self.policies) + 1
-        self.policies.append(_printable(octets.decode("utf-8", "replace")))
+        self.policies.append(printable(octets.decode("utf-8", "replace")))
         self._blob = blob
         self._words = self._engine.view(blob)
 
@@ -192,11 +193,6 @@ class AnnotatedReader:
             self._numbers[name] = len(self.devices)
             self.devices.append(name)
         return self._numbers[name]
-
-
-def _printable(name: str) -> str:
-    """A name that anybody may have written, as it may be shown: no control character reaches a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _is_lost(name: str) -> bool:

@@ -28,9 +28,9 @@ from emu.capture.lexicon import (
     CLASS_NAME,
     DROP,
     KEY_GROUP,
-    LEFT_OUT,
     MAX_POLICIES,
     N_NAMES,
+    OPENING_GROUP,
     OPENINGS,
     POINT_NAME,
     POLICY_NAME,
@@ -42,9 +42,12 @@ from emu.capture.lexicon import (
     TOLD_NOTHING,
     TOLD_SURVIVED,
     VERDICT_NAME,
+    WHOLE,
+    WHOLE_VERDICTS,
     begins,
     find_octet,
     find_word,
+    is_word,
     read_decimal,
     read_unsigned,
 )
@@ -243,8 +246,10 @@ def group_of(octets: Octets, at: int, end: int, lexicon: Any, words: Octets) -> 
         bug, sound = read_decimal(octets, at + len(OPENINGS[BUG]), end)
         if sound:
             return OOPS, 0, bug
-    elif end - at == len(OPENINGS[LEFT_OUT]) and begins(octets, at, end, lexicon, words, LEFT_OUT):
-        return NOT_PLAYED, 0, 0
+    else:
+        for number in range(len(WHOLE_VERDICTS)):
+            if is_word(octets, at, end, lexicon, words, lexicon.first[OPENING_GROUP] + WHOLE + number):
+                return WHOLE_VERDICTS[number], 0, 0
     return PENDING, 0, 0
 
 
@@ -283,7 +288,7 @@ def take_comments(octets: Octets, row: Any, end: int, lexicon: Any, words: Octet
             elif row.verdict == PENDING:
                 row.verdict, row.reason, row.oops_bug = group_of(octets, at, at + length, lexicon, words)
         at += length + 3 & ~3
-    if row.verdict != PENDING:
+    if row.verdict == DROPPED or row.verdict == OOPS or row.verdict == NOT_PLAYED:
         row.told = TOLD_LOST
     if story > 0:
         take_story(octets, story, story_end, row, lexicon, words)
@@ -291,8 +296,11 @@ def take_comments(octets: Octets, row: Any, end: int, lexicon: Any, words: Octet
 
 def judge(row: Any, side: Any, lexicon: Any) -> None:
     """What the interface says of a frame, and the counts."""
+    if row.told == TOLD_NOTHING and side.holds != SURVIVORS:
+        row.verdict = PENDING  # a short comment that only survivors have, and anybody may have written
     if row.told == TOLD_NOTHING and side.holds == SURVIVORS:
         row.told = TOLD_SURVIVED
+        lexicon.survived_short += int(row.verdict != PENDING)
     elif row.told == TOLD_NOTHING and side.holds == LOST:
         row.told = TOLD_LOST
         lexicon.lost_untold += 1

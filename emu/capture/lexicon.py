@@ -2,14 +2,23 @@
 
 from typing import Annotated, Any
 
-from emu.capture.annotate import KEYS, MOST, NAMES
-from emu.kernel.drop_reason import CAUSES, POINTS, REASONS, VERDICTS
+from emu.capture.annotate import DROP_GROUP, KEYS, MOST, NAMES, OOPS_GROUP, VERDICT_GROUPS
+from emu.kernel.drop_reason import (
+    CAUSES,
+    DELIVERED,
+    IN_FLIGHT,
+    NOT_PLAYED,
+    NOT_RECEIVED,
+    POINTS,
+    REASONS,
+    VERDICTS,
+)
 from emu.kernel.policy import RULES
 from emu.kernel.record import record
 from emu.wire.headers import KINDS
 from emu.wire.octets import Octets
 
-# How much of a packet's verdict the file tells: nothing; that it survived, for it has no comment and stands on the
+# How much of a packet's verdict the file tells: nothing; that it survived, for it has no long comment and stands on the
 # interface of survivors; that it was lost; all, in a comment.
 TOLD_NOTHING, TOLD_SURVIVED, TOLD_LOST, TOLD_ALL = range(4)
 VERDICT_NAME, REASON_NAME, CAUSE_NAME, POINT_NAME, RULE_NAME, CLASS_NAME, POLICY_NAME = range(len(NAMES))
@@ -17,8 +26,9 @@ N_NAMES = len(NAMES)
 # Words stand in groups: what each name may be, then the names and keys themselves, then how a comment begins.
 KEY_GROUP, OPENING_GROUP, GROUPS = N_NAMES, N_NAMES + 1, N_NAMES + 2
 N_KEYS = N_NAMES + len(KEYS)
-STORY, DROP, BUG, LEFT_OUT = range(4)
-OPENINGS = ("emu verdict=", "DROP ", "OOPS bug ", "NOT PLAYED")
+STORY, DROP, BUG, WHOLE = range(4)
+WHOLE_VERDICTS = (NOT_PLAYED, DELIVERED, IN_FLIGHT, NOT_RECEIVED)  # whose short comments are nothing but they
+OPENINGS = ("emu verdict=", DROP_GROUP, OOPS_GROUP, *(VERDICT_GROUPS[verdict] for verdict in WHOLE_VERDICTS))
 MAX_POLICIES = 64  # whose names are learned from one file
 ROOM = 256  # words of a group
 MAX_WORDS = GROUPS * ROOM
@@ -42,6 +52,7 @@ class Lexicon:
     told: Annotated[list[int], TOLD_ALL + 1]  # frames by TOLD_*
     policies: Annotated[list[int], MAX_POLICIES + 1]  # frames by `policy`
     lost_untold: int  # frames of an interface of lost ones that have no comment
+    survived_short: int  # frames that survived and have a short comment only
     paced: int  # comments whose time is not the file's
     unknown: int  # words that were not understood
     strange_at: int  # a policy whose name is not known yet, in the window

@@ -140,7 +140,8 @@ class OutputFile:
             return ClosedPipe(f"{self.name}: nobody reads it any more")
         what = error.strerror or str(error)
         kept = f"; what was written is in {self.partial}" if self.partial else ""
-        return UsageError(f"{self.name}: {what}{kept}")
+        name = "standard output" if self.name == STDOUT else self.name
+        return UsageError(f"{name}: {what}{kept}")
 
 
 def _discard_stdout() -> None:

@@ -9,10 +9,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from emu.printable import printable
 from emu.verdicts.diff import CHANGED, ONE_ONLY, SAME, Difference, Divergence, differing, told_by_either
 from emu.verdicts.explain import Explained
 from emu.verdicts.read import Verdicts
-from emu.verdicts.screen import counted, figure, plain_table, printable
+from emu.verdicts.screen import counted, figure, plain_table
 from emu.verdicts.side_by_side import OF_B
 
 NS_PER_S = 1_000_000_000

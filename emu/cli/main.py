@@ -12,6 +12,7 @@ import typer
 from emu import __version__
 from emu.cli.diff_options import DiffCommand
 from emu.cli.export_options import ExportCommand
+from emu.cli.named_output import NamedOutput
 from emu.cli.options import Json, ReplayCommand, StepCommand, verb
 from emu.cli.report_options import ReportCommand
 from emu.cli.run_options import CompareVerb, RunCommand
@@ -398,7 +399,9 @@ def arguments(words: list[str]) -> list[str]:
 def main() -> None:
     """Run the command line; whatever goes wrong is one line and an exit code."""
     try:
-        _quit(app(arguments(sys.argv[1:]), prog_name="emu", standalone_mode=False) or Exit.DONE)
+        code = app(arguments(sys.argv[1:]), prog_name="emu", standalone_mode=False) or Exit.DONE
+        sys.stdout.flush()
+        _quit(code)
     except EmuError as error:
         from emu.capture.output import ClosedPipe
 
@@ -414,7 +417,7 @@ def main() -> None:
         _say("out of memory")
         _quit(Exit.USAGE)
     except OSError as error:
-        _say(str(error))
+        _say(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
         _quit(Exit.USAGE)
     except Exception as error:
         if hasattr(error, "format_message"):
@@ -446,6 +449,7 @@ def run() -> None:
         if sys.stdout is None:
             _say("standard output is closed; send it to /dev/null where nobody wants it")
             sys.exit(int(Exit.USAGE))
+        sys.stdout = NamedOutput("standard output", sys.stdout)
         main()
     except SystemExit as leaving:
         code = int(leaving.code or 0)

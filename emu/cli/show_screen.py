@@ -7,16 +7,17 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from emu.verdicts.fates import DROPPED_NAME, HOW_TO_KNOW, LOST_UNTOLD, NO_COMMENT
+from emu.printable import printable
+from emu.verdicts.fates import DROPPED_NAME, HOW_TO_KNOW, LOST_UNTOLD, NO_COMMENT, NO_VERDICT, UNDECIDED
 from emu.verdicts.read import Verdicts
-from emu.verdicts.screen import counted, figure, plain_table, printable, share
+from emu.verdicts.screen import counted, figure, plain_table, share
 from emu.verdicts.show.fate import IN_CAPTURE, Fate, Moment
 from emu.verdicts.show.groups import Group, Groups
 from emu.verdicts.show.packet import Afterwards, Event, Other, Story
 from emu.verdicts.show.select import Totals
 
 STYLES = {"delivered": "green", "dropped": "red", "oops": "bold magenta", "in_flight": "yellow"}
-WITHOUT_COMMENT = {NO_COMMENT: "without comment", LOST_UNTOLD: "lost, without comment"}
+IN_WORDS = {NO_COMMENT: "without comment", LOST_UNTOLD: "lost, without comment", NO_VERDICT: "without verdict"}
 NOT_SAID = "?"
 NAME_WIDTH = 16
 
@@ -61,7 +62,7 @@ def print_groups(console: Console, groups: Groups) -> None:
 
 def _verdict(verdict: str) -> str:
     """A verdict behind a count."""
-    return WITHOUT_COMMENT.get(verdict) or verdict.replace("_", " ")
+    return IN_WORDS.get(verdict) or verdict.replace("_", " ")
 
 
 def _key(by: str, group: Group) -> str:
@@ -126,7 +127,7 @@ def print_story(console: Console, verdicts: Verdicts, story: Story) -> None:
     _say(console, "flow", printable(row["flow"] or (row["class"] or "")))
     _say(console, "socket", _socket(row))
     _say(console, "verdict", story.verdict, STYLES.get(row["verdict"], ""))
-    if not story.known and row["verdict"] is not None:
+    if not story.known and row["verdict"] not in (None, UNDECIDED):
         _say(console, "why", f"the numbers are not in this file: its comment is gone, or cut short; {HOW_TO_KNOW}")
     _say(console, "means", "\n".join(story.meaning))
     _say(console, "needed", story.needed)

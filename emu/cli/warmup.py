@@ -19,6 +19,7 @@ from emu.runs import run_once
 from emu.task import NO_OUTPUTS
 from emu.traffic.flood.kinds import parse_flood
 from emu.verdicts.log import import_polars
+from emu.verdicts.read import open_verdicts
 
 CRAFTED = {
     "session.pcapng": "iscsi-acks:writes=20,write_size=16KiB,direction=both,digests=both",
@@ -50,14 +51,13 @@ def uses(folder: Path) -> Iterator[str]:
         yield f"crafting {text.partition(':')[0]}"
         craft_told(parse_flood(text, "warmup"), nullcontext(), quiet, write=str(folder / name), engine="compiled")
     session, mix, old = (str(folder / name) for name in CRAFTED)
-    events = str(folder / "events.jsonl")
+    events, written = str(folder / "events.jsonl"), str(folder / "out.pcapng")
     log = str(folder / "log.parquet") if logs_can_be_written() else None
     yield "replaying"
-    replay(
-        ReplayCommand(
-            capture=[session], write=str(folder / "out.pcapng"), log=log, record_events=events, engine="compiled"
-        )
-    )
+    replay(ReplayCommand(capture=[session], write=written, log=log, record_events=events, engine="compiled"))
+    if log is not None:
+        yield "reading verdicts back"
+        open_verdicts(written, wanted_by="emu warmup", engine="compiled", say=quiet)
     yield "replaying a recording"
     replay(ReplayCommand(capture=[session], events=events, engine="compiled"))
     yield "merging, rewriting and looping"

@@ -197,7 +197,7 @@ NOT_TOLD = "not told"
 AN_EVENT = "what the row of an event does not tell: the numbers of that moment"
 # What is said of a packet that was not dropped: what became of it, and what would have saved it.
 UNDROPPED = {
-    PENDING: ("no verdict yet", ""),
+    PENDING: ("no verdict: it comes from another capture", ""),
     DELIVERED: ("delivered", ""),
     IN_FLIGHT: ("in flight: it waited in the ring or in the CPU's queue when the run ended", ""),
     NOT_RECEIVED: ("not received: the host sent it, or no NIC took it", ""),

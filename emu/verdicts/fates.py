@@ -1,27 +1,31 @@
 """What a row's `verdict` and `reason` say together, where the file may not say all; as words and as expressions.
 
 The one rule for verdicts that a file does not tell (null): with an empty reason the packet was not lost, and without
-a reason (null) it was, to what nobody knows.
+a reason (null) it was, to what nobody knows.  UNDECIDED is a verdict of its own: of a frame that was never played.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from emu.kernel.drop_reason import DELIVERED, DROPPED, LATER, NOT_PLAYED, OOPS, VERDICTS
+from emu.kernel.drop_reason import DELIVERED, DROPPED, LATER, NOT_PLAYED, OOPS, PENDING, VERDICTS
 
 if TYPE_CHECKING:
     import polars
 
 EVENT, DELIVERED_NAME, DROPPED_NAME = VERDICTS[LATER], VERDICTS[DELIVERED], VERDICTS[DROPPED]
+UNDECIDED = VERDICTS[PENDING]  # on an interface without verdicts: another capture was merged in
 # The verdicts of lost frames: those that an annotated capture always has a comment for.
 LOST_NAMES = (DROPPED_NAME, VERDICTS[OOPS], VERDICTS[NOT_PLAYED])
 NO_COMMENT = "no comment"  # what stands for the verdict of a frame that was not lost
 LOST_UNTOLD = "lost, no comment"  # and of one that was
+NO_VERDICT = "no verdict"  # what UNDECIDED is called
 HOW_TO_KNOW = "replay with --annotate all, or write a log (--log verdicts.parquet)"
 
 
 def verdict_of(row: Mapping[str, Any]) -> str:
     """The verdict of a row, or what stands for it."""
+    if row["verdict"] == UNDECIDED:
+        return NO_VERDICT
     return str(row["verdict"] or (LOST_UNTOLD if row["reason"] is None else NO_COMMENT))
 
 
@@ -30,7 +34,8 @@ def verdict_expression(suffix: str = "") -> "polars.Expr":
     import polars
 
     untold = polars.when(is_lost_untold(suffix)).then(polars.lit(LOST_UNTOLD)).otherwise(polars.lit(NO_COMMENT))
-    return polars.coalesce(polars.col(f"verdict{suffix}").cast(polars.String), untold)
+    told = polars.col(f"verdict{suffix}").cast(polars.String).replace({UNDECIDED: NO_VERDICT})
+    return polars.coalesce(told, untold)
 
 
 def is_event() -> "polars.Expr":

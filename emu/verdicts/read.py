@@ -2,7 +2,8 @@
 
 What a file does not say is null.  The verdict of a frame of an annotated capture may be unknown in two ways, which
 `reason` tells apart (emu.verdicts.fates): it is empty when the frame has no comment because it was not lost, and null
-when the frame stands on an interface of lost ones and its comments are gone.
+when the frame stands on an interface of lost ones and its comments are gone.  A frame of an interface without verdicts
+(another capture that was merged in) is not unknown but `pending`: nobody has decided on it.
 
 What is not Parquet or Arrow is read once and kept as Arrow files in a temporary folder until the program ends, so a
 table may be asked as often as one likes, pipes too.

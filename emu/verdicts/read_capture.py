@@ -112,7 +112,8 @@ def _known() -> list[Any]:
     import polars
 
     column, told, said = polars.col, polars.col("told"), polars.col("said")
-    verdict_known = column("verdict") != VERDICTS[PENDING]
+    # Where no interface and no comment says that the frame was played, nobody has decided, and that is known.
+    verdict_known = (column("verdict") != VERDICTS[PENDING]) | (told == TOLD_NOTHING)
     known = {
         "verdict": verdict_known,
         "reason": verdict_known | (told != TOLD_LOST),  # see fates
@@ -128,7 +129,7 @@ def _known() -> list[Any]:
 
 
 def _notes(reader: AnnotatedReader, culprits: Culprits) -> Iterator[str]:
-    survived, foreign = reader.told(TOLD_SURVIVED), reader.told(TOLD_NOTHING)
+    survived, foreign = reader.told(TOLD_SURVIVED) - reader.count("survived_short"), reader.told(TOLD_NOTHING)
     if survived:
         yield (
             f"{survived} frames survived and have no comment: how is not known; replay with --annotate all to have it"
@@ -140,6 +141,9 @@ def _notes(reader: AnnotatedReader, culprits: Culprits) -> Iterator[str]:
     short = reader.told(TOLD_LOST) - reader.count("lost_untold")
     if short:
         yield f"{short} lost frames have a short comment only: their numbers are not known"
+    if reader.count("survived_short"):
+        named = reader.count("survived_short")
+        yield f"{named} frames that survived have a short comment only: their numbers are not known"
     if reader.count("unknown"):
         yield f"{reader.count('unknown')} words of comments are unknown to this version and were skipped"
     if reader.count("paced"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from emu.errors import CaptureError
+from emu.printable import printable
 from emu.verdicts.chunks import polars_schema
 from emu.verdicts.fates import DROPPED_NAME, EVENT
 from emu.verdicts.log import INCOMPLETE_KEY, POLICY_KEY, ROWS_KEY, VERSION_KEY
@@ -83,9 +84,9 @@ def queried(name: str) -> Iterator[None]:
 
 def _unreadable(name: str, error: BaseException) -> CaptureError:
     told = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-    said = "".join(letter if letter.isprintable() else "?" for letter in told)  # it may hold what the file holds
+    # What polars says may hold what the file holds.
     return CaptureError(
-        f"{name}: cannot be read as a log of emu ({said}); it is damaged, or was not finished: {WRITE_AGAIN}"
+        f"{name}: cannot be read as a log of emu ({printable(told)}); it is damaged, or was not finished: {WRITE_AGAIN}"
     )
 
 

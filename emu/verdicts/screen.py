@@ -23,11 +23,6 @@ def counted(number: int, what: str) -> str:
     return f"{figure(number)} {what}{'' if number == 1 else 's'}"
 
 
-def printable(text: str) -> str:
-    """A text from a capture on one line: a terminal must not obey it."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def share(part: int, whole: int) -> str:
     """A percentage, or a dash of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

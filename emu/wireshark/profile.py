@@ -144,6 +144,7 @@ def graphs(plugin: bool = True) -> tuple[Graph, ...]:
     of_plugin = (
         Graph(False, "Reserve used (plugin)", "", "#8040a0", "Line", "MAX(Y Field)", "emu.reserve_used"),
         Graph(False, "Free pages (plugin)", "", "#606060", "Line", "MIN(Y Field)", "emu.free_pages"),
+        Graph(False, "Ring free (plugin)", "", "#a06000", "Line", "MIN(Y Field)", "emu.ring_free"),
     )
     return stock + of_plugin if plugin else stock
 

@@ -1,6 +1,7 @@
 """The annotated capture: both engines write the same bytes, and every reader that counts reads them."""
 
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -229,16 +230,24 @@ def check_against_pcapng(octets: bytes, frames: list[tuple[bytes, dict[str, int]
         assert block.options.get_raw("epb_flags") == struct.pack("<I", direction)
         comments = block.options.get_all("opt_comment") if "opt_comment" in block.options else []
         story = dropped or oops or mode == "all"
-        assert len(comments) == lost + story
+        assert len(comments) == (lost or mode == "all") + story
         if story:
             check_comment(comments[-1], row)
-        if lost:
-            drop = f"DROP {dr.REASONS[row.get('reason', 0)].name}"
-            assert comments[0] == (drop if dropped else "OOPS bug 11" if oops else "NOT PLAYED")
+        if comments:
+            assert comments[0] == GROUPS.get(row["verdict"], f"DROP {dr.REASONS[row.get('reason', 0)].name}")
         assert set(block.options) <= {"opt_comment", "epb_flags", "epb_packetid", "epb_queue"}
     statistics = [block for block in with_kind if isinstance(block, pcapng.blocks.InterfaceStatistics)]
     assert with_kind[-4:] == statistics
     assert [block.interface_id for block in statistics] == [0, 1, 2, 3]
+
+
+GROUPS = {
+    dr.DELIVERED: "DELIVERED",
+    dr.IN_FLIGHT: "IN FLIGHT",
+    dr.NOT_RECEIVED: "NOT RECEIVED",
+    dr.OOPS: "OOPS bug 11",
+    dr.NOT_PLAYED: "NOT PLAYED",
+}
 
 
 def check_comment(comment: str, row: dict[str, int]) -> None:
@@ -271,6 +280,16 @@ def test_comments_in_full(written: Path) -> None:
     assert said[5][0] == "OOPS bug 11"
     assert said[5][1] == LONG_OOPS
     assert said[6] == ["NOT PLAYED"]
+
+
+def test_with_annotate_all_every_frame_is_grouped_and_explained(tmp_path: Path) -> None:
+    """Wireshark's first comment is the short one: the profile's column, and Expert Information, group by it."""
+    write(tmp_path / "x.pcapng", story(), annotate="all")
+    said = run("tshark", "-r", tmp_path / "x.pcapng", "-T", "fields", "-E", "occurrence=f", "-e", "frame.comment")
+    expected = ["DELIVERED", "DROP PFMEMALLOC", "DROP RX_MISSED", "NOT RECEIVED", "IN FLIGHT"]
+    assert said.splitlines() == [*expected, "OOPS bug 11", "NOT PLAYED"]
+    expert = run("tshark", "-r", tmp_path / "x.pcapng", "-q", "-z", "expert")
+    assert all(re.search(rf"^ +1 +Comment +Frame +{group}$", expert, re.MULTILINE) for group in expected), expert
 
 
 def test_scapy_reads_comments_interface_and_time(written: Path) -> None:

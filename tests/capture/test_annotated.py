@@ -162,6 +162,18 @@ def test_without_the_long_comments_each_frame_tells_what_it_can(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("engine", NAMES)
+def test_the_short_comment_of_a_survivor_counts_where_survivors_stand(engine: str) -> None:
+    data = shb() + idb(name=b"eth0") + idb(name=b"eth0-drop") + idb(name=b"wlan0")
+    groups = (b"DELIVERED", b"IN FLIGHT", b"NOT RECEIVED", b"DELIVERED in the end")
+    data += b"".join(lost(group, iface=iface) for iface in (0, 1, 2) for group in groups)
+    found, reader = read(data, engine)
+    named = [dr.DELIVERED, dr.IN_FLIGHT, dr.NOT_RECEIVED]
+    assert [row["verdict"] for row in found] == named + [dr.PENDING] * 9
+    assert [row["told"] for row in found] == [TOLD_SURVIVED] * 4 + [TOLD_LOST] * 4 + [TOLD_NOTHING] * 4
+    assert (reader.count("survived_short"), reader.count("lost_untold"), reader.count("unknown")) == (3, 4, 0)
+
+
+@pytest.mark.parametrize("engine", NAMES)
 @pytest.mark.parametrize("order", [LITTLE, BIG])
 def test_byte_orders_and_blocks(order: str, engine: str) -> None:
     story = (
@@ -189,6 +201,8 @@ def test_byte_orders_and_blocks(order: str, engine: str) -> None:
         # The first of a kind counts, in whatever order the kinds come.
         ([b"emu verdict=oops", b"emu verdict=dropped reason=PFMEMALLOC"], "oops", 0),
         ([b"emu verdict=delivered cap=1", b"DROP PFMEMALLOC"], "delivered", 0),
+        ([b"DELIVERED", b"emu verdict=delivered cap=1"], "delivered", 0),
+        ([b"NOT RECEIVED", b"emu verdict=in_flight"], "in_flight", 0),
         ([b"my own words", b"DROP PFMEMALLOC", b"NOT PLAYED"], "dropped", 0),
         ([b"OOPS bug 11"], "oops", 0),
         ([b"NOT PLAYED"], "not_played", 0),

@@ -15,7 +15,8 @@ from typing import Any
 
 import polars
 import pytest
-from emu_process import EMU, MIXED, Done, emu, emu_here, kit, refused
+from emu_process import EMU, LOGIN, MIXED, Done, emu, emu_here, kit, refused
+from external_tools import run
 from syrupy.assertion import SnapshotAssertion
 
 from emu.verdicts.schema import COLUMNS
@@ -372,3 +373,48 @@ def test_names_cannot_command_a_terminal(folder: Path, tmp_path: Path) -> None:
 def test_process_of_its_own(folder: Path) -> None:
     done = emu("show", folder / "a.parquet", "--drops", "--limit", "1")
     assert done.code == 0 and done.out.startswith(str(folder / "a.parquet"))
+
+
+@pytest.fixture(scope="module")
+def merged(folder: Path) -> Path:
+    """The annotated capture, and behind it another capture that emu has never played."""
+    run("mergecap", "-a", "-w", folder / "merged.pcapng", folder / "again.pcapng", LOGIN)
+    return folder
+
+
+def test_a_frame_of_another_capture_has_no_verdict_and_did_not_survive(merged: Path) -> None:
+    others = [row for row in shown(merged, "merged.pcapng") if row["frame"] > 900]
+    assert {(row["verdict"], row["reason"], row["cause"]) for row in others} == {("pending", "", None)}
+    done = show(merged, "merged.pcapng", "--frame", str(others[0]["frame"]))
+    told = " ".join(done.out.split())
+    assert "verdict no verdict: it stands on an interface that has none" in told
+    assert "survived" not in told.partition("afterwards")[0] and "comment is gone" not in told
+    totals = show(merged, "merged.pcapng", "--verdict", "delivered").out.splitlines()[0]
+    assert f"{len(others)} without verdict" in totals
+    assert shown(merged, "merged.pcapng", "--cause", "NOMEM") == shown(merged, "again.pcapng", "--cause", "NOMEM")
+
+
+def test_nothing_of_another_capture_is_counted_as_survived(merged: Path) -> None:
+    groups = json.loads(show(merged, "merged.pcapng", "--by", "verdict", "--json").out)["shown"]
+    alone = json.loads(show(merged, "again.pcapng", "--by", "verdict", "--json").out)["shown"]
+    assert [group for group in groups if group["key"] != "no verdict"] == alone
+    assert len(groups) == len(alone) + 1
+
+
+@pytest.mark.parametrize("how", [("--by", "flow"), ("--by", "flow", "--json"), (), ("--frame", "1")], ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output_is_told(folder: Path, how: tuple[str, ...], unbuffered: str) -> None:
+    """However much is printed, and at once or from a buffer."""
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*EMU, "show", "a.pcapng", *how, *PLAIN],
+            cwd=folder,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "emu: standard output: No space left on device"

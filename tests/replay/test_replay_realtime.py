@@ -17,7 +17,8 @@ from emu.capture.output import OutputFile
 from emu.engine.plain import PlainEngine
 from emu.errors import UsageError
 from emu.interrupt import Interruption
-from emu.pacing import SLICE_NS, Pacer, next_time_ns, parse_realtime
+from emu.pacing import SLICE_NS, Pacer, parse_realtime
+from emu.time_slices import next_time_ns
 from emu.traffic.arrivals import Feed, set_time
 from emu.traffic.pace import PACE_CAPTURED, PACE_MBPS, PACE_PPS, PACE_SPEED
 

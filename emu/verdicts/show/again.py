@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from emu.capture.annotated import open_annotated
-from emu.capture.lexicon import TOLD_LOST
+from emu.capture.lexicon import TOLD_LOST, TOLD_NOTHING
 from emu.engine.choose import choose_engine
 from emu.kernel.drop_reason import DROPPED, OOPS
 from emu.wire.headers import KIND_TCP
@@ -38,7 +38,7 @@ def sent_again(path: str, frames: set[int], engine_name: str) -> SentAgain:
         while count := reader.read(rows, 0, BATCH):
             columns = (engine.column(rows, field, count) for field in FIELDS)
             for frame, kind, payload, verdict, told, *segment in zip(*columns, strict=True):
-                if kind != KIND_TCP or not payload:
+                if kind != KIND_TCP or not payload or told == TOLD_NOTHING:
                     continue
                 key = tuple(segment)
                 is_lost = verdict in (DROPPED, OOPS) or told == TOLD_LOST

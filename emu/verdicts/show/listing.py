@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from emu.verdicts.fates import is_event, verdict_expression
+from emu.verdicts.fates import UNDECIDED, is_event, verdict_expression
 from emu.verdicts.polars_target import PolarsTarget
 from emu.verdicts.show.select import Totals
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 UNKNOWN, NOTHING = "?", "-"
 # Escape sequences (ECMA-48, Select Graphic Rendition) by verdict; whoever survived stays as it is.
-COLOURS = {"dropped": "31", "oops": "1;35", "in_flight": "33", "not_received": "2", "not_played": "2", "event": "36"}
+COLOURS = {"dropped": "31", "oops": "1;35", "in_flight": "33", "event": "36"}
+COLOURS |= dict.fromkeys(("not_received", "not_played", UNDECIDED), "2")
 CONTROLS = r"[\x00-\x1f\x7f-\x9f]"  # a capture may name a device anything; a terminal must not obey it
 MOST_DEVICE = 15  # of a column: a longer name pushes its line to the right
 

@@ -13,6 +13,7 @@ from emu.verdicts.fates import (
     HOW_TO_KNOW,
     LOST_UNTOLD,
     NO_COMMENT,
+    UNDECIDED,
     is_event,
     survived,
     verdict_of,
@@ -136,6 +137,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
         return f"{LOST_UNTOLD}: it stands on an interface of lost frames, and the comments that said why are gone"
     if row["verdict"] is None:
         return f"{NO_COMMENT}: what this capture lost has one, so it survived; how is not known: {HOW_TO_KNOW}"
+    if row["verdict"] == UNDECIDED:
+        return "no verdict: it stands on an interface that has none; it comes from another capture"
     words = str(row["verdict"]).replace("_", " ")
     if row["reason"]:
         words += f": {row['reason']}"

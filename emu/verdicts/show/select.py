@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from emu.errors import UsageError
+from emu.kernel.drop_reason import DELIVERED, IN_FLIGHT, NOT_RECEIVED, PENDING, VERDICTS
 from emu.verdicts.fates import (
     DROPPED_NAME,
     EVENT,
@@ -109,6 +110,7 @@ class Totals:
     widths: dict[str, int]
 
 
+NEVER_LOST = [VERDICTS[verdict] for verdict in (PENDING, DELIVERED, IN_FLIGHT, NOT_RECEIVED)]
 NAMED = ("verdict", "reason", "cause", "policy_rule", "class", "device")  # columns with few different values
 
 
@@ -122,6 +124,7 @@ def _is_one_of(name: str, names: Sequence[str]) -> "polars.Expr":
         impossible = polars.when(is_lost_untold()).then(polars.lit(not lost)).otherwise(polars.lit(not not_lost))
     elif name in ("reason", "cause"):  # what was not lost has neither
         impossible = ~is_lost_untold()
+        untold = untold | polars.col("verdict").is_in(NEVER_LOST)
     else:
         return is_one
     return polars.when(untold & impossible).then(polars.lit(value=False)).otherwise(is_one)
