@@ -306,7 +306,7 @@ def as_user(home: Path) -> list[str]:
     if os.geteuid() != 0:
         return []
     shutil.chown(home, 65534, 65534)
-    for folder in home.parents[:3]:  # pytest's own folders are closed to others
+    for folder in home.parents[:4]:  # pytest's own folders are closed to others, with -n one more
         if folder.owner() == "root" and str(folder) not in ("/", "/tmp"):
             folder.chmod(0o755)
     return ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]

@@ -79,7 +79,7 @@ function Range.uint(this)
 end
 local tvb = setmetatable({
   len = function() return #octets end,
-  raw = function(_, at, count) return octets:sub(at + 1, at + count) end,
+  raw = function(_, at, count) return octets:sub((at or 0) + 1, count and (at or 0) + count or -1) end,
 }, { __call = function(_, at, count)
   return setmetatable({ text = octets:sub(at + 1, at + count) }, Range)
 end })
