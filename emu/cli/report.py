@@ -60,9 +60,10 @@ def default_name(file: str) -> str:
 
 def told(name: str, contents: "Contents") -> str:
     """The report in one line."""
-    drops = contents.drops
+    figures, drops = contents.figures, contents.drops
     listed = "all" if len(drops.rows) == drops.total else figure(len(drops.rows))
-    return f"{name}: {counted(contents.figures.frames, 'frame')}, {counted(drops.total, 'drop')}, {listed} listed"
+    later = f", {counted(figures.events, 'packet')} lost after acceptance" if figures.events else ""
+    return f"{name}: {counted(figures.frames, 'frame')}, {counted(figures.all.lost, 'drop')}{later}, {listed} listed"
 
 
 def as_object(contents: "Contents") -> dict[str, Any]:
@@ -80,6 +81,6 @@ def as_object(contents: "Contents") -> dict[str, Any]:
         "reasons": [one._asdict() for one in figures.reasons],
         "flows": flows.number,
         "losers": [one._asdict() for one in flows.losers],
-        "drops": {"total": drops.total, "listed": len(drops.rows)},
+        "drops": {"total": figures.all.lost, "later": figures.events, "listed": len(drops.rows)},
         "bin_width_ns": timeline.width_ns,
     }
