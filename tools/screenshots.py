@@ -32,7 +32,6 @@ LIST_HEIGHT = 200  # the rest is for the plugin's fields
 INTERVAL = (435, 645)  # where the graphs' window has its choice of an interval
 DETAILS = (300, HEIGHT - 60)  # below the last line of the details
 MEMORY_FRAMES = 720  # until storage has come, and met a dry ring
-RING = '"Enabled","Ring free","","#c07000","Line","MIN(Y Field)","emu.ring_free","None","1"'
 BROWSER = "chromium"
 REPORT_SIZE = "1200,1670"  # down to the end of its timeline
 DRAWN_SECONDS = 2
@@ -85,11 +84,11 @@ def show_report(home: Path, name: str) -> None:
 
 
 def tick_memory(graphs: Path) -> None:
-    """What a user does in the graphs' window: ticks those of memory in place of those of packets, and adds one."""
+    """What a user does in the graphs' window: ticks those of memory in place of those of packets."""
     ticked = {'"Enabled"': '"Disabled"', '"Disabled"': '"Enabled"'}
     lines = graphs.read_text().splitlines()
     changed = [re.sub(r'^"(Enabled|Disabled)"', lambda found: ticked[found[0]], line) for line in lines]
-    graphs.write_text("\n".join([*changed, RING, ""]))
+    graphs.write_text("\n".join([*changed, ""]))
 
 
 def show_packets(on: Screen, name: str) -> None:
