@@ -8,12 +8,13 @@ a change in a callee of another file.
 
 import hashlib
 import importlib
+import importlib.util
 import os
 import platform
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -145,7 +146,9 @@ SOURCES = (
 )
 
 
-CALLEE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
+# Nothing here makes an array or keeps one: those that Python lends need no counting of references, atomic as it is.
+ENTRY = {"nogil": True, "_nrt": False}
+CALLEE = {**ENTRY, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
 TABLES = (
     "emu.kernel.machine",
     "emu.kernel.closed_loop",
@@ -172,29 +175,62 @@ def without_literals(dispatcher: Any) -> Any:
     return dispatcher
 
 
+class Record(np.void):  # type: ignore[misc,unused-ignore]  # as np.record does
+    """One record of an array, its fields as attributes.
+
+    np.record does that, too, but slowly: it makes a new dtype at every access to a nested field, and numba asks it for
+    a description of its whole layout at every call.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        """The field's value, or a view of it if it is nested."""
+        try:
+            return self[name]
+        except (ValueError, KeyError):
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; nothing else can be set."""
+        self[name] = value
+
+    @property
+    def data(self) -> memoryview:
+        """The record's bytes, which is how numba finds them."""
+        return self.__dict__.get("octets") or super().data
+
+    def remember_bytes(self, octets: memoryview) -> None:
+        """Keep what `data` is to be; `octets` are this record's."""
+        self.__dict__["octets"] = octets
+
+
 def dtype_of(row: type) -> np.dtype[Any]:
     """The numpy dtype of a record class; every integer is 64 bits wide."""
     columns: list[tuple[Any, ...]] = []
     for name, nested, length in fields_of(row):
         # A field that shadows an ndarray attribute would silently mean something else when not compiled.
-        assert not hasattr(np.ndarray, name) and not hasattr(np.void, name), f"{row.__name__}.{name} is numpy's"
+        assert not hasattr(np.ndarray, name) and not hasattr(Record, name), f"{row.__name__}.{name} is numpy's"
         kind: Any = np.int64 if nested is None else dtype_of(nested)
         columns.append((name, kind, (length,)) if length else (name, kind))
-    return np.dtype(columns)
+    return np.dtype((Record, np.dtype(columns)))
 
 
-def cache_key(modules: list[ModuleType]) -> str:
+def cache_key() -> str:
     """A hash of all that the compiled code depends on: sources, numba's version, Python's and the CPU."""
     digest = hashlib.sha256()
-    others = [importlib.import_module(name) for name in (*TABLES, __name__)]
-    for module in [*modules, *others]:
-        assert module.__file__ is not None
-        source = Path(module.__file__)
+    for source in map(source_of, (*SOURCES, *TABLES, __name__)):
         # numba looks an entry up by its file's path and time, so another copy of these sources has its own folder.
         digest.update(repr((str(source), source.stat().st_mtime_ns)).encode() + source.read_bytes())
     facts = (numba.__version__, np.__version__, platform.python_version(), numba.core.config.CPU_NAME or "")
     digest.update(repr((facts, _cpu_name())).encode())
     return digest.hexdigest()[:24]
+
+
+def source_of(name: str) -> Path:
+    """The file of a module, which is not imported for it."""
+    found = importlib.util.find_spec(name)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin)
 
 
 def _cpu_name() -> str:
@@ -223,29 +259,37 @@ class CompiledEngine:
     name = "compiled"
 
     def __init__(self) -> None:
-        """Link the sources; nothing is compiled before it is called."""
-        modules = [importlib.import_module(name) for name in SOURCES]
-        self.cache = cache_folder(cache_key(modules))
+        """Nothing is linked before something must be compiled, and then all of it."""
+        self.cache = cache_folder(cache_key())
         numba.config.CACHE_DIR = str(self.cache)
-        self.compiled: dict[Any, Any] = {}
-        self.copies: dict[Any, FunctionType] = {}
+        self.namespaces: dict[str, dict[str, Any]] = {}
         self.entries: dict[Any, Any] = {}
-        namespaces = [self._copy(module) for module in modules]
-        for module, namespace in zip(modules, namespaces, strict=True):
-            for name, value in vars(module).items():
-                namespace[name] = self.compiled.get(value, value) if isinstance(value, FunctionType) else value
+        self.is_linked = False
 
-    def _copy(self, module: ModuleType) -> dict[str, Any]:
-        namespace: dict[str, Any] = {}
-        namespace["__name__"] = module.__name__
-        for value in vars(module).values():
-            if isinstance(value, FunctionType) and value.__module__ == module.__name__:
-                source = getattr(value, "compiled_twin", value)
-                copy = FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
-                self.copies[value] = copy
-                callee = without_literals(numba.njit(nogil=True, **CALLEE)(copy))
-                self.compiled[value] = put_off(callee) if possible() else callee
-        return namespace
+    def _copy(self, function: FunctionType) -> FunctionType:
+        """The function with globals of its own, which are empty until the sources are linked."""
+        source = getattr(function, "compiled_twin", function)
+        name = function.__module__
+        assert name in SOURCES, f"{name}.{function.__name__}: its module is not compiled"
+        namespace = self.namespaces.setdefault(name, {"__name__": name})
+        return FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
+
+    def _link(self) -> None:
+        """Fill the globals of all copies: what they call is a compiled twin."""
+        if self.is_linked:
+            return
+        self.is_linked = True
+        modules = [importlib.import_module(name) for name in SOURCES]
+        twins: dict[FunctionType, Any] = {}
+        for module in modules:
+            for value in vars(module).values():
+                if isinstance(value, FunctionType) and value.__module__ == module.__name__:
+                    callee = without_literals(numba.njit(**CALLEE)(self._copy(value)))
+                    twins[value] = put_off(callee) if possible() else callee
+        for module in modules:
+            namespace = self.namespaces.setdefault(module.__name__, {"__name__": module.__name__})
+            for name, value in vars(module).items():
+                namespace[name] = twins.get(value, value) if isinstance(value, FunctionType) else value
 
     def is_warm(self, use: str = REPLAY) -> bool:
         """Whether an earlier run of this use compiled all that it needed, from these very sources."""
@@ -258,18 +302,33 @@ class CompiledEngine:
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""
         if function not in self.entries:
-            entry = numba.njit(nogil=True, cache=True)(self.copies[function])
+            assert isinstance(function, FunctionType)
+            entry = numba.njit(cache=True, **ENTRY)(self._copy(function))
+            self._link_before_compiling(entry)
             self.entries[function] = linked(entry) if possible() else entry
         twin: F = self.entries[function]
         return twin
 
+    def _link_before_compiling(self, entry: Any) -> None:
+        compiler = entry._compiler  # asked only for what is not in the cache
+        compile_now = compiler.compile
+
+        def link_and_compile(arguments: Any, result: Any) -> Any:
+            self._link()
+            return compile_now(arguments, result)
+
+        compiler.compile = link_and_compile
+
     def new(self, row: type) -> Any:
         """One record, zeroed."""
-        return np.zeros(1, dtype_of(row)).view(np.recarray)[0]
+        place = np.zeros(1, dtype_of(row))
+        found: Record = place[0]
+        found.remember_bytes(place.view(np.uint8).data)
+        return found
 
     def rows(self, row: type, length: int) -> Any:
         """An array of `length` records, zeroed."""
-        return np.zeros(length, dtype_of(row)).view(np.recarray)
+        return np.zeros(length, dtype_of(row))
 
     def view(self, buffer: bytearray) -> Any:
         """The buffer as an array of bytes, without a copy."""
@@ -286,7 +345,7 @@ class CompiledEngine:
 
     def grown(self, rows: Any, length: int) -> Any:
         """A copy of the rows in a larger array; numba compiles nothing anew for it."""
-        grown = np.zeros(length, rows.dtype).view(np.recarray)
+        grown = np.zeros(length, rows.dtype)
         grown[: len(rows)] = rows
         return grown
 

@@ -172,9 +172,7 @@ class ArrayChunks:
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
         """Gather what belongs into the log of rows[first:last]; yields every chunk that gets full."""
-        import numpy as np
 
-        rows = np.asarray(rows)  # a recarray would look every field up as an attribute first
         for start in range(first, last, BLOCK):
             block = self._logged(rows[start : min(start + BLOCK, last)])
             while len(block):

@@ -77,7 +77,7 @@ def rows_of(engine: str, packets: list[dict[str, int]]) -> Any:
             for field, value in packet.items():
                 setattr(plain[at], field, value)
         return plain
-    compiled = np.zeros(max(len(packets), 1), dtype_of(Packet)).view(np.recarray)
+    compiled = np.zeros(max(len(packets), 1), dtype_of(Packet))
     for at, packet in enumerate(packets):
         for field, value in packet.items():
             # As the compiled engine stores what does not fit: in two's complement.
