@@ -72,28 +72,9 @@ def find_octet(octets: Octets, at: int, end: int, wanted: int) -> int:
     return end if place < 0 else at + place
 
 
-def _find_octet_compiled(octets: Octets, at: int, end: int, wanted: int) -> int:
-    """The same for numba, which has no `find`."""
-    while at < end and octets[at] & 0xFF != wanted:
-        at += 1
-    return at
-
-
 def same_octets(octets: Octets, at: int, words: Octets, start: int, length: int) -> bool:
     """Whether two stretches of bytes are the same."""
     return octets[at : at + length] == words[start : start + length]
-
-
-def _same_octets_compiled(octets: Octets, at: int, words: Octets, start: int, length: int) -> bool:
-    """The same for numba, where arrays compare element by element."""
-    for index in range(length):  # noqa: SIM110 - numba has no generators
-        if octets[at + index] != words[start + index]:
-            return False
-    return True
-
-
-find_octet.compiled_twin = _find_octet_compiled  # type: ignore[attr-defined]
-same_octets.compiled_twin = _same_octets_compiled  # type: ignore[attr-defined]
 
 
 def is_word(octets: Octets, at: int, end: int, lexicon: Any, words: Octets, word: int) -> bool:

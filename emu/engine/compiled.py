@@ -22,6 +22,7 @@ import numpy as np
 
 from emu.engine.linking import linked, possible, put_off
 from emu.engine.plain import REPLAY, F
+from emu.engine.twins import TWINS
 from emu.kernel.record import fields_of
 
 SOURCES = (
@@ -149,6 +150,7 @@ SOURCES = (
 # Nothing here makes an array or keeps one: those that Python lends need no counting of references, atomic as it is.
 ENTRY = {"nogil": True, "_nrt": False}
 CALLEE = {**ENTRY, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
+MODULES = (*SOURCES, "emu.engine.twins")
 TABLES = (
     "emu.kernel.machine",
     "emu.kernel.closed_loop",
@@ -217,7 +219,7 @@ def dtype_of(row: type) -> np.dtype[Any]:
 def cache_key() -> str:
     """A hash of all that the compiled code depends on: sources, numba's version, Python's and the CPU."""
     digest = hashlib.sha256()
-    for source in map(source_of, (*SOURCES, *TABLES, __name__)):
+    for source in map(source_of, (*MODULES, *TABLES, __name__)):
         # numba looks an entry up by its file's path and time, so another copy of these sources has its own folder.
         digest.update(repr((str(source), source.stat().st_mtime_ns)).encode() + source.read_bytes())
     facts = (numba.__version__, np.__version__, platform.python_version(), numba.core.config.CPU_NAME or "")
@@ -268,9 +270,9 @@ class CompiledEngine:
 
     def _copy(self, function: FunctionType) -> FunctionType:
         """The function with globals of its own, which are empty until the sources are linked."""
-        source = getattr(function, "compiled_twin", function)
-        name = function.__module__
-        assert name in SOURCES, f"{name}.{function.__name__}: its module is not compiled"
+        source = TWINS.get(function, function)
+        name = source.__module__
+        assert name in MODULES, f"{name}.{function.__name__}: its module is not compiled"
         namespace = self.namespaces.setdefault(name, {"__name__": name})
         return FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
 
@@ -279,7 +281,7 @@ class CompiledEngine:
         if self.is_linked:
             return
         self.is_linked = True
-        modules = [importlib.import_module(name) for name in SOURCES]
+        modules = [importlib.import_module(name) for name in MODULES]
         twins: dict[FunctionType, Any] = {}
         for module in modules:
             for value in vars(module).values():

@@ -101,6 +101,8 @@ class FollowedFlow:
     task: Annotated[list[FollowedTask], MAX_FOLLOWED_TASKS]
     answers: int
     answer: Annotated[list[FollowedAnswer], MAX_ANSWERS]  # by sequence number
+    settled: int  # 1: none of them can be read, and none is too far, while settled_seq is what is read next
+    settled_seq: int
     losses: int  # in all; the last MAX_STRETCHES of them are remembered
     loss: Annotated[list[Stretch], MAX_STRETCHES]
 

@@ -181,6 +181,7 @@ def answer_begin(m: Machine, flow: FollowedFlow, news: News) -> None:
     if flow.answers == MAX_ANSWERS or (flow.answers >= MAX_LOST and is_lost(flow.answer[0])):
         m.follow.lost_forgotten += 1
         answer_forget(flow, 0)
+    flow.settled = 0
     answer = flow.answer[flow.answers]
     flow.answers += 1
     answer.itt = news.itt
@@ -282,6 +283,7 @@ def follow_verdict(m: Machine, p: Packet) -> None:
     end_seq = seq_add(p.tcp_seq, p.payload_length)
     if p.verdict == DELIVERED:
         loss_remove(flow, p.tcp_seq, end_seq)
+        flow.settled = 0
         for a in range(flow.answers):
             answer_regain(flow.answer[a], p.tcp_seq, end_seq)
     elif p.verdict == DROPPED and p.reason not in (TCP_OLD_DATA, TCP_OFOMERGE) and p.payload_length > 0:
@@ -297,6 +299,8 @@ def flow_read(m: Machine, k: int) -> int:
         return 0
     sk = m.sk[i]
     read_seq = m.skb[sk.queue_head].seq if sk.queue_len else sk.rcv_nxt
+    if flow.settled and flow.settled_seq == read_seq:
+        return 0
     freed = 0
     kept = 0
     for a in range(flow.answers):
@@ -305,11 +309,14 @@ def flow_read(m: Machine, k: int) -> int:
             m.follow.lost_forgotten += 1
             continue
         if is_lost(answer) or after(answer.end_seq, read_seq):
-            answer_copy(flow.answer[kept], answer)
+            if kept < a:
+                answer_copy(flow.answer[kept], answer)
             kept += 1
             continue
         freed += answer_read(m, flow, answer.itt)
     flow.answers = kept
+    flow.settled = 1
+    flow.settled_seq = read_seq
     return freed
 
 

@@ -71,16 +71,3 @@ def put_be32(out: bytearray, at: int, value: int) -> None:
 def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
     """Copy bytes from one buffer into another."""
     out[at : at + length] = octets[start : start + length]
-
-
-def _copy_octets_compiled(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """The same for numba: a loop becomes vector moves once it is known that no index counts from the end.
-
-    Slices of arrays would do so too, but each counts references, which takes longer than a small frame's copy.
-    """
-    if at >= 0 and start >= 0:
-        for index in range(length):
-            out[at + index] = octets[start + index]
-
-
-copy_octets.compiled_twin = _copy_octets_compiled  # type: ignore[attr-defined]
