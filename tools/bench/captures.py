@@ -1,7 +1,7 @@
 """Captures to measure with, written with numpy: `small`, 60-byte UDP frames, and `mix`, ten kinds of frame of 476 B on
 average.
 
-python tools/bench/captures.py KIND PACKETS FILE|-      (- is stdout; same KIND and PACKETS, same bytes)
+python tools/bench/captures.py KIND PACKETS FILE      (- is stdout; same KIND and PACKETS, same bytes)
 
 Frames come at random (a Poisson process) at 1.2 million a second from one peer to one host.  All checksums are right,
 TCP's sequence numbers run on, fragments come in pairs: what a kernel would throw away at sight is not measured.  The
@@ -14,7 +14,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +108,8 @@ CAPTURES: dict[str, tuple[Kind, ...]] = {
 
 def word_sum(octets: Octets) -> Numbers:
     """The sum of each row's big-endian 16-bit words."""
-    return octets.reshape(len(octets), -1, 2).astype(np.int64) @ np.array([256, 1]) @ np.ones(octets.shape[1] // 2, int)
+    sums: Numbers = octets[:, ::2].sum(axis=1, dtype=np.int64) * 256 + octets[:, 1::2].sum(axis=1, dtype=np.int64)
+    return sums
 
 
 def put(rows: Octets, at: int, values: Numbers, width: int) -> None:
@@ -121,7 +122,8 @@ def complement(sums: Numbers) -> Numbers:
     """Internet checksums of sums of words (below 2^32); never 0, which in UDP means none."""
     folded = (sums & 0xFFFF) + (sums >> 16)
     folded = ~((folded & 0xFFFF) + (folded >> 16)) & 0xFFFF
-    return np.where(folded == 0, 0xFFFF, folded)
+    never_0: Numbers = np.where(folded == 0, 0xFFFF, folded)
+    return never_0
 
 
 def make_frames(kind: Kind, numbers: Numbers) -> Octets:
@@ -205,9 +207,13 @@ def write_capture(out: IO[bytes], kind: str, packets: int) -> None:
         out.write(chunk.data)
 
 
-def mean_record_bytes(kind: str) -> float:
-    """Bytes of file per packet."""
-    return sum(part.share * (RECORD_HEADER + len(part.frame)) for part in CAPTURES[kind])
+def zstd_file(out: IO[bytes]) -> Any:
+    """What is written here arrives compressed there."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd.open(out, "wb", level=1)
 
 
 def main() -> int:
@@ -215,9 +221,11 @@ def main() -> int:
     parser.add_argument("kind", choices=CAPTURES)
     parser.add_argument("packets", type=int)
     parser.add_argument("file")
+    parser.add_argument("--zstd", action="store_true", help="compress what goes to stdout")
     options = parser.parse_args()
     if options.file == "-":
-        write_capture(sys.stdout.buffer, options.kind, options.packets)
+        with zstd_file(sys.stdout.buffer) if options.zstd else sys.stdout.buffer as out:
+            write_capture(out, options.kind, options.packets)
         return 0
     partial = Path(options.file + ".partial")
     with partial.open("wb") as out:
