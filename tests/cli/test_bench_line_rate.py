@@ -15,7 +15,6 @@ from external_tools import run as judge
 BENCH = (sys.executable, str(ROOT / "tools/bench/line_rate.py"))
 CAPTURES = (sys.executable, str(ROOT / "tools/bench/captures.py"))
 TINY = ("--rounds", "1", "--packets", "20", "3000")
-PLAIN_ROWS = ("--only", "plain", "--only", "answer", "--only", "two-cores")
 
 
 def bench(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -25,24 +24,23 @@ def bench(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[s
 
 
 def test_rows_are_printed_with_their_results_and_misses_are_no_failure() -> None:
-    done = bench(*TINY, *PLAIN_ROWS)
+    done = bench(*TINY, "--only", "answer", "--only", "two-cores")
     assert done.returncode == 0, done.stderr
-    assert "plain engine, mix" in done.stdout
-    assert "miss: not built" in done.stdout
-    assert "packets/s" in done.stdout
+    for word in ("answer for 1,000", "at most 1 s", "two cores", "1.7 x", "miss: not built"):
+        assert word in done.stdout, done.stdout
 
 
 def test_json_has_a_figure_for_what_was_measured_and_null_for_what_was_not(tmp_path: Path) -> None:
-    done = bench(*TINY, *PLAIN_ROWS, "--json", "--keep", str(tmp_path))
+    done = bench(*TINY, "--only", "plain", "--only", "two-cores", "--json", "--keep", str(tmp_path))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     rows = {row["name"]: row for row in said["rows"]}
-    assert set(rows) == {"plain", "answer", "two-cores"}
+    assert set(rows) == {"plain", "two-cores"}
     assert rows["two-cores"]["without_start"] is None
-    assert rows["answer"]["without_start"]["median"] > 0
+    assert rows["plain"]["without_start"]["median"] > 0
     (plain,) = said["rates"]
     assert (plain["what"], plain["packets"]) == ("emu, verdicts only, plain engine", 3000)
-    assert sorted(path.name.split("-")[1] for path in tmp_path.iterdir()) == ["1000", "20", "3000"]
+    assert sorted(path.name.split("-")[1] for path in tmp_path.iterdir()) == ["20", "3000"]
 
 
 def test_a_peer_that_is_missing_is_named_in_its_row(tmp_path: Path) -> None:
