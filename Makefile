@@ -22,9 +22,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Ten minutes at most; one row of it: make bench BENCH_ARGS='--only drops-mix'
 bench: $(STAMP)
-	$(BIN)/python tools/bench/replay.py
-	$(BIN)/python tools/bench/deadlock.py
+	$(BIN)/python tools/bench/line_rate.py $(BENCH_ARGS)
 
 # Hours of it: make fuzz FUZZ_SECONDS=14400
 FUZZ_SECONDS ?= 3600
