@@ -24,6 +24,7 @@ from numba.np.numpy_support import from_dtype
 
 from emu.engine.cache import CacheFolder, key_of
 from emu.engine.kept import KeptCode
+from emu.engine.lean import LeanCompiler
 from emu.engine.linking import linked, possible, put_off
 from emu.engine.plain import REPLAY, F
 from emu.kernel.record import fields_of
@@ -151,7 +152,7 @@ SOURCES = (
 
 
 # Nothing here makes an array or keeps one: those that Python lends need no counting of references, atomic as it is.
-ENTRY = {"nogil": True, "_nrt": False}
+ENTRY = {"nogil": True, "_nrt": False, "pipeline_class": LeanCompiler}
 CALLEE = {**ENTRY, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
 TABLES = (
     "emu.kernel.machine",
@@ -165,6 +166,7 @@ TABLES = (
     "emu.traffic.rewrite.spec",
     "emu.engine.linking",
     "emu.engine.kept",
+    "emu.engine.lean",
     "emu.engine.compiled",
 )
 WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
