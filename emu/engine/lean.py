@@ -29,8 +29,34 @@ NEEDLESS = {
 }
 
 
+class _Hurry:
+    """Whether an entry point is being compiled with all that it reaches, and numba's declarations are loaded."""
+
+    on = False
+    prepared = False
+
+
+_hurry = _Hurry()
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
 class LeanCompiler(compiler.CompilerBase):  # type: ignore[misc,unused-ignore]
     """numba's own passes in numba's order, but for the needless ones."""
+
+    def __init__(self, typing: Any, target: Any, *others: Any) -> None:
+        """numba looks for new declarations before each function; they come with modules, not from one to the next."""
+        if not _hurry.prepared:
+            super().__init__(typing, target, *others)
+            _hurry.prepared = _hurry.on
+            return
+        typing.refresh = target.refresh = nothing
+        try:
+            super().__init__(typing, target, *others)
+        finally:
+            del typing.refresh, target.refresh
 
     def define_pipelines(self) -> list[Any]:
         """The one way to machine code."""
@@ -66,12 +92,14 @@ def unhurried_by_itself() -> Iterator[None]:
 
     collects = gc.isenabled()
     gc.disable()
-    types.BaseFunction.get_call_type = resolve_once  # type: ignore[method-assign,unused-ignore]
+    _hurry.on = True
+    types.BaseFunction.get_call_type = resolve_once  # type: ignore[method-assign,assignment,unused-ignore]
     event.install_timer = no_timer  # type: ignore[assignment,unused-ignore]
     TargetConfig.__eq__ = same_or_equal  # type: ignore[method-assign,assignment,unused-ignore]
     try:
         yield
     finally:
+        _hurry.on = _hurry.prepared = False
         types.BaseFunction.get_call_type = resolve  # type: ignore[method-assign,unused-ignore]
         event.install_timer = install
         TargetConfig.__eq__ = equal  # type: ignore[method-assign,unused-ignore]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def test_a_folder_that_went_away_is_made_again() -> None:
 
 
 def test_equal_sources_have_one_key_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = []
+    keys: list[str] = []
     for place in ("one", "two", "three"):
         source = tmp_path / place / "cache_probe.py"
         source.parent.mkdir()
@@ -166,6 +167,15 @@ def test_another_process_and_another_copy_load_what_one_compiled(probe: Path, tm
     shutil.copytree(probe, tmp_path / "copy")
     (tmp_path / "copy" / "cache_probe.py").touch()
     assert tiny(tmp_path / "copy") == "loaded"
+
+
+def test_processes_that_compile_at_the_same_time_do_not_harm_one_another(probe: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as several:
+        said = list(several.map(tiny, [probe] * 3))
+    assert set(said) <= {"compiled", "loaded"}
+    (folder,) = (tmp_path / "cache" / "emu").iterdir()
+    assert len(list(folder.iterdir())) == 1, "one entry, and nothing half written"
+    assert tiny(probe) == "loaded"
 
 
 def test_code_that_is_damaged_is_compiled_again(probe: Path, tmp_path: Path) -> None:
