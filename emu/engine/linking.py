@@ -9,12 +9,13 @@ while an entry point is compiled.  Where they look otherwise, `possible` says no
 """
 
 import hashlib
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from numba.core import codegen, compiler_lock, types
+from numba.core import codegen, compiler_lock, errors, types
 from numba.core.registry import cpu_target
 
 from emu.engine.lean import unhurried_by_itself
@@ -169,7 +170,10 @@ def _linking() -> Iterator[None]:
     maker.set_env = set_env_once_emitted
     write_out, types.Record.__repr__ = types.Record.__repr__, text_of  # type: ignore[method-assign,unused-ignore]
     try:
-        yield
+        with warnings.catch_warnings():
+            # One row begins as another does; that numba would take it for the other concerns no user.
+            warnings.simplefilter("ignore", errors.NumbaExperimentalFeatureWarning)
+            yield
     finally:
         maker._library_class = before
         del maker.set_env
