@@ -12,6 +12,7 @@ from emu.cli.replay import print_json
 from emu.cli.run_options import RunCommand
 from emu.closed_runs import run_closed_once
 from emu.crafting import craft_told
+from emu.engine.cache import CacheFolder
 from emu.engine.choose import choose_engine
 from emu.errors import Exit, UsageError
 from emu.request import UNSEEN, inputs_of, outputs_of
@@ -37,12 +38,21 @@ def warmup(as_json: bool) -> int:
             if not as_json:
                 print(f"emu: {what}", file=sys.stderr)
     seconds = time.perf_counter() - started
-    kept = str(getattr(engine, "cache", ""))
+    kept: CacheFolder = engine.cache  # type: ignore[attr-defined]  # the compiled engine's
+    size_bytes = kept.size_bytes()
     if as_json:
-        print_json({"emu_warmup": 1, "seconds": round(seconds, 3), "cache": kept})
-    else:
-        print(f"all is compiled, in {seconds:.0f} s; kept in {kept}")
-    return Exit.DONE
+        print_json(
+            {
+                "emu_warmup": 1,
+                "seconds": round(seconds, 3),
+                "cache": None if kept.path is None else str(kept.path),
+                "cache_bytes": size_bytes,
+            }
+        )
+        return Exit.DONE
+    where = f"{size_bytes / 1e6:.1f} MB in {kept.path}"
+    print(f"all is compiled, in {seconds:.0f} s: {where}" + (f" ({kept.note})" if kept.note else ""))
+    return Exit.DONE if kept.path is not None else Exit.USAGE
 
 
 def uses(folder: Path) -> Iterator[str]:

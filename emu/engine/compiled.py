@@ -6,20 +6,25 @@ first call, and keeps the result in a cache folder that is keyed by all of these
 a change in a callee of another file.
 """
 
-import hashlib
+import functools
 import importlib
-import importlib.util
-import os
 import platform
-import tempfile
+import sys
+import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import llvmlite  # type: ignore[import-untyped,unused-ignore]
 import numba
 import numpy as np
+from numba.core.registry import cpu_target
+from numba.extending import typeof_impl
+from numba.np.numpy_support import from_dtype
 
+from emu.engine.cache import CacheFolder, key_of
+from emu.engine.kept import KeptCode
+from emu.engine.lean import LeanCompiler
 from emu.engine.linking import linked, possible, put_off
 from emu.engine.plain import REPLAY, F
 from emu.engine.twins import TWINS
@@ -148,7 +153,7 @@ SOURCES = (
 
 
 # Nothing here makes an array or keeps one: those that Python lends need no counting of references, atomic as it is.
-ENTRY = {"nogil": True, "_nrt": False}
+ENTRY = {"nogil": True, "_nrt": False, "pipeline_class": LeanCompiler}
 CALLEE = {**ENTRY, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
 MODULES = (*SOURCES, "emu.engine.twins")
 TABLES = (
@@ -162,6 +167,9 @@ TABLES = (
     "emu.traffic.iscsi.state",
     "emu.traffic.rewrite.spec",
     "emu.engine.linking",
+    "emu.engine.kept",
+    "emu.engine.lean",
+    "emu.engine.compiled",
 )
 WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
 
@@ -200,11 +208,24 @@ class Record(np.void):  # type: ignore[misc,unused-ignore]  # as np.record does
         """The record's bytes, which is how numba finds them."""
         return self.__dict__.get("octets") or super().data
 
-    def remember_bytes(self, octets: memoryview) -> None:
-        """Keep what `data` is to be; `octets` are this record's."""
-        self.__dict__["octets"] = octets
+    def remember(self, octets: memoryview, layout: Any) -> None:
+        """Keep what numba asks at every call: `octets` are this record's bytes, `layout` its numba type."""
+        self.__dict__.update(octets=octets, layout=layout)
 
 
+@typeof_impl.register(Record)  # type: ignore[untyped-decorator,unused-ignore]
+def layout_of(record: Record, _context: object) -> Any:
+    """The numba type of a record, as numba finds it for every other, but once: the machine has thousands of fields."""
+    return record.__dict__.get("layout") or from_dtype(record.dtype)
+
+
+@functools.cache
+def type_of(row: type) -> Any:
+    """The numba type of a record class."""
+    return from_dtype(dtype_of(row))
+
+
+@functools.cache
 def dtype_of(row: type) -> np.dtype[Any]:
     """The numpy dtype of a record class; every integer is 64 bits wide."""
     columns: list[tuple[Any, ...]] = []
@@ -221,43 +242,15 @@ def as_wholes(rows: Any) -> Any:
     return rows.view(f"V{rows.itemsize}")
 
 
-def cache_key() -> str:
-    """A hash of all that the compiled code depends on: sources, numba's version, Python's and the CPU."""
-    digest = hashlib.sha256()
-    for source in map(source_of, (*MODULES, *TABLES, __name__)):
-        # numba looks an entry up by its file's path and time, so another copy of these sources has its own folder.
-        digest.update(repr((str(source), source.stat().st_mtime_ns)).encode() + source.read_bytes())
-    facts = (numba.__version__, np.__version__, platform.python_version(), numba.core.config.CPU_NAME or "")
-    digest.update(repr((facts, _cpu_name())).encode())
-    return digest.hexdigest()[:24]
-
-
-def source_of(name: str) -> Path:
-    """The file of a module, which is not imported for it."""
-    found = importlib.util.find_spec(name)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin)
-
-
-def _cpu_name() -> str:
-    from llvmlite import binding  # type: ignore[import-untyped,unused-ignore]
-
-    return str(binding.get_host_cpu_name())
-
-
-def cache_folder(key: str) -> Path:
-    """Where compiled code is kept: the user's cache, else a private temporary folder of this user."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    for root in (Path(home) / "emu", Path(tempfile.gettempdir()) / f"emu-cache-{os.getuid()}"):
-        folder = root / key
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
-            return folder
-    return Path(tempfile.mkdtemp(prefix="emu-cache-"))
+def facts() -> tuple[str, ...]:
+    """What compiled code depends on besides the sources: numba's version and settings, Python's, the CPU."""
+    config = numba.core.config
+    return (
+        *(numba.__version__, llvmlite.__version__, np.__version__),
+        *(sys.implementation.cache_tag, platform.python_version(), sysconfig.get_platform()),
+        *map(str, cpu_target.target_context.codegen().magic_tuple()),
+        *map(str, (config.OPT, config.LOOP_VECTORIZE, config.SLP_VECTORIZE, config.DEBUGINFO_DEFAULT)),
+    )
 
 
 class CompiledEngine:
@@ -267,8 +260,7 @@ class CompiledEngine:
 
     def __init__(self) -> None:
         """Nothing is linked before something must be compiled, and then all of it."""
-        self.cache = cache_folder(cache_key())
-        numba.config.CACHE_DIR = str(self.cache)
+        self.cache = CacheFolder(key_of((*MODULES, *TABLES), facts()))
         self.namespaces: dict[str, dict[str, Any]] = {}
         self.entries: dict[Any, Any] = {}
         self.is_linked = False
@@ -300,17 +292,19 @@ class CompiledEngine:
 
     def is_warm(self, use: str = REPLAY) -> bool:
         """Whether an earlier run of this use compiled all that it needed, from these very sources."""
-        return (self.cache / f"{WARM}-{use}").exists()
+        return self.cache.read(f"{WARM}-{use}") is not None
 
     def finished(self, use: str = REPLAY) -> None:
-        """A run has ended: what it compiled is in the cache."""
-        (self.cache / f"{WARM}-{use}").touch()
+        """A run has ended: what it compiled is in the cache, unless that could not be written."""
+        if not self.is_warm(use) and not any(entry._cache.unsaved for entry in self.entries.values()):
+            self.cache.write(f"{WARM}-{use}", b"")
 
     def function(self, function: F) -> F:
         """The function's compiled twin, kept in the cache folder."""
         if function not in self.entries:
             assert isinstance(function, FunctionType)
-            entry = numba.njit(cache=True, **ENTRY)(self._copy(function))
+            entry = numba.njit(**ENTRY)(self._copy(function))
+            entry._cache = KeptCode(self.cache, function)
             self._link_before_compiling(entry)
             self.entries[function] = linked(entry) if possible() else entry
         twin: F = self.entries[function]
@@ -330,7 +324,7 @@ class CompiledEngine:
         """One record, zeroed."""
         place = np.zeros(1, dtype_of(row))
         found: Record = place[0]
-        found.remember_bytes(place.view(np.uint8).data)
+        found.remember(place.view(np.uint8).data, type_of(row))
         return found
 
     def rows(self, row: type, length: int) -> Any:

@@ -8,13 +8,17 @@ This reaches into numba's own classes (numba 0.61 to 0.68, numba/core/codegen.py
 while an entry point is compiled.  Where they look otherwise, `possible` says no, and numba does it in its own way.
 """
 
+import hashlib
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from numba.core import codegen, compiler_lock, types
+from numba.core import codegen, compiler_lock, errors, types
 from numba.core.registry import cpu_target
+
+from emu.engine.lean import unhurried_by_itself
 
 REACHED = {
     codegen.JITCodeLibrary: (
@@ -24,9 +28,10 @@ REACHED = {
         "_finalize_dynamic_globals",
         "_finalize_final_module",
         "_optimize_final_module",
+        "_optimize_functions",
         "_raise_if_finalized",
     ),
-    codegen.JITCPUCodegen: ("set_env", "_library_class", "create_library"),
+    codegen.JITCPUCodegen: ("set_env", "_library_class", "create_library", "_module_pass_manager"),
 }
 
 
@@ -64,6 +69,14 @@ class LinkedLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
         self._optimize_final_module()
         self._final_module.verify()
         self._finalize_final_module()
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Nothing yet: all is optimised at once, when an entry point has taken it in."""
+
+    def _optimize_final_module(self) -> None:
+        """Once; numba does it twice, for the sake of counts of references, and there are none."""
+        manager, builder = self._codegen._module_pass_manager()
+        manager.run(self._final_module, builder)
 
     def get_pointer_to_function(self, name: str) -> int:
         """The address of a function; a callee that waits has none, and Python never calls it."""
@@ -123,7 +136,7 @@ def linked(dispatcher: Any) -> Any:
     compile_alone = dispatcher.compile
 
     def compile_linked(signature: Any) -> Any:
-        with compiler_lock.global_compiler_lock, _linking():
+        with compiler_lock.global_compiler_lock, _linking(), unhurried_by_itself():
             return compile_alone(signature)
 
     dispatcher.compile = compile_linked
@@ -139,9 +152,9 @@ def _linking() -> Iterator[None]:
     texts: dict[int, tuple[Any, str]] = {}
 
     def text_of(record: Any) -> str:
-        """The text of a record's type, of which names are made, over and over: the machine's is long."""
+        """A name for a record's type, the same in every process; numba would write it out, over and over."""
         if id(record) not in texts:
-            texts[id(record)] = record, write_out(record)
+            texts[id(record)] = record, f"Record({hashlib.sha256(write_out(record).encode()).hexdigest()})"
         return texts[id(record)][1]
 
     def set_env_once_emitted(name: str, environment: Any) -> None:
@@ -157,7 +170,10 @@ def _linking() -> Iterator[None]:
     maker.set_env = set_env_once_emitted
     write_out, types.Record.__repr__ = types.Record.__repr__, text_of  # type: ignore[method-assign,unused-ignore]
     try:
-        yield
+        with warnings.catch_warnings():
+            # One row begins as another does; that numba would take it for the other concerns no user.
+            warnings.simplefilter("ignore", errors.NumbaExperimentalFeatureWarning)
+            yield
     finally:
         maker._library_class = before
         del maker.set_env
