@@ -135,7 +135,8 @@ MAX_PAIRS = MAX_DEVICES * N_LINKTYPES
 MAX_INTERFACES = 2 * MAX_PAIRS
 
 MOST = (1 << 63) - 1
-BILLION, TEN_TO_19 = 10**9, 10**19
+BILLION = 10**9
+TEN_TO_19 = 10**19 - (1 << 64)  # as 64 bits are taken for a signed number
 
 FILL = 1 << 20  # the buffer is written when it holds so much
 MAX_OPTIONS = 8_192  # bytes: two comments and what else stands behind a frame
@@ -480,7 +481,7 @@ def put_unsigned(out: bytearray, at: int, value: int) -> int:
 def digits_of(value: int) -> int:
     """How many digits 64 bits have in decimal, taken as a number from 0."""
     if value < 0:
-        return 20 if value >= TEN_TO_19 - (1 << 64) else 19
+        return 20 if value >= TEN_TO_19 else 19
     digits = 1
     bound = 10
     while digits < 19 and bound <= value:
