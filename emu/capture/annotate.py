@@ -129,7 +129,7 @@ MAX_RULE_NAMES = 64
 MAX_WORDS = RULE_WORDS + MAX_RULE_NAMES
 MAX_NAME = 255  # bytes of a name in a comment
 
-N_REASONS, N_CAUSES, N_POINTS, N_KINDS = len(REASONS), len(CAUSES), len(POINTS), len(KINDS)
+N_VERDICTS, N_REASONS, N_CAUSES, N_POINTS, N_KINDS = len(VERDICTS), len(REASONS), len(CAUSES), len(POINTS), len(KINDS)
 N_LINKTYPES = len(PLAYED)
 MAX_PAIRS = MAX_DEVICES * N_LINKTYPES
 MAX_INTERFACES = 2 * MAX_PAIRS
@@ -146,6 +146,16 @@ assert FILL % 4 == 0 and BUFFER % 4 == 0, "blocks start on multiples of 4"
 
 
 @record
+class Told:
+    """The last story in the buffer of one verdict, to begin the next one with."""
+
+    at: int  # where it begins; NONE: there is none yet
+    names: int  # of `names_of`
+    number: Annotated[list[int], N_KEYS]
+    end: Annotated[list[int], N_KEYS + 1]  # of the names, and of each number; from `at` on
+
+
+@record
 class Sheet:
     """What `encode` needs besides packets and words, and what it counts for the statistics, by interface."""
 
@@ -154,6 +164,7 @@ class Sheet:
     devices: int
     rules: int
     oops_bug: int  # the bug of the patch that killed the kernel, else 0
+    told: Annotated[list[Told], N_VERDICTS]
     pair: Annotated[list[int], MAX_PAIRS]  # of each device and link type: 1 + its number, 0: not described yet
     word_start: Annotated[list[int], MAX_WORDS]  # in the blob
     word_length: Annotated[list[int], MAX_WORDS]
@@ -271,6 +282,8 @@ def encode(
     the user's filter refused are left out: they never were on the emulated wire.
     """
     row = first
+    for verdict in range(N_VERDICTS):
+        sheet.told[verdict].at = NONE  # the buffer has been written since
     while row < last and at < sheet.stop_at:
         packet = rows[row]
         if packet.verdict != FILTERED:
@@ -351,17 +364,39 @@ def put_group(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -
 
 
 def put_story(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets) -> int:
-    """The text that explains a verdict: names first, then the numbers that decided."""
+    """The text that explains a verdict: names first, then the numbers that decided.
+
+    Up to the first word that differs it is a copy of what the last packet with this verdict was told.
+    """
     # Loops, not a line for each: numba inlines every call, and the first run waits for it.
-    for group in range(N_NAMES):
-        at = put_word(out, at, sheet, words, name_of(packet, group))
-    for key in range(N_KEYS):
+    told = sheet.told[packet.verdict]
+    start = at
+    same = 0
+    names = names_of(packet)
+    if told.at != NONE and told.names == names:
+        while same < N_KEYS and told.number[same] == number_of(packet, same):
+            same += 1
+        copy_octets(out, at, out, told.at, told.end[same])
+        at += told.end[same]
+    else:
+        for group in range(N_NAMES):
+            at = put_word(out, at, sheet, words, name_of(packet, group))
+        told.end[0] = at - start
+    told.at = start
+    told.names = names
+    for key in range(same, N_KEYS):
+        number = number_of(packet, key)
         at = put_word(out, at, sheet, words, KEY_WORDS + key)
-        if key == CULPRIT_KEY:
-            at = put_unsigned(out, at, number_of(packet, key))
-        else:
-            at = put_decimal(out, at, number_of(packet, key))
+        at = put_unsigned(out, at, number) if key == CULPRIT_KEY else put_decimal(out, at, number)
+        told.number[key] = number
+        told.end[key + 1] = at - start
     return at
+
+
+def names_of(packet: Any) -> int:
+    """What the names of a story are about, in one number."""
+    names = (packet.reason * N_CAUSES + packet.cause) * N_POINTS + packet.point
+    return int((names * MAX_RULE_NAMES + packet.rule) * N_KINDS + packet.kind)
 
 
 def name_of(packet: Any, group: int) -> int:

@@ -167,6 +167,7 @@ TABLES = (
     "emu.traffic.iscsi.state",
     "emu.traffic.rewrite.spec",
     "emu.engine.linking",
+    "emu.engine.memcpy",
     "emu.engine.kept",
     "emu.engine.lean",
     "emu.engine.compiled",

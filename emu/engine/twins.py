@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from emu.capture import lexicon
+from emu.engine.memcpy import memcpy
 from emu.wire import checksum, octets
 from emu.wire.octets import Octets, be16, be32
 
@@ -56,10 +57,8 @@ def ones_sum(octets: Octets, at: int, end: int) -> int:
 
 
 def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
-    """Copy bytes: a loop becomes vector moves once it is known that no index counts from the end."""
-    if at >= 0 and start >= 0:
-        for index in range(length):
-            out[at + index] = octets[start + index]
+    """Copy bytes between places that do not overlap, as `emu.wire.octets.copy_octets`."""
+    memcpy(out, at, octets, start, length)
 
 
 def find_octet(octets: Octets, at: int, end: int, wanted: int) -> int:

@@ -16,6 +16,7 @@ from emu.kernel.machine import (
     FRAG_LISTS,
     MAX_ORDER,
     MM_6X,
+    N_READERS,
     NEVER_NS,
     NONE,
     PAGE_SIZE,
@@ -273,8 +274,9 @@ def boot(m: Machine) -> None:
     m.sk_free = NONE
     m.frag.slab = NONE
     m.frag_small.slab = NONE
-    m.ready_head = NONE
-    m.ready_tail = NONE
+    for reader in range(N_READERS):
+        m.ready_head[reader] = NONE
+        m.ready_tail[reader] = NONE
     m.reader_tick_ns = NEVER_NS
     for which in range(2):
         m.lru_head[which] = NONE

@@ -27,6 +27,7 @@ BACKLOG_DEV = MAX_DEVICES  # the row of softnet_data's backlog_dev, which is pol
 MAX_RING = 4_096
 MAX_SOCKETS = 16_384
 HASH_SIZE = 16_384
+N_READERS = 4  # kinds, as sock.READERS has them
 MAX_RULES = 64
 MAX_PACKET_SOCKS = 16  # packet taps, and as many raw sockets
 MAX_LOCAL_ADDRS = 16
@@ -461,9 +462,9 @@ class Sock:
     lru_prev: int
     lru_next: int
     lru_list: int
-    ready_prev: int  # sockets with something queued and a reader that waits
+    ready_prev: int  # sockets with something queued and a reader of the same kind that waits
     ready_next: int
-    on_ready: int
+    on_ready: int  # 1 + the kind of the reader that waits, else 0
     pinned: int  # 1: never evicted (taps, raw sockets, groups of multicast receivers)
     mcast_next: int  # the next socket that has joined on this port, else -1
     forward_alloc: int  # TCP: bytes that are accounted to the socket and not charged
@@ -771,8 +772,8 @@ class Machine:
     memalloc_socks: int  # the static key of mainline
     lru_head: Annotated[list[int], 2]
     lru_tail: Annotated[list[int], 2]
-    ready_head: int
-    ready_tail: int
+    ready_head: Annotated[list[int], N_READERS]  # of sockets with something queued, by the kind of their reader
+    ready_tail: Annotated[list[int], N_READERS]
     reader_tick_ns: int
     reap_ns: int
     quiet_rounds: int  # reaps since anything last moved

@@ -14,6 +14,7 @@ from emu.kernel.machine import (
     LIMIT_SOCKETS,
     MAX_GHOSTS,
     MAX_SOCKETS,
+    N_READERS,
     NEVER_NS,
     NONE,
     ZONE_DMA,
@@ -35,6 +36,7 @@ IPPROTO_UDP = 17
 
 READER_IMMEDIATE, READER_RATE, READER_NEEDS_MEMORY, READER_NEVER = range(4)
 READERS = ("immediate", "rate", "needs-memory", "never")
+assert len(READERS) == N_READERS
 READER_TICK_NS = 1_000_000
 
 LRU_CLOSED, LRU_IDLE, LRU_HOLDING = range(3)
@@ -270,14 +272,14 @@ def ready_add(m: Machine, i: int) -> None:
     sk = m.sk[i]
     if sk.on_ready or sk.reader == READER_NEVER:
         return
-    sk.on_ready = 1
+    sk.on_ready = sk.reader + 1
     sk.ready_next = NONE
-    sk.ready_prev = m.ready_tail
-    if m.ready_tail == NONE:
-        m.ready_head = i
+    sk.ready_prev = m.ready_tail[sk.reader]
+    if sk.ready_prev == NONE:
+        m.ready_head[sk.reader] = i
     else:
-        m.sk[m.ready_tail].ready_next = i
-    m.ready_tail = i
+        m.sk[sk.ready_prev].ready_next = i
+    m.ready_tail[sk.reader] = i
     if sk.reader == READER_RATE and m.reader_tick_ns == NEVER_NS:
         m.reader_tick_ns = m.now_ns + READER_TICK_NS
 
@@ -287,13 +289,14 @@ def ready_del(m: Machine, i: int) -> None:
     sk = m.sk[i]
     if not sk.on_ready:
         return
+    reader = sk.on_ready - 1
     sk.on_ready = 0
     if sk.ready_prev == NONE:
-        m.ready_head = sk.ready_next
+        m.ready_head[reader] = sk.ready_next
     else:
         m.sk[sk.ready_prev].ready_next = sk.ready_next
     if sk.ready_next == NONE:
-        m.ready_tail = sk.ready_prev
+        m.ready_tail[reader] = sk.ready_prev
     else:
         m.sk[sk.ready_next].ready_prev = sk.ready_prev
 
@@ -463,33 +466,39 @@ def gfp_kernel_would_wait(m: Machine) -> bool:
     return True
 
 
+def somebody_reads(m: Machine) -> bool:
+    """Whether a socket holds what its reader has not come for."""
+    for reader in range(N_READERS):  # noqa: SIM110 - numba has no generators
+        if m.ready_head[reader] != NONE:
+            return True
+    return False
+
+
 def readers_run(m: Machine) -> None:
     """Readers that need memory read all that is there, if there is memory."""
-    if m.ready_head == NONE or gfp_kernel_would_wait(m):
+    i = m.ready_head[READER_NEEDS_MEMORY]
+    if i == NONE or gfp_kernel_would_wait(m):
         return
-    i = m.ready_head
     while i != NONE:
         following = m.sk[i].ready_next
-        if m.sk[i].reader == READER_NEEDS_MEMORY:
-            sk_dequeue(m, i, m.sk[i].queue_len)
+        sk_dequeue(m, i, m.sk[i].queue_len)
         i = following
 
 
 def reader_tick(m: Machine) -> None:
     """Every millisecond, readers with a rate take what their rate allows."""
-    i = m.ready_head
+    i = m.ready_head[READER_RATE]
     waiting = False
     while i != NONE:
         sk = m.sk[i]
         following = sk.ready_next
-        if sk.reader == READER_RATE:
-            sk.owed_ns += READER_TICK_NS * sk.read_rate
-            packets = sk.owed_ns // 1_000_000_000
-            sk.owed_ns -= packets * 1_000_000_000
-            sk_dequeue(m, i, packets)
-            if sk.queue_len > 0:
-                waiting = True
-            else:
-                sk.owed_ns = 0
+        sk.owed_ns += READER_TICK_NS * sk.read_rate
+        packets = sk.owed_ns // 1_000_000_000
+        sk.owed_ns -= packets * 1_000_000_000
+        sk_dequeue(m, i, packets)
+        if sk.queue_len > 0:
+            waiting = True
+        else:
+            sk.owed_ns = 0
         i = following
     m.reader_tick_ns = m.now_ns + READER_TICK_NS if waiting else NEVER_NS

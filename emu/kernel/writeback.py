@@ -9,9 +9,9 @@ first: tasks that wait for memory have no order in which they wake.
 from emu.kernel.block_io import block_run
 from emu.kernel.closed_loop import BLOCKED_MEMORY
 from emu.kernel.iscsi_write_back import follow_read
-from emu.kernel.machine import NONE, ZONE_DMA, ZONE_NORMAL, Machine
+from emu.kernel.machine import ZONE_DMA, ZONE_NORMAL, Machine
 from emu.kernel.page_alloc import buffered_rmqueue, zone_watermark_ok
-from emu.kernel.sock import gfp_kernel_would_wait, readers_run
+from emu.kernel.sock import gfp_kernel_would_wait, readers_run, somebody_reads
 from emu.kernel.vmscan import try_to_free_pages
 
 
@@ -42,7 +42,7 @@ def somebody_waits(m: Machine) -> bool:
     for w in range(m.vm.writers):
         if m.vm.writer[w].blocked == BLOCKED_MEMORY:
             return True
-    return m.ready_head != NONE
+    return somebody_reads(m)
 
 
 def reclaim_for_tasks(m: Machine) -> None:
