@@ -14,7 +14,7 @@ from typing import Any
 import emu
 from emu.capture.annotate import AnnotatedWriter
 from emu.capture.output import STDOUT, OutputFile
-from emu.engine.loop import leave_in_flight, resolved, rows_of_later
+from emu.engine.loop import leave_in_flight, resolved, rows_of_later, shift_offsets
 from emu.engine.plain import REPLAY, Engine
 from emu.errors import UsageError
 from emu.interrupt import Interruption
@@ -145,23 +145,44 @@ class RunInProgress:
 
         Behind `last` stand `coming` rows that have not arrived yet.
         """
-        done = self.engine.function(resolved)(self.rows, 0, last)
-        self._write(done)
+        done = self.decided(0, last)
+        self._write(0, done)
+        self.keep(done, last, coming)
+        return done
+
+    def keep(self, first: int, last: int, coming: int = 0) -> None:
+        """Keep rows[first:last], and `coming` rows behind them, for the next batch."""
+        self.to_front(first, last + coming)
+        self.let_bytes_go(0, last + coming - first)
+        self.kept = last - first
+
+    def make_room(self, rows: int) -> None:
+        """Have room for so many rows at the least."""
+        if rows > self.room:
+            self.room = rows
+            self.rows = self.engine.grown(self.rows, rows)
+
+    def decided(self, first: int, last: int) -> int:
+        """The row of rows[first:last] from which on verdicts are still open."""
+        done = int(self.engine.function(resolved)(self.rows, first, last))
         invariants_hold(self.engine, self.machine, check_conservation)
-        carry = last - done
-        if carry > MAX_WAITING:
+        if last - done > MAX_WAITING:
             raise UsageError(
                 f"{self.task.name}: frame {int(self.rows[done].frame)}: more than {MAX_WAITING} frames arrive before "
                 "the CPU has taken this one; the clock stands still or runs too fast: give it a pace (--pps 100k)"
             )
-        needed = int(self.rows[done].offset) if carry else self.position
-        self.engine.move(self.rows, done, carry + coming)
-        self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + done})
-        shift = 0 if coming else self.discard(needed)
-        for i in range(carry if shift else 0):
-            self.rows[i].offset -= shift
-        self.kept = carry
         return done
+
+    def to_front(self, first: int, last: int) -> None:
+        """Move rows[first:last] to the front, over those that are no longer needed."""
+        self.engine.move(self.rows, first, last - first)
+        self.engine.fill(self.machine, {"seq_base": int(self.machine.seq_base) + first})
+
+    def let_bytes_go(self, first: int, last: int) -> None:
+        """Let go of the bytes of all frames but those of rows[first:last]."""
+        shift = self.discard(int(self.rows[first].offset) if first < last else self.position)
+        if shift:
+            self.engine.function(shift_offsets)(self.rows, first, last, shift)
 
     def _take_later(self) -> None:
         """Turn the machine's events of packets into rows of the log, and make room for further ones."""
@@ -176,21 +197,29 @@ class RunInProgress:
             self.later_kept += fresh
         self.engine.fill(self.machine, {"later_len": 0})
 
-    def _write(self, done: int) -> None:
-        if self.annotated is not None:
-            self.annotated.write(self.rows, 0, done, self.octets, int(self.machine.oops))
-        if self.log is not None:
-            self._write_log(self.log, done)
+    def _write(self, first: int, last: int) -> None:
+        self.write_capture(first, last, int(self.machine.oops))
+        self.write_log(first, last)
 
-    def _write_log(self, log: LogWriter, done: int) -> None:
+    def write_capture(self, first: int, last: int, oops_bug: int) -> None:
+        """Write rows[first:last] into the annotated capture; `oops_bug` is what had killed the kernel by then."""
+        if self.annotated is not None:
+            self.annotated.write(self.rows, first, last, self.octets, oops_bug)
+
+    def write_log(self, first: int, last: int) -> None:
+        """Write rows[first:last] into the log, and what happened after they had been accepted."""
+        if self.log is not None:
+            self._write_log(self.log, first, last)
+
+    def _write_log(self, log: LogWriter, first: int, last: int) -> None:
         """The packets that are decided, in frame order, and behind each what happened before the next one arrived."""
         if int(self.machine.netdevs) != len(self.netdevs):
             self.netdevs[:] = netdev_names(self.machine, self.task.scenario)
-        written = event = 0
-        while done and event < self.later_kept:
+        written, event = first, 0
+        while first < last and event < self.later_kept:
             after_frame = int(self.later[event].decided_after)
-            upto = after_frame - int(self.rows[0].frame) + 1
-            if upto > done:
+            upto = first + after_frame - int(self.rows[first].frame) + 1
+            if upto > last:
                 break
             same = event + 1
             while same < self.later_kept and int(self.later[same].decided_after) == after_frame:
@@ -198,7 +227,7 @@ class RunInProgress:
             log.write(self.rows, written, max(upto, written))
             log.write(self.later, event, same)
             written, event = max(upto, written), same
-        log.write(self.rows, written, done)
+        log.write(self.rows, written, last)
         self.later_kept -= event
         self.engine.move(self.later, event, self.later_kept)
 
@@ -214,7 +243,7 @@ class RunInProgress:
     def _end_rows(self) -> None:
         """Say of what is still undecided that it is in flight, and hand out the rest."""
         self.engine.function(leave_in_flight)(self.machine, self.rows, 0, self.kept)
-        self._write(self.kept)
+        self._write(0, self.kept)
         if self.log is not None:
             self.log.write(self.later, 0, self.later_kept)
         invariants_hold(self.engine, self.machine, check_conservation)

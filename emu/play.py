@@ -22,6 +22,7 @@ from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
 from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.pacing import Pacer
+from emu.second_core import SecondCore, usable_cores
 from emu.task import Outcome, Outputs, Pace, Task
 from emu.time_slices import TimeSlices
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
@@ -184,7 +185,10 @@ class Replay(RunInProgress):
                 if count == 0:
                     break
                 self._play(count)
-                self.progress(self.reader, self.machine)
+                self.show_progress()
+                if self._has_help():
+                    SecondCore(self).run()
+                    break
             interrupted = self.interruption.happened
             incomplete = self._incomplete(interrupted)
             self._finish(interrupted)
@@ -229,8 +233,7 @@ class Replay(RunInProgress):
 
     def _read(self, wanted: int) -> int:
         if self.kept + max(wanted, HOST_FRAMES) > self.room:
-            self.room *= 2
-            self.rows = self.engine.grown(self.rows, self.room)
+            self.make_room(2 * self.room)
         count = self._next(self.kept, wanted)
         if self.host.because or count == 0:
             return count
@@ -249,35 +252,47 @@ class Replay(RunInProgress):
         self._meet_interfaces()
         return count
 
+    def _has_help(self) -> bool:
+        """Whether a second core reads and writes: frames that are there already, for the machine that is fast."""
+        cores = self.task.cores or (usable_cores() if self.engine.name == "compiled" else 1)
+        waits = self.pacer is not None or self.reader.size is None or not self.host.because
+        return cores > 1 and not waits and not self.floods
+
+    def read_further(self, first: int) -> int:
+        """Read a batch of rows from rows[first] on, of a source that waits for nobody; how many, 0 at the end."""
+        if self.interruption.happened and not self.interruption.input_ended:
+            return 0
+        wanted = self._wanted()
+        self.limited = wanted == 0
+        return self.reader.read(self.rows, first, wanted) if wanted else 0
+
     def _next(self, first: int, wanted: int) -> int:
         return self.interruption.wait_for(lambda: self.reader.read(self.rows, first, wanted))
 
     def _play(self, count: int) -> None:
         first, last = self.kept, self.kept + count
-        if len(self.reader.interfaces) != self.interfaces_met:
-            self._meet_interfaces()
         if self.pacer is not None:
             self._play_in_time(self.pacer, first, last)
             return
-        self._prepare(first, last)
-        self._arrive(first, last)
+        self.prepare(first, last)
+        self.arrive(first, last)
         self._hand_out(last)
 
     def _play_in_time(self, pacer: Pacer, first: int, last: int) -> None:
         """Play the rows as the clock goes on; after a signal those whose time has not come are not played."""
         slices = TimeSlices(pacer, self.interruption, self.feed, self.rows, self.task.filter is not None)
         while first < last and slices.has_come(first):
-            due, until_ns = slices.next(first, last, self._prepare)
+            due, until_ns = slices.next(first, last, self.prepare)
             pacer.wait_until(until_ns)
-            self._arrive(first, due)
+            self.arrive(first, due)
             # What waits in a ring would else be seen with the next frame only, which may be hours away.
             self._advance(due, due, until_ns)
             gone = self._hand_out(due, last - due)
             pacer.written()
-            self.progress(self.reader, self.machine)
+            self.show_progress()
             first, last = due - gone, last - gone
 
-    def _arrive(self, first: int, last: int) -> None:
+    def arrive(self, first: int, last: int) -> None:
         """Let the prepared rows arrive."""
         if int(self.machine.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
@@ -294,14 +309,26 @@ class Replay(RunInProgress):
         rows, octets = self.rows, self.reader.octets
         return int(self.engine.function(follow_wire)(self.machine, rows, first, last, octets, self.store))
 
-    def _prepare(self, first: int, last: int) -> None:
+    def prepare(self, first: int, last: int) -> None:
         """Make arrivals of the rows; a device that shows its first frame late is told its host by that frame."""
+        if len(self.reader.interfaces) != self.interfaces_met:
+            self._meet_interfaces()
         if self.floods:
             self.engine.function(tally_rows)(self.rows, first, last, self.tallies)
-        make = self.engine.function(prepare)
-        while (first := make(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets)) < last:
+        while (first := self.prepare_known(first, last)) < last:
             self._decide_host(int(self.inlets[int(self.rows[first].iface)].dev), [first])
             self._meet_interfaces()
+
+    def prepare_known(self, first: int, last: int) -> int:
+        """Make arrivals of rows, up to one of an interface or for a host that is not known yet; that one."""
+        if len(self.reader.interfaces) != self.interfaces_met:
+            return first
+        make = self.engine.function(prepare)
+        return int(make(self.feed, self.rows, first, last, self.reader.octets, self.program, self.inlets))
+
+    def show_progress(self) -> None:
+        """Tell whoever looks."""
+        self.progress(self.reader, self.machine)
 
     def _advance(self, first: int, last: int, until_ns: int = 0) -> None:
         m, rows, function = self.machine, self.rows, self.engine.function

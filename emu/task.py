@@ -69,6 +69,7 @@ class Task(NamedTuple):
     expectations: tuple[Expectation, ...] = ()
     scenario_files: tuple[str, ...] = ()  # what was read, beside captures: no output may replace it
     batch: int = BATCH
+    cores: int = 0  # that a replay may use; 0: two, if this process may and the engine is compiled
     realtime: Fraction | None = None  # times as fast as the clock; None: as fast as can be
 
 

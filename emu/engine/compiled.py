@@ -28,7 +28,7 @@ from emu.engine.lean import LeanCompiler
 from emu.engine.linking import linked, possible, put_off
 from emu.engine.plain import REPLAY, F
 from emu.engine.twins import TWINS
-from emu.kernel.record import fields_of
+from emu.kernel.record import as_wholes, fields_of
 
 SOURCES = (
     "emu.wire.octets",
@@ -236,11 +236,6 @@ def dtype_of(row: type) -> np.dtype[Any]:
         kind: Any = np.int64 if nested is None else dtype_of(nested)
         columns.append((name, kind, (length,)) if length else (name, kind))
     return np.dtype((Record, np.dtype(columns)))
-
-
-def as_wholes(rows: Any) -> Any:
-    """The same rows without fields: numpy copies structured ones field by field, which takes thirty times as long."""
-    return rows.view(f"V{rows.itemsize}")
 
 
 def facts() -> tuple[str, ...]:

@@ -339,6 +339,12 @@ def resolved(rows: Any, first: int, last: int) -> int:
     return first
 
 
+def shift_offsets(rows: Any, first: int, last: int, shift: int) -> None:
+    """The bytes of the frames of rows[first:last] have moved to the front."""
+    for i in range(first, last):
+        rows[i].offset -= shift
+
+
 def leave_in_flight(m: Machine, rows: Any, first: int, last: int) -> None:
     """The run ends here: what is still in a ring or in the backlog stays in flight."""
     for i in range(first, last):
@@ -376,6 +382,7 @@ def end_in_oops(m: Machine, rows: Any, first: int, last: int) -> None:
             count(m, p)
         else:
             m.total.not_played += 1
+            note_memory(m, p)
             p.verdict = NOT_PLAYED
 
 

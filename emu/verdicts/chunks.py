@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from emu.kernel.drop_reason import DELIVERED, DROPPED, IN_FLIGHT, LATER, OOPS, PENDING, VERDICTS
 from emu.kernel.machine import ZONE_NORMAL
+from emu.kernel.record import as_wholes
 from emu.verdicts.schema import (
     COLUMNS,
     DEVICE_COLUMNS,
@@ -160,6 +161,9 @@ class ArrayChunks:
         self._devices = devices  # grows with inferred VLANs
         self._wanted = np.array(logged)
         self._types = {INT: np.int64, UINT: np.int64, FLAG: np.int8}
+        self._waiting: Any = None  # rows of a block that is not full yet
+        self._waiting_rows = 0
+        self._row_type: Any = None
         self._renew()
 
     def _renew(self) -> None:
@@ -172,22 +176,42 @@ class ArrayChunks:
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
         """Gather what belongs into the log of rows[first:last]; yields every chunk that gets full."""
-
+        self._row_type = rows.dtype
         for start in range(first, last, BLOCK):
-            block = self._logged(rows[start : min(start + BLOCK, last)])
+            block = as_wholes(self._logged(rows[start : min(start + BLOCK, last)]))
             while len(block):
-                room = CHUNK - self._rows
-                self._add(block[:room])
-                block = block[room:]
+                whole, block = self._blocked(block)
+                if whole is not None:
+                    self._add(whole.view(self._row_type))
                 if self._rows == CHUNK:
                     yield self._made()
+
+    def _blocked(self, rows: Any) -> tuple[Any, Any]:
+        """A full block of what waits and these rows, None if that is not full yet; and what is left of the rows.
+
+        Columns are gathered from full blocks: of a few rows, looking at each of them takes longer than copying.
+        """
+        import numpy as np
+
+        if self._waiting_rows == 0 and len(rows) == BLOCK:
+            return rows, rows[BLOCK:]
+        if self._waiting is None:
+            self._waiting = np.empty(BLOCK, rows.dtype)
+        room = BLOCK - self._waiting_rows
+        taken = rows[:room]
+        self._waiting[self._waiting_rows : self._waiting_rows + len(taken)] = taken
+        self._waiting_rows += len(taken)
+        if self._waiting_rows < BLOCK:
+            return None, rows[room:]
+        self._waiting_rows = 0
+        return self._waiting, rows[room:]
 
     def _logged(self, block: Any) -> Any:
         verdicts = block["verdict"]
         pending = verdicts == PENDING
         assert self._wanted[PENDING] or not pending.any(), f"frame {block['frame'][pending][0]}: no final verdict"
         logged = self._wanted[verdicts]
-        return block if logged.all() else block[logged]
+        return block if logged.all() else as_wholes(block)[logged].view(block.dtype)
 
     def _add(self, block: Any) -> None:
         import numpy as np
@@ -220,6 +244,9 @@ class ArrayChunks:
 
     def rest(self) -> Chunk | None:
         """The last chunk, if there is anything left."""
+        if self._waiting_rows:
+            self._add(self._waiting[: self._waiting_rows].view(self._row_type))
+            self._waiting_rows = 0
         return self._made() if self._rows else None
 
 
