@@ -41,10 +41,10 @@ CPU = {
     "PYTHONHASHSEED": "0",
 }
 BATCH = 4096
-WARM, COUNTED = 6, 6  # batches that are played before counting begins, and that are counted
+WARM, COUNTED = 10, 10  # batches that are played before counting begins, and that are counted
 KINDS = ("small", "mix")
 MODES = {"verdicts": None, "drops": "drops", "all": "all"}  # what is annotated
-TOLERANCE_PERCENT = 5
+TOLERANCE_PERCENT = 3
 
 # What valgrind takes for a request: four rotations that come to nothing and an exchange of a register with itself, with
 # the address of the request's words in rax and the answer's default in rdx (valgrind.h, x86-64).
@@ -146,7 +146,8 @@ def counted(path: Path) -> tuple[str, int]:
 def versions() -> dict[str, str]:
     """What the code that is counted is made by."""
     names = ("numba", "llvmlite", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python} | {name: importlib.metadata.version(name) for name in names}
 
 
 def written(figures: dict[str, int]) -> str:
@@ -193,12 +194,16 @@ def judged(comparisons: list[Comparison], table: dict[str, Any]) -> tuple[list[s
     """What is printed, and the exit code."""
     lines = [f"{'per packet':<16}{'counted':>8}{'known':>8}", *(each.line() for each in comparisons)]
     made_with = table["versions"]
-    other = [f"{name} {made_with.get(name)}, here {here}" for name, here in versions().items() if made_with[name] != here]
+    other = [
+        f"{name} {made_with.get(name)}, here {here}" for name, here in versions().items() if made_with[name] != here
+    ]
     off = [each.name for each in comparisons if not each.holds]
     if other:
         lines.append(f"the table was made with {'; '.join(other)}: what is off is told, not judged")
     elif off:
-        lines.append(f"off by more than {table['tolerance_percent']} %: {', '.join(off)}; if meant: instructions.py --update")
+        lines.append(
+            f"off by more than {table['tolerance_percent']} %: {', '.join(off)}; if meant: instructions.py --update"
+        )
     return lines, 1 if off and not other else 0
 
 
