@@ -1,23 +1,33 @@
-"""Long runs: at the 2**40th packet and after 100 years every number stays within 64 bits and every verdict is the same."""
+"""Long runs: at packet 2**40 and after 100 years every number stays within 64 bits, and every verdict is the same."""
 
 import io
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from int64_kit import MOST, Int64, Int64Engine, Overflow
 from replay_kit import (
+    HOST,
+    HOST_MAC,
+    IP,
     NS,
     PCAPS,
+    PEER,
+    PEER_MAC,
     PLAIN,
     POLICY_NAMES,
     Frame,
+    Raw,
+    ether,
     files_of,
+    icmp,
     iscsi,
-    paced,
     pcap,
     rows_of,
+    sent,
+    tcp,
     third_of_pairs,
     udp,
     wild_frames,
@@ -27,7 +37,8 @@ from emu.capture.compression import Source
 from emu.capture.reader import CaptureReader
 from emu.engine.plain import Engine
 from emu.kernel.boot import start_clock
-from emu.kernel.machine import MAX_REASONS, Counters, Fates, Packet, Totals
+from emu.kernel.drop_reason import MAX_REASONS
+from emu.kernel.machine import Counters, Fates, Packet, Totals
 from emu.kernel.record import fields_of
 from emu.play import Replay
 from emu.scenario_file import load_scenario
@@ -129,16 +140,22 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "crunch": {},
     "rate": {"readers.ordinary": "rate", "readers.rate": 10**9, "readers.udp_rcvbuf": 3000},
     "retransmit": {"device.0.ring": 80, "replay.retransmit": True, "readers.rate": 7},
-    "slow cpu": {"machine.cpu_ns_per_packet": 1_000_000, "machine.cpu_ps_per_byte": 1_000_000},
+    "slow cpu": {"machine.cpu_ns_per_packet": 10**9, "machine.cpu_ps_per_byte": 1_000_000},
 }
 
 
 def test_the_checked_integers_notice_what_wraps() -> None:
     m = Int64Engine().new(Packet)
     m.time_ns = MOST
-    for wrapping in (lambda: m.time_ns + 1, lambda: 2 * m.time_ns >> 1, lambda: -2 - m.time_ns, lambda: m.time_ns << 1):
+    wrapping: tuple[Callable[[], int], ...] = (
+        lambda: m.time_ns + 1,
+        lambda: 2 * m.time_ns >> 1,
+        lambda: -2 - m.time_ns,
+        lambda: m.time_ns << 1,
+    )
+    for each in wrapping:
         with pytest.raises(Overflow, match="test_long_runs"):
-            wrapping()
+            each()
     with pytest.raises(Overflow):
         m.frame = 1 << 63
     assert type(max(0, m.time_ns) - 1) is Int64
@@ -195,3 +212,55 @@ def test_the_sample_plays_at_the_end_of_the_counters(tmp_path: Path) -> None:
     capture = (PCAPS / "mixed.pcap").read_bytes()
     play(capture, Int64Engine(), OLD, tmp_path / "run", "phillips-v5", settings=settings, limit=6 * MANY + 4000)
     assert files_of(tmp_path / "run")
+
+
+LAST_S = (1 << 62) // NS  # of the times that a reader gives, and minus that the first
+
+
+def pcapng(frames: list[tuple[bytes, int]]) -> bytes:
+    """A capture whose frames come at whole seconds since 1970, each on an interface with that offset."""
+    blocks = [struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)]
+    for _, second in frames:
+        blocks.append(struct.pack("<IIHHIHHqHHI", 1, 36, 1, 0, 0, 14, 8, second, 0, 0, 36))
+    for at, (octets, _) in enumerate(frames):
+        data = octets + bytes(-len(octets) % 4)
+        size = 32 + len(data)
+        blocks.append(struct.pack("<IIIIIII", 6, size, at, 0, 0, len(octets), len(octets)) + data)
+        blocks.append(struct.pack("<I", size))
+    return b"".join(blocks)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("pace", [Pace(), Pace(PACE_SPEED, 1, 2), Pace(PACE_SPEED, 3, 1)])
+def test_the_first_and_the_last_time_of_a_capture_are_one_run(tmp_path: Path, pace: Pace, settings: str) -> None:
+    """From 146 years before 1970 to 146 after it, with ICMP errors and unread sockets at both ends."""
+    kinds = [udp(), udp(9), iscsi(), tcp(), icmp(), sent(), udp(9), fragment()]
+    frames = [*((each, -LAST_S - 1) for each in kinds), *((each, LAST_S) for each in 3 * kinds)]
+    further = {"replay.closed": "udp port 9", "replay.drain_ns": 3_600 * NS}
+    how = {"settings": SETTINGS[settings] | further, "pace": pace}
+    run = play(pcapng(frames), Int64Engine(), OLD, tmp_path / "run", "phillips-v5", **how)
+    assert int(run.machine.mib.IcmpOutDestUnreachs) - MANY >= 4
+    assert int(run.machine.now_ns) - int(run.first_ns) > LAST_S * NS // 2
+
+
+def fragment() -> bytes:
+    """Half of a datagram, whose other half never comes."""
+    return ether(PEER_MAC, HOST_MAC, IP(src=PEER, dst=HOST, flags="MF", proto=17) / Raw(bytes(200)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.xdist_group("compiled")
+@pytest.mark.parametrize("settings", ["crunch", "retransmit"])
+def test_the_compiled_engine_agrees_a_century_on(tmp_path: Path, settings: str) -> None:
+    """What the checked integers say of the plain engine is true of machine words."""
+    pytest.importorskip("numba")
+    from emu.engine.compiled import CompiledEngine
+
+    capture = after(Frame(udp(), 0), CENTURY_NS, wild_frames(11, 300))
+    found = []
+    for engine in (Int64Engine(), CompiledEngine()):
+        folder = tmp_path / type(engine).__name__
+        run = play(capture, engine, OLD, folder, "phillips-v5", settings=SETTINGS[settings], batch=100)
+        found.append((files_of(folder), numbers(run.machine.total, Totals), numbers(run.machine.mib, Counters)))
+    assert found[0] == found[1]

@@ -98,7 +98,7 @@ def soak(capture: Path, frames: int, watch: Watch) -> Run:
     """Play the capture of so many frames until as many packets as asked for have come."""
     command = ReplayCommand(
         capture=[str(capture)],
-        scenario=str(HERE / "bench.toml"),
+        scenario=HERE / "bench.toml",
         engine="compiled",
         limit=watch.packets,
         loop=-(-watch.packets // frames),

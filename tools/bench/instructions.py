@@ -1,7 +1,7 @@
 """How many instructions a packet takes in the steady state, counted by callgrind, beside the committed figures.
 
-python tools/bench/instructions.py            compare with instructions.toml; 1 if a figure is off by more than it allows
-python tools/bench/instructions.py --update   write it anew: after a change that is meant, or with other versions
+python tools/bench/instructions.py             compare with instructions.toml; 1 if a figure is too far off
+python tools/bench/instructions.py --update    write it anew: after a change that is meant, or with other versions
 
 Times vary from machine to machine and from run to run, counts do not: so CI can hold on to them.  `emu`'s own replay
 plays the small and the mixed capture of captures.py under bench.toml: verdicts only, drops annotated, all annotated.
