@@ -38,8 +38,10 @@ XRLIM_BURST_FACTOR = 6
 
 def xrlim_allow(m: Machine, family: int) -> bool:
     """Whether one more ICMP error may be sent now; `family` is 0 for IPv4, 1 for IPv6."""
-    tokens_ns = m.icmp_tokens_ns[family] + m.now_ns - m.icmp_last_ns[family]
-    tokens_ns = min(tokens_ns, XRLIM_BURST_FACTOR * XRLIM_TIMEOUT_NS)
+    tokens_ns = XRLIM_BURST_FACTOR * XRLIM_TIMEOUT_NS
+    # How long ago the last one was is asked only when it matters: between a capture's ends there may be 2**63 ns.
+    if m.now_ns < m.icmp_last_ns[family] + tokens_ns:
+        tokens_ns = min(m.icmp_tokens_ns[family] + m.now_ns - m.icmp_last_ns[family], tokens_ns)
     m.icmp_last_ns[family] = m.now_ns
     allowed = tokens_ns >= XRLIM_TIMEOUT_NS
     m.icmp_tokens_ns[family] = tokens_ns - XRLIM_TIMEOUT_NS if allowed else tokens_ns
