@@ -9,6 +9,7 @@ while an entry point is compiled.  Where they look otherwise, `possible` says no
 """
 
 import hashlib
+import math
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -97,10 +98,21 @@ class LinkedLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
         return super()._get_module_for_linking()
 
     def _take_in(self, module: Any) -> None:
-        for library in reached_by(self):
-            self._reload_init.update(library._reload_init)
-            waits = isinstance(library, LinkedLibrary) and library.waits
-            module.link_in(library.own_module() if waits else library._get_module_for_linking(), preserve=True)
+        """Link what is reached; a few at a time first, for LLVM walks all of the larger part at every step."""
+        for few in in_lots(reached_by(self)):
+            lot = None
+            for library in few:
+                self._reload_init.update(library._reload_init)
+                waits = isinstance(library, LinkedLibrary) and library.waits
+                taken = library.own_module() if waits else library._get_module_for_linking()
+                taken = taken.clone()
+                relink(taken, "linkonce_odr", "weak_odr")  # else it is left out where no caller is in its lot
+                if lot is None:
+                    lot = taken
+                else:
+                    lot.link_in(taken)
+            module.link_in(lot)
+        relink(module, "weak_odr", "linkonce_odr")  # and left out where all callers have it inlined
 
 
 def reached_by(library: Any) -> list[Any]:
@@ -114,6 +126,20 @@ def reached_by(library: Any) -> list[Any]:
             if isinstance(other, LinkedLibrary) and other.waits:
                 pending += reversed(other._linking_libraries)
     return list(found)
+
+
+def relink(module: Any, before: str, after: str) -> None:
+    """Change how functions of a module are linked."""
+    for function in module.functions:
+        if not function.is_declaration and function.linkage.name == before:
+            function.linkage = after
+
+
+def in_lots(libraries: list[Any]) -> Iterator[list[Any]]:
+    """The same in lots, as many as there are in each."""
+    size = math.isqrt(len(libraries)) + 1
+    for at in range(0, len(libraries), size):
+        yield libraries[at : at + size]
 
 
 def put_off(dispatcher: Any) -> Any:
