@@ -5,12 +5,12 @@ the same types over and over, into its own stopwatches and into Python's garbage
 no code: what a pass does not find it does not change.
 """
 
-import functools
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from llvmlite import ir as llvm  # type: ignore[import-untyped,unused-ignore]
 from numba.core import compiler, errors, event, ir, lowering, typeinfer, types
 from numba.core.compiler_machinery import PassManager
 from numba.core.targetconfig import TargetConfig
@@ -87,10 +87,12 @@ class Told:
             error.add_context(text.format(*arguments, **named) if arguments or named else text)
 
 
-@functools.cache
 def holds_variables(kind: type) -> bool:
     """Whether what is of this type may be a variable or have some within it."""
     return issubclass(kind, ir.Inst | ir.Var | list | tuple | dict)
+
+
+may_hold_variables: dict[type, bool] = {}
 
 
 def variables_in(_self: Any, value: Any) -> list[Any]:
@@ -107,8 +109,11 @@ def variables_in(_self: Any, value: Any) -> list[Any]:
         kind = type(one)
         if kind is ir.Var:
             found.append(one)
-        elif holds_variables(kind):
-            found += variables_in(_self, one)
+        else:
+            if kind not in may_hold_variables:
+                may_hold_variables[kind] = holds_variables(kind)
+            if may_hold_variables[kind]:
+                found += variables_in(_self, one)
     return found
 
 
@@ -137,6 +142,20 @@ def resolved_once() -> Callable[..., Any]:
     return resolve_once
 
 
+def sized_once() -> Callable[..., Any]:
+    """The size of an LLVM type, remembered: llvmlite has LLVM read a module's text for every answer."""
+    size_of = llvm.Type.get_abi_size
+    known: dict[Any, int] = {}
+
+    def size_once(self: Any, target_data: Any, context: Any = None) -> int:
+        key = str(self), str(target_data), context
+        if key not in known:
+            known[key] = size_of(self, target_data, context)
+        return known[key]
+
+    return size_once
+
+
 def same_first() -> Callable[..., Any]:
     """numba's comparison of settings, which are mostly the same object."""
     equal = TargetConfig.__eq__
@@ -145,6 +164,10 @@ def same_first() -> Callable[..., Any]:
         return self is other or equal(self, other)
 
     return same_or_equal
+
+
+def unheard(*_arguments: object, **_named: object) -> None:
+    """The beginning or the end of an event."""
 
 
 def unseen(*_arguments: object, **_named: object) -> AbstractContextManager[None]:
@@ -158,8 +181,11 @@ def unhurried_by_itself() -> Iterator[None]:
     quicker: list[tuple[Any, str, Any]] = [
         (types.BaseFunction, "get_call_type", resolved_once()),
         (TargetConfig, "__eq__", same_first()),
+        (llvm.Type, "get_abi_size", sized_once()),
         (event, "install_timer", unseen),
         (event, "trigger_event", unseen),
+        (event, "start_event", unheard),
+        (event, "end_event", unheard),
         (lowering, "new_error_context", Told),
         (typeinfer, "new_error_context", Told),
         (ir.Inst, "_rec_list_vars", variables_in),

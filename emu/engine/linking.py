@@ -44,6 +44,8 @@ def possible() -> bool:
 class _Progress:
     """How deep in callees the compilation of an entry point is, and the environments of those that were put off."""
 
+    is_linking = False
+
     def __init__(self) -> None:
         self.depth = 0
         self.environments: dict[str, Any] = {}
@@ -162,6 +164,8 @@ def linked(dispatcher: Any) -> Any:
     compile_alone = dispatcher.compile
 
     def compile_linked(signature: Any) -> Any:
+        if _progress.is_linking:  # a helper, begun in the midst of another one
+            return compile_alone(signature)
         with compiler_lock.global_compiler_lock, _linking(), unhurried_by_itself():
             return compile_alone(signature)
 
@@ -192,6 +196,7 @@ def _linking() -> Iterator[None]:
             if maker._engine.is_symbol_defined(waiting):
                 set_env(waiting, _progress.environments.pop(waiting))
 
+    _progress.is_linking = True
     maker._library_class, before = LinkedLibrary, maker._library_class
     maker.set_env = set_env_once_emitted
     write_out, types.Record.__repr__ = types.Record.__repr__, text_of  # type: ignore[method-assign,unused-ignore]
@@ -201,6 +206,7 @@ def _linking() -> Iterator[None]:
             warnings.simplefilter("ignore", errors.NumbaExperimentalFeatureWarning)
             yield
     finally:
+        _progress.is_linking = False
         maker._library_class = before
         del maker.set_env
         types.Record.__repr__ = write_out  # type: ignore[method-assign,unused-ignore]
