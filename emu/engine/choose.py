@@ -48,6 +48,7 @@ def choose_engine(asked: str, capture_bytes: int | None, use: str = REPLAY) -> t
         return compiled, ""
     if asked == "auto" and capture_bytes is not None and capture_bytes < WORTH_COMPILING_BYTES:
         return PlainEngine(), HINT if capture_bytes >= WORTH_A_HINT_BYTES else ""
+    compiled.expect(use)
     return compiled, _compiling(compiled, "about a minute" if use == RUN else "less than a minute")
 
 

@@ -22,12 +22,16 @@ from numba.core.registry import cpu_target
 from numba.extending import typeof_impl
 from numba.np.numpy_support import from_dtype
 
+from emu.engine.ahead import Helper, is_worth_it
 from emu.engine.cache import CacheFolder, key_of
 from emu.engine.kept import KeptCode
 from emu.engine.lean import LeanCompiler
 from emu.engine.linking import linked, possible, put_off
+from emu.engine.loop import run
 from emu.engine.plain import REPLAY, F
 from emu.engine.twins import TWINS
+from emu.kernel.boot import boot
+from emu.kernel.machine import Event, Machine, Packet
 from emu.kernel.record import as_wholes, fields_of
 
 SOURCES = (
@@ -155,7 +159,7 @@ SOURCES = (
 # Nothing here makes an array or keeps one: those that Python lends need no counting of references, atomic as it is.
 ENTRY = {"nogil": True, "_nrt": False, "pipeline_class": LeanCompiler}
 CALLEE = {**ENTRY, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # only entry points are called from Python
-MODULES = (*SOURCES, "emu.engine.twins")
+TWINNED = "emu.engine.twins"
 TABLES = (
     "emu.kernel.machine",
     "emu.kernel.closed_loop",
@@ -166,12 +170,18 @@ TABLES = (
     "emu.wire.headers",
     "emu.traffic.iscsi.state",
     "emu.traffic.rewrite.spec",
+    "emu.engine.ahead",
     "emu.engine.linking",
     "emu.engine.memcpy",
     "emu.engine.kept",
     "emu.engine.lean",
     "emu.engine.compiled",
 )
+INTEGER = numba.types.int64
+# What each use compiles in a process of its own, from when on, and for which arguments: rows of a class are a tuple.
+AHEAD: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
+    REPLAY: (boot, run, (Machine, (Packet,), INTEGER, INTEGER, INTEGER, (Event,), INTEGER)),
+}
 WARM = "warm"  # what a file in the cache folder is called, with the use that is warm
 
 
@@ -226,6 +236,13 @@ def type_of(row: type) -> Any:
     return from_dtype(dtype_of(row))
 
 
+def numba_type(kind: Any) -> Any:
+    """The numba type of what an entry point is called with, as `AHEAD` writes it."""
+    if isinstance(kind, tuple):
+        return numba.typeof(np.empty(0, dtype_of(kind[0])))
+    return kind if isinstance(kind, numba.types.Type) else type_of(kind)
+
+
 @functools.cache
 def dtype_of(row: type) -> np.dtype[Any]:
     """The numpy dtype of a record class; every integer is 64 bits wide."""
@@ -256,16 +273,23 @@ class CompiledEngine:
 
     def __init__(self) -> None:
         """Nothing is linked before something must be compiled, and then all of it."""
-        self.cache = CacheFolder(key_of((*MODULES, *TABLES), facts()))
+        self.modules = (*SOURCES, TWINNED)
+        self.cache = CacheFolder(key_of((*self.modules, *TABLES), facts()))
         self.namespaces: dict[str, dict[str, Any]] = {}
         self.entries: dict[Any, Any] = {}
         self.is_linked = False
+        self.expected = ""
+        self.helper: Helper | None = None
+
+    def expect(self, use: str) -> None:
+        """Be told what will be needed: the largest part of it is then compiled beside the rest."""
+        self.expected = use
 
     def _copy(self, function: FunctionType) -> FunctionType:
         """The function with globals of its own, which are empty until the sources are linked."""
         source = TWINS.get(function, function)
         name = source.__module__
-        assert name in MODULES, f"{name}.{function.__name__}: its module is not compiled"
+        assert name in self.modules, f"{name}.{function.__name__}: its module is not compiled"
         namespace = self.namespaces.setdefault(name, {"__name__": name})
         return FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
 
@@ -274,7 +298,7 @@ class CompiledEngine:
         if self.is_linked:
             return
         self.is_linked = True
-        modules = [importlib.import_module(name) for name in MODULES]
+        modules = [importlib.import_module(name) for name in self.modules]
         twins: dict[FunctionType, Any] = {}
         for module in modules:
             for value in vars(module).values():
@@ -301,17 +325,38 @@ class CompiledEngine:
             assert isinstance(function, FunctionType)
             entry = numba.njit(**ENTRY)(self._copy(function))
             entry._cache = KeptCode(self.cache, function)
-            self._link_before_compiling(entry)
+            entry._cache.wait = functools.partial(self._wait_for, function)
+            self._link_before_compiling(entry, function)
             self.entries[function] = linked(entry) if possible() else entry
         twin: F = self.entries[function]
         return twin
 
-    def _link_before_compiling(self, entry: Any) -> None:
+    def ahead(self) -> tuple[Any, Any, tuple[Any, ...]]:
+        """When the expected use begins to compile another entry point beside: which, and for what types."""
+        when, function, arguments = AHEAD.get(self.expected, (None, None, ()))
+        return when, function, tuple(numba_type(argument) for argument in arguments)
+
+    def _help(self, function: Any) -> None:
+        """Begin what is compiled beside this function, if that has its time now."""
+        when, other, types = self.ahead()
+        if function is not when or self.helper is not None or self.cache.path is None or not is_worth_it():
+            return
+        entry = self.function(other)
+        if self.cache.read(entry._cache.file(types)) is None:
+            self.helper = Helper(lambda: entry.compile(types))
+
+    def _wait_for(self, function: Any) -> None:
+        """Let the helper finish, if this is what it makes."""
+        if self.helper is not None and function is self.ahead()[1]:
+            self.helper.wait()
+
+    def _link_before_compiling(self, entry: Any, function: Any) -> None:
         compiler = entry._compiler  # asked only for what is not in the cache
         compile_now = compiler.compile
 
         def link_and_compile(arguments: Any, result: Any) -> Any:
             self._link()
+            self._help(function)
             return compile_now(arguments, result)
 
         compiler.compile = link_and_compile

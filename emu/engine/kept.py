@@ -7,6 +7,7 @@ and what is loaded needs no compiler.
 
 import hashlib
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding  # type: ignore[import-untyped,unused-ignore]
@@ -26,6 +27,7 @@ class KeptCode:
         self.folder = folder
         self.name = f"{function.__module__}.{function.__name__}"
         self.unsaved = 0  # how often code could not be kept
+        self.wait: Callable[[], None] = _nobody  # for who may be making what is not there
 
     @property
     def cache_path(self) -> str:
@@ -34,7 +36,10 @@ class KeptCode:
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The code for these types of arguments; None if there is none, or if it is of no use."""
-        content = self.folder.read(self._file(signature))
+        content = self.folder.read(self.file(signature))
+        if content is None:
+            self.wait()
+            content = self.folder.read(self.file(signature))
         if content is None:
             return None
         try:
@@ -49,7 +54,7 @@ class KeptCode:
         described[0] = name, kind, (code, names_only(function.llvm_func_name, function.llvm_cpython_wrapper_name))
         described[TYPE_ANNOTATION] = ""  # every variable with its type written out, ten times as long as the code
         content = dumps(tuple(described))
-        if not self.folder.write(self._file(signature), content):
+        if not self.folder.write(self.file(signature), content):
             self.unsaved += 1
 
     def enable(self) -> None:
@@ -61,8 +66,13 @@ class KeptCode:
     def flush(self) -> None:
         """Nothing waits to be written."""
 
-    def _file(self, signature: Any) -> str:
+    def file(self, signature: Any) -> str:
+        """The name that the code for these types is kept under."""
         return f"{self.name}-{hashlib.sha256(repr(signature).encode()).hexdigest()[:16]}"
+
+
+def _nobody() -> None:
+    """Nobody makes it."""
 
 
 def names_only(*names: str) -> bytes:

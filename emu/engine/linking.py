@@ -9,6 +9,7 @@ while an entry point is compiled.  Where they look otherwise, `possible` says no
 """
 
 import hashlib
+import math
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def possible() -> bool:
 
 class _Progress:
     """How deep in callees the compilation of an entry point is, and the environments of those that were put off."""
+
+    is_linking = False
 
     def __init__(self) -> None:
         self.depth = 0
@@ -97,10 +100,21 @@ class LinkedLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
         return super()._get_module_for_linking()
 
     def _take_in(self, module: Any) -> None:
-        for library in reached_by(self):
-            self._reload_init.update(library._reload_init)
-            waits = isinstance(library, LinkedLibrary) and library.waits
-            module.link_in(library.own_module() if waits else library._get_module_for_linking(), preserve=True)
+        """Link what is reached; a few at a time first, for LLVM walks all of the larger part at every step."""
+        for few in in_lots(reached_by(self)):
+            lot = None
+            for library in few:
+                self._reload_init.update(library._reload_init)
+                waits = isinstance(library, LinkedLibrary) and library.waits
+                taken = library.own_module() if waits else library._get_module_for_linking()
+                taken = taken.clone()
+                relink(taken, "linkonce_odr", "weak_odr")  # else it is left out where no caller is in its lot
+                if lot is None:
+                    lot = taken
+                else:
+                    lot.link_in(taken)
+            module.link_in(lot)
+        relink(module, "weak_odr", "linkonce_odr")  # and left out where all callers have it inlined
 
 
 def reached_by(library: Any) -> list[Any]:
@@ -114,6 +128,20 @@ def reached_by(library: Any) -> list[Any]:
             if isinstance(other, LinkedLibrary) and other.waits:
                 pending += reversed(other._linking_libraries)
     return list(found)
+
+
+def relink(module: Any, before: str, after: str) -> None:
+    """Change how functions of a module are linked."""
+    for function in module.functions:
+        if not function.is_declaration and function.linkage.name == before:
+            function.linkage = after
+
+
+def in_lots(libraries: list[Any]) -> Iterator[list[Any]]:
+    """The same in lots, as many as there are in each."""
+    size = math.isqrt(len(libraries)) + 1
+    for at in range(0, len(libraries), size):
+        yield libraries[at : at + size]
 
 
 def put_off(dispatcher: Any) -> Any:
@@ -136,6 +164,8 @@ def linked(dispatcher: Any) -> Any:
     compile_alone = dispatcher.compile
 
     def compile_linked(signature: Any) -> Any:
+        if _progress.is_linking:  # a helper, begun in the midst of another one
+            return compile_alone(signature)
         with compiler_lock.global_compiler_lock, _linking(), unhurried_by_itself():
             return compile_alone(signature)
 
@@ -166,6 +196,7 @@ def _linking() -> Iterator[None]:
             if maker._engine.is_symbol_defined(waiting):
                 set_env(waiting, _progress.environments.pop(waiting))
 
+    _progress.is_linking = True
     maker._library_class, before = LinkedLibrary, maker._library_class
     maker.set_env = set_env_once_emitted
     write_out, types.Record.__repr__ = types.Record.__repr__, text_of  # type: ignore[method-assign,unused-ignore]
@@ -175,6 +206,7 @@ def _linking() -> Iterator[None]:
             warnings.simplefilter("ignore", errors.NumbaExperimentalFeatureWarning)
             yield
     finally:
+        _progress.is_linking = False
         maker._library_class = before
         del maker.set_env
         types.Record.__repr__ = write_out  # type: ignore[method-assign,unused-ignore]

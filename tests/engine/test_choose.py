@@ -12,7 +12,8 @@ HOW_LONG = "compiling the engine, once for this version and CPU: less than a min
 
 def having(monkeypatch: pytest.MonkeyPatch, *, warm: bool, note: str = "") -> None:
     """Have a compiled engine that is as warm, and kept as said."""
-    engine = SimpleNamespace(name="compiled", is_warm=lambda _use: warm, cache=SimpleNamespace(note=note))
+    cache = SimpleNamespace(note=note)
+    engine = SimpleNamespace(name="compiled", is_warm=lambda _use: warm, expect=lambda _use: None, cache=cache)
     monkeypatch.setattr(choose, "_one_for_all", lambda: engine)
 
 

@@ -92,13 +92,13 @@ class Resumed(Replay):
 
     counted = 0
 
-    def _arrive(self, first: int, last: int) -> None:
+    def arrive(self, first: int, last: int) -> None:
         m = self.machine
         if self.counted and int(m.total.frames) == 0:
             self.first_ns = int(self.rows[0].time_ns)
             self.engine.function(start_clock)(m, self.first_ns)
             count_already(self.engine, m, self.counted)
-        super()._arrive(first, last)
+        super().arrive(first, last)
 
 
 def play(capture: bytes, engine: Engine, start: Start, folder: Path, policy: str, **how: Any) -> Replay:

@@ -91,6 +91,16 @@ def test_engines_agree_on_the_samples(tmp_path: Path, compiled: Engine, name: st
     assert plain == fast
 
 
+def test_what_is_compiled_ahead_is_what_a_replay_runs(tmp_path: Path, compiled: Any) -> None:
+    """The types that a second process compiles it for are those that it is then called with."""
+    from emu.engine.plain import REPLAY
+
+    compiled.expect(REPLAY)
+    both(tmp_path, PCAPS / "mixed.pcap", compiled)
+    _, function, types = compiled.ahead()
+    assert compiled.function(function).signatures == [types]
+
+
 @pytest.mark.parametrize(("scenario", "policy"), third_of_pairs(SCENARIOS, POLICY_NAMES))
 def test_engines_agree_on_whatever_comes(tmp_path: Path, compiled: Engine, scenario: str, policy: str) -> None:
     """Every kind of frame, damage and time, in several scenarios, in batches of different sizes."""
