@@ -269,6 +269,7 @@ def boot(m: Machine) -> None:
     if m.config.closed:
         tx_boot(m)
         conns_boot(m)
+    m.kmalloc_size = 0
     m.slab_free = NONE
     m.skb_free = NONE
     m.sk_free = NONE

@@ -8,6 +8,7 @@ from emu.kernel.e1000 import (
     e1000_clean_one,
     e1000_receive_frame,
     replaces,
+    ring_next,
     rx_buffer_len_for,
     schedule_poll,
 )
@@ -117,7 +118,7 @@ def nic_hold(m: Machine, d: int) -> None:
         else:
             e1000_clean_one(m, d)
         dev.ring_done += 1
-        dev.rdh = (dev.rdh + 1) % dev.ring_size
+        dev.rdh = ring_next(dev.rdh, dev.ring_size)
     m.background_held += 1
 
 

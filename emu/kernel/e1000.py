@@ -63,7 +63,13 @@ def ring_free(m: Machine, d: int) -> int:
     dev = m.dev[d]
     if replaces(dev.driver):
         return dev.ring_filled - dev.ring_done - dev.ring_unposted
-    return (dev.rdt - dev.rdh) % dev.ring_size
+    free = dev.rdt - dev.rdh
+    return free if free >= 0 else free + dev.ring_size
+
+
+def ring_next(slot: int, slots: int) -> int:
+    """The slot behind one, of a ring of so many: a remainder would be a division for each packet."""
+    return slot + 1 if slot + 1 < slots else 0
 
 
 def schedule_poll(m: Machine, d: int) -> None:
@@ -112,7 +118,7 @@ def e1000_receive_frame(m: Machine, d: int, p: Packet, seq: int) -> bool:
         return False
     for _ in range(p.segments):
         dev.ring_seq[dev.rdh] = seq
-        dev.rdh = (dev.rdh + 1) % dev.ring_slots
+        dev.rdh = ring_next(dev.rdh, dev.ring_slots)
     dev.ring_done += p.segments
     dev.rx_packets += p.segments
     dev.rx_bytes += p.length
@@ -132,7 +138,7 @@ def take_buffer(dev: Device) -> int:
 def leave_descriptor(dev: Device) -> None:
     """The driver is done with the next descriptor with a packet."""
     dev.ring_seq[dev.next_to_clean] = NONE
-    dev.next_to_clean = (dev.next_to_clean + 1) % dev.ring_slots
+    dev.next_to_clean = ring_next(dev.next_to_clean, dev.ring_slots)
     dev.ring_done -= 1
 
 
@@ -165,7 +171,7 @@ def behind_filled(dev: Device, slot: int) -> int:
     """The slot behind one that has its buffer, after moving the tail register if that is due."""
     if slot % E1000_RX_BUFFER_WRITE == 0:
         dev.rdt = slot
-    return (slot + 1) % dev.ring_size
+    return ring_next(slot, dev.ring_size)
 
 
 def e1000_alloc_rx_buffers(m: Machine, d: int) -> None:

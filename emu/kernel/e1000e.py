@@ -37,7 +37,8 @@ def e1000e_rx_buffer_len(mtu: int) -> int:
 def e1000e_desc_unused(m: Machine, d: int) -> int:
     """Descriptors that could be given to the NIC."""
     dev = m.dev[d]
-    return (dev.next_to_clean - dev.next_to_use - 1) % dev.ring_size
+    unused = dev.next_to_clean - dev.next_to_use - 1
+    return unused if unused >= 0 else unused + dev.ring_size
 
 
 def e1000e_alloc_rx_buffers(m: Machine, d: int, cleaned_count: int) -> None:

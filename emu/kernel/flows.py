@@ -29,6 +29,7 @@ from emu.kernel.sock import (
     sk_close,
     sk_done,
     sk_find,
+    sk_find_again,
     sk_forget_memalloc,
     sk_free,
     sk_purge_ofo,
@@ -276,11 +277,11 @@ def inet_lookup(m: Machine, p: Packet) -> int:
     if is_closed_by_rule(m, p):
         return NONE
     if p.ip_protocol == IPPROTO_TCP:
-        i = sk_find(m, ends_received(p))
+        i = sk_find_again(m, ends_received(p), p.sk)
         if i == NONE:
             i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_TCP, p.dport))
     else:
-        i = sk_find(m, ends_of_port(p.ip_version, IPPROTO_UDP, p.dport))
+        i = sk_find_again(m, ends_of_port(p.ip_version, IPPROTO_UDP, p.dport), p.sk)
     if i == NONE or m.sk[i].state == SS_CLOSED:
         return NONE
     if m.sk[i].state == SS_TIME_WAIT and is_over(m, i):

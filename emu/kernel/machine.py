@@ -764,6 +764,8 @@ class Machine:
     plan_len: int
     plan_at: int  # the next entry
     plan_start_ns: int
+    kmalloc_size: int  # what was asked for last
+    kmalloc_found: int  # the cache that it was taken from
     sk: Annotated[list[Sock], MAX_SOCKETS]
     sk_free: int
     sks_made: int

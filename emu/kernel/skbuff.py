@@ -48,16 +48,19 @@ CSUM_FINE, UDP4_CSUM_BAD, UDP6_CSUM_BAD, REST_CSUM_BAD = range(4)
 
 def skb_data_align(m: Machine, size: int) -> int:
     """Round `size` bytes up to the L1 line (SKB_DATA_ALIGN)."""
-    line = m.config.l1_bytes
-    return (size + line - 1) // line * line
+    return (size + m.config.l1_bytes - 1) & -m.config.l1_bytes
 
 
 def kmalloc_cache(m: Machine, size: int) -> int:
     """The smallest general cache that holds `size` bytes, or -1."""
-    for cache in range(m.head_cache):
-        if m.cache[cache].objsize >= size:
-            return cache
-    return NONE
+    if m.kmalloc_size != size:
+        m.kmalloc_size = size
+        m.kmalloc_found = NONE
+        for cache in range(m.head_cache):
+            if m.cache[cache].objsize >= size:
+                m.kmalloc_found = cache
+                break
+    return m.kmalloc_found
 
 
 def skb_new(m: Machine) -> int:

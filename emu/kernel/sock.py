@@ -88,14 +88,25 @@ def sk_bucket(ends: Ends) -> int:
 def sk_find(m: Machine, ends: Ends) -> int:
     """The row of exactly this socket, closed or not, or -1."""
     i = m.sk_hash[sk_bucket(ends)] - 1
-    while i != NONE:
-        sk = m.sk[i]
-        if sk.sport == ends.local_port and sk.dport == ends.remote_port and sk.protocol == ends.protocol:
-            if sk.daddr == ends.remote and sk.saddr == ends.local and sk.family == ends.family:
-                if sk.daddr_hi == ends.remote_hi and sk.saddr_hi == ends.local_hi:
-                    return i
-        i = sk.hash_next
-    return NONE
+    while i != NONE and not sk_has(m, i, ends):
+        i = m.sk[i].hash_next
+    return i
+
+
+def sk_has(m: Machine, i: int, ends: Ends) -> bool:
+    """Whether a socket has these addresses."""
+    sk = m.sk[i]
+    if sk.sport == ends.local_port and sk.dport == ends.remote_port and sk.protocol == ends.protocol:
+        if sk.daddr == ends.remote and sk.saddr == ends.local and sk.family == ends.family:
+            return bool(sk.daddr_hi == ends.remote_hi and sk.saddr_hi == ends.local_hi)
+    return False
+
+
+def sk_find_again(m: Machine, ends: Ends, i: int) -> int:
+    """As `sk_find`, beginning with a look at row `i` (-1 for none), where the packet's socket was when it arrived."""
+    if i != NONE and m.sk[i].state != SS_FREE and m.sk[i].bucket != NONE and sk_has(m, i, ends):
+        return i
+    return sk_find(m, ends)
 
 
 def lru_unlink(m: Machine, i: int) -> None:

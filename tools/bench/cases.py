@@ -13,16 +13,16 @@ from measure import BenchError, Cores, Run, Timed, run
 EMU = (sys.executable, "-m", "emu")
 CAPTURES = Path(__file__).parent / "captures.py"
 SCENARIO = Path(__file__).parent / "bench.toml"
+SHORT = Path(__file__).parent / "short.toml"
 SCAPY = """
 import sys
 from scapy.utils import PcapReader
 for _, packet in zip(range(int(sys.argv[2])), PcapReader(sys.argv[1])):
     pass
 """
-REPLAY = ("--json", "--no-progress", "--scenario", str(SCENARIO))
-COMPILED = (*REPLAY, "--engine", "compiled")
-# What makes emu use a second core, as arguments: () if it does when it may; None: it cannot yet.
-TWO_CORES: tuple[str, ...] | None = None
+QUIET, FAST = ("--json", "--no-progress"), ("--engine", "compiled")
+REPLAY = (*QUIET, "--scenario", str(SCENARIO))
+COMPILED = (*REPLAY, *FAST)
 
 
 class Case(NamedTuple):
@@ -40,6 +40,7 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "tcpdump": ("tcpdump -r X -w /dev/null", ()),
     "scapy": ("Scapy's PcapReader, reading alone", ()),
     "verdicts": ("emu, verdicts only", COMPILED),
+    "short": ("emu, verdicts only, memory short (short.toml)", (*QUIET, "--scenario", str(SHORT), *FAST)),
     "drops": ("emu -w /dev/null, drops annotated", (*COMPILED, "-w", "/dev/null")),
     "all": ("emu -w /dev/null --annotate all", (*COMPILED, "-w", "/dev/null", "--annotate", "all")),
     "log": ("emu --log X.arrow --log-rows drops", COMPILED),
@@ -87,7 +88,7 @@ class Bench:
             return (*command, "--limit", str(packets))
         if case.mode == "log":
             return (*command, "--log", str(self.folder / "log.arrow"), "--log-rows", "drops")
-        return (*command, *(TWO_CORES or ())) if case.mode == "two-cores" else command
+        return command
 
     def play(self, case: Case, packets: int) -> Run:
         """One run; a BenchError too where emu did not play all packets."""

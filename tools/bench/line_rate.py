@@ -2,7 +2,7 @@
 
 Inputs are generated (captures.py): `small`, 60-byte UDP frames, and `mix`, 476 bytes on average; of each kind a short
 and a long one, 1 M and 5 M packets unless --packets says otherwise.  All of emu's runs play the scenario bench.toml, in
-which about one frame in ten is dropped.  Every program is pinned to one core (compiling is not), the page cache and
+which one frame in ten is dropped; what short memory costs, short.toml shows beside it, which no row is judged by.  Every program is pinned to one core (compiling is not), the page cache and
 emu's compile cache are warm: a first run of each is not counted.
 
 Two figures stand beside each other.  The rate *without the start* is that of the packets which the long input has more
@@ -33,7 +33,7 @@ from cases import MODES, Bench
 from measure import BenchError, Spread
 from rich.console import Console
 from rich.table import Table
-from rows import ROWS, Figure, NotBuiltError, Row, cases_of, figure_of, verdict
+from rows import ROWS, Figure, Row, cases_of, figure_of, verdict
 
 PACKETS = (1_000_000, 5_000_000)
 HELP_PACKETS = "of the two captures of each kind [1 000 000 and 5 000 000]"
@@ -83,8 +83,6 @@ def measured(row: Row, bench: Bench, rounds: int, memory_gb: float) -> Outcome:
     """The row's figure and what it comes to."""
     try:
         figure = figure_of(row, bench, rounds, memory_gb)
-    except NotBuiltError:
-        return Outcome(row, None, "miss: not built")
     except BenchError as error:
         return Outcome(row, None, f"not measured: {error}")
     return Outcome(row, figure, verdict(row, figure))

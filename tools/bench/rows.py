@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cases import EMU, REPLAY, TWO_CORES, Bench, Case, checked, generator, tell
+from cases import EMU, REPLAY, Bench, Case, checked, generator, tell
 from deadlock import run_again, run_emu
 from measure import BenchError, Spread, Timed, fed_by, pinned, run
 
@@ -13,10 +13,6 @@ SMALL_CAPTURE = 1_000  # frames of a capture that must be answered at once
 SAME = 1.1  # peaks of memory that differ by less are the same
 DURATION = "s"
 RATIO = "x"
-
-
-class NotBuiltError(Exception):
-    """Emu cannot do it yet."""
 
 
 class Row(NamedTuple):
@@ -79,17 +75,16 @@ PLAIN = Case("mix", "plain")
 
 def cases_of(names: Sequence[str]) -> list[Case]:
     """What must run in turn for these rows; those of one kind of capture next to each other."""
-    built = [name for name in names if name != "two-cores" or TWO_CORES is not None]
-    wanted = {case for name in built for case in RATIOS.get(name, ())}
+    wanted = {case for name in names for case in RATIOS.get(name, ())}
     if "plain" in names:
         wanted.add(PLAIN)
+    # No row is judged by them: what memory costs that is short throughout.
+    wanted |= {Case(case.kind, "short") for case in wanted if case.mode == "verdicts"}
     return sorted(wanted)
 
 
 def figure_of(row: Row, bench: Bench, rounds: int, memory_gb: float) -> Figure:
     """What was or is now measured for a row.  Errors: BenchError when it could not be."""
-    if row.name == "two-cores" and TWO_CORES is None:
-        raise NotBuiltError
     if row.name in RATIOS:
         # The peer first: where it is missing, that is what to say.
         other, ours = (runs_of(bench, case) for case in reversed(RATIOS[row.name]))
