@@ -41,7 +41,7 @@ class _Row:
         self._progress = progress
         self._task = task
         self._is_time = is_time
-        self._past: deque[tuple[float, Reached]] = deque([(time.monotonic(), Reached(0, None, 0, 0))])
+        self._past: deque[tuple[float, Reached]] = deque()  # from the first batch on: what was before is no playing
 
     def show(self, reached: Reached) -> None:
         """Draw it anew."""
@@ -50,18 +50,21 @@ class _Row:
         while len(self._past) > 2 and self._past[1][0] < now_s - RATE_OVER_S:
             self._past.popleft()
         then_s, before = self._past[0]
-        told = words(reached, before, max(now_s - then_s, 1e-9), is_time=self._is_time)
+        told = words(reached, before, now_s - then_s, is_time=self._is_time)
         self._progress.update(self._task, total=reached.total, completed=reached.done, told=told)
         self._progress.refresh()
 
 
 def words(reached: Reached, before: Reached, seconds: float, *, is_time: bool) -> str:
     """What stands behind the bar; `before` is how far it was so many seconds ago."""
-    parts = [f"{_short((reached.frames - before.frames) / seconds)} packets/s"]
+    parts = []
+    if seconds > 0:
+        parts.append(f"{_short((reached.frames - before.frames) / seconds)} packets/s")
     if reached.total is not None:
-        speed = (reached.done - before.done) / seconds
-        if speed > 0:
-            parts.append(f"{_clock(max(reached.total - reached.done, 0) / speed)} left")
+        if reached.done > before.done:
+            parts.append(
+                f"{_clock(max(reached.total - reached.done, 0) * seconds / (reached.done - before.done))} left"
+            )
         if is_time:
             parts.append(f"{reached.done / NS_PER_S:.2f} of {reached.total / NS_PER_S:g} s")
     parts.append(f"{reached.frames} packets, {reached.drops} drops")

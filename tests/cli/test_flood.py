@@ -209,7 +209,8 @@ def test_an_output_that_fails_in_the_middle_stays_as_partial(tmp_path: Path) -> 
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == (
-        f"emu: a.pcapng: File too large; what was written is in {tmp_path / 'a.pcapng.partial'}\n"
+        f"emu: a.pcapng: File too large; what was written is in {tmp_path / 'a.pcapng.partial'}; "
+        "files may not be larger here: see ulimit -f\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["a.pcapng.partial"]
 
