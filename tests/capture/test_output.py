@@ -170,7 +170,8 @@ def test_disk_full_keeps_what_was_written(tmp_path: Path) -> None:
                 output.write(b"x" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(raised.value) == f"{path}: File too large; what was written is in {partial(path)}; files may not be larger here: see ulimit -f"
+    kept = f"what was written is in {partial(path)}"
+    assert str(raised.value) == f"{path}: File too large; {kept}; files may not be larger here: see ulimit -f"
     assert raised.value.exit_code == Exit.USAGE
     assert not path.exists()
     assert partial(path).stat().st_size == 65_536
