@@ -152,7 +152,7 @@ def test_same_device_is_no_same_file(tmp_path: Path) -> None:
 def test_full_device_is_told_with_its_name() -> None:
     with pytest.raises(UsageError) as raised, OutputFile("/dev/full") as output:
         output.write(b"x" * 100_000)
-    assert str(raised.value) == "/dev/full: No space left on device"
+    assert str(raised.value) == "/dev/full: No space left on device; make room there, or write to another disk"
     with pytest.raises(UsageError, match="No space left"), OutputFile("/dev/full") as output:
         output.write(b"x")
         output.flush()
