@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
+from emu.apart import Job, Teller, check_jobs, play_each, worth_at_once
 from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.capture.output import STDOUT, OutputFile
 from emu.cli.run_options import RunCommand
@@ -19,16 +20,16 @@ from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import RUN, Engine
 from emu.errors import UsageError
 from emu.pacing import parse_realtime
+from emu.reached import Reached, Show, telling
 from emu.request import check_choice
-from emu.runs import Run, exit_code_of, oops_unasked, policies_of
+from emu.runs import Run, exit_code_of, in_order, once, oops_unasked, policies_of
 from emu.scenario import Scenario
 from emu.scenario_file import load_scenario, named_scenario, parse_setting
 from emu.task import NO_OUTPUTS, Outputs, Task
 from emu.verdicts.expect import judge, parse_expectation, texts_for
 from emu.world_of import duration_ns
 
-Advance = Callable[[int, Any], None]  # told of the virtual time that has passed, ns, and of the machine
-Watch = Callable[[str, int], AbstractContextManager[Advance | None]]  # shows how far a policy's run of so many ns is
+Watch = Callable[[str, int], AbstractContextManager[Show | None]]  # shows how far a policy's run of so many ns is
 
 BYTES_PER_S = 10_000_000  # that a run's connections are taken to carry, for the choice of an engine
 USUAL_FLOOD_FACTOR = 3
@@ -76,7 +77,7 @@ def run_closed_once(command: RunCommand, outputs: Outputs, watch: Watch, say: Ca
     """Run under the command's policy.  Errors: UsageError; KeyboardInterrupt when it is stopped before it has begun."""
     task = run_task(command, run_scenario_of(command, command.policy), outputs)
     check_pictures(command)
-    return _run(task, watch, _engine(command, task.scenario, say), command.baseline)
+    return _run(task, watch, _engine(command.engine, task.scenario, say), command.baseline)
 
 
 def run_closed_each(
@@ -85,9 +86,15 @@ def run_closed_each(
     watch: Watch,
     say: Callable[[str], None],
     outputs: Callable[[str], Outputs] = lambda _policy: NO_OUTPUTS,
+    jobs: int | None = None,
 ) -> Iterator[Run]:
-    """Run under each of the policies, in that order; an interrupted run is the last.  Errors: as `run_closed_once`."""
+    """Run under each of the policies, in that order; after an interruption no further one begins.
+
+    `jobs` are played at once, each in a process of its own; the runs are the same whatever their number.  Errors: as
+    `run_closed_once`, and as `emu.runs.run_each`.
+    """
     names = policies_of(policies)
+    jobs = check_jobs(jobs)
     scenario = run_scenario_of(replace(command, as_posted=None), None)
     asked = scenario.policy.as_posted if command.as_posted is None else command.as_posted
     as_posted = as_posted_for_each(asked, names)
@@ -95,24 +102,31 @@ def run_closed_each(
     if all(refused.values()):
         raise UsageError(refused[names[0]])
     check_pictures(command)
-    engine = _engine(command, scenario, say)
-    for name in names:
-        if refused[name]:
-            yield Run(name, {"policy": name, "does_not_build": refused[name]})
-            continue
-        its_own = replace(command, as_posted=as_posted[name])
-        run = _run(run_task(its_own, run_scenario_of(its_own, name), outputs(name)), watch, engine, command.baseline)
-        yield run
-        if run.interrupted:
-            return
-
-
-def _engine(command: RunCommand, scenario: Scenario, say: Callable[[str], None]) -> Engine:
     check_choice("--engine", command.engine, ENGINES)
+    each = []
+    for name in names:
+        if not refused[name]:
+            its_own = replace(command, as_posted=as_posted[name])
+            task = run_task(its_own, run_scenario_of(its_own, name), outputs(name))
+            each.append(Job(name, _run_under, (task, scenario, command.engine, command.baseline), watch))
+    at_once = jobs or worth_at_once(command.engine, expected_bytes(scenario), RUN, len(each))
+    yield from in_order(names, refused, play_each(each, at_once, once(say)))
+
+
+def _run_under(teller: Teller, task: Task, scenario: Scenario, engine: str, with_baseline: bool) -> Run:
+    return _run(task, teller.watch, _engine(engine, scenario, teller.say), with_baseline)
+
+
+def expected_bytes(scenario: Scenario) -> int:
+    """About how much a run carries."""
     connections = len(scenario.session) + len(scenario.download)
     floods = USUAL_FLOOD_FACTOR * len(scenario.run.flood) if scenario.run else 0
-    expected = (connections + floods) * BYTES_PER_S * duration_ns(scenario) // 10**9
-    engine, said = choose_engine(command.engine, expected, RUN)
+    return (connections + floods) * BYTES_PER_S * duration_ns(scenario) // 10**9
+
+
+def _engine(asked: str, scenario: Scenario, say: Callable[[str], None]) -> Engine:
+    check_choice("--engine", asked, ENGINES)
+    engine, said = choose_engine(asked, expected_bytes(scenario), RUN)
     if said:
         say(said)
     return engine
@@ -124,6 +138,11 @@ def without_load(scenario: Scenario) -> Scenario:
     return structs.replace(scenario, run=structs.replace(scenario.run, flood=[]), download=[])
 
 
+def reached_of(lasts_ns: int) -> Callable[[int, Any], Reached]:
+    """How far a run is that lasts so long."""
+    return lambda elapsed_ns, m: Reached(elapsed_ns, lasts_ns, int(m.total.frames), int(m.total.dropped))
+
+
 def _run(task: Task, watch: Watch, engine: Engine, with_baseline: bool) -> Run:
     from emu.closed import ClosedRun
 
@@ -133,12 +152,12 @@ def _run(task: Task, watch: Watch, engine: Engine, with_baseline: bool) -> Run:
     unloaded = without_load(scenario)
     if with_baseline and scenario.session and unloaded != scenario:
         alone = Task(scenario=unloaded, name=task.name)
-        with watch(f"{scenario.policy.name} alone", lasts_ns) as advance:
+        with telling(watch(f"{scenario.policy.name} alone", lasts_ns), reached_of(lasts_ns)) as advance:
             outcome = ClosedRun(alone, engine).run(advance)
         if outcome.interrupted:
             raise KeyboardInterrupt
         baseline = _summary(outcome)
-    with watch(scenario.policy.name, lasts_ns) as advance:
+    with telling(watch(scenario.policy.name, lasts_ns), reached_of(lasts_ns)) as advance:
         outcome = ClosedRun(task, engine, None, baseline).run(advance)
     summary = _summary(outcome)
     judgements = tuple(judge(expectation, summary) for expectation in task.expectations)

@@ -40,3 +40,7 @@ class NothingToPlayError(EmuError):
     """A capture without a frame to play."""
 
     exit_code = Exit.NOTHING_TO_PLAY
+
+
+class WorkerDiedError(EmuError):
+    """A process that did a part of the work is gone without a word: the system has killed it, or a bug has."""

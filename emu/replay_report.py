@@ -80,7 +80,16 @@ def _with_log(name: str, outputs: Outputs) -> Iterator[Outputs]:
     # Beside the report: where that has room, so have the rows.
     beside = Path(os.path.realpath(name)).parent
     with tempfile.TemporaryDirectory(prefix=".emu-report-", dir=beside) as folder:
-        yield outputs._replace(log=str(Path(folder) / "rows.parquet"), log_rows="all")
+        try:
+            yield outputs._replace(log=str(Path(folder) / "rows.parquet"), log_rows="all")
+        except UsageError as error:
+            if not str(error).startswith(folder):
+                raise
+            why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else str(error.__cause__)
+            raise UsageError(
+                f"{name}: {why}: until it is written, its rows are kept in {beside}; make room there, or name another "
+                "place for it"
+            ) from None
 
 
 def _refuse_doubles(report: str, outputs: Outputs) -> None:

@@ -95,6 +95,7 @@ class CompareOptions(PlayOptions, total=False):
     """What `compare` takes."""
 
     policies: Texts | None
+    jobs: int | None
 
 
 def command_of(verb: str, kind: type[Kind], options: Mapping[str, Any]) -> Kind:

@@ -1,8 +1,7 @@
 """`replay` and `compare` as functions."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Unpack
@@ -11,10 +10,12 @@ from emu.api.inputs import Given, given_from
 from emu.api.options import REALTIME, Capture, Command, CompareOptions, ReplayOptions, command_of, described
 from emu.api.result import Comparison, Interrupted, ReplayResult, Verdicts
 from emu.cli.options import CompareCommand, ReplayCommand
+from emu.cli.progress import bars, replays_in
+from emu.cli.replay import progress_bar
 from emu.errors import UsageError
-from emu.request import Advance, outputs_of
-from emu.runs import Run, run_each, run_once
-from emu.task import NO_OUTPUTS, Outputs, Task
+from emu.request import outputs_of
+from emu.runs import Run, collected, run_each, run_once
+from emu.task import NO_OUTPUTS, Outputs
 
 MEANINGS = {  # where Python has other words than the command line
     "device": "Captures by the device that they are of, {'eth0': capture}, merged by time.",
@@ -26,9 +27,12 @@ MEANINGS = {  # where Python has other words than the command line
     "realtime": REALTIME,
     "log": "Write the log as well: .parquet .arrow .csv .jsonl",
     "progress": "Show progress on stderr.",
+    "jobs": "Policies at once, each in a process of its own; the results are the same.  1 unless given.",
     "policies": "Rows of `emu policies`, a list of names, or 'all'.",
     "keep_verdicts": "Keep the log for `verdicts()`, in a temporary file that goes with the result.",
 }
+
+ONE_BY_ONE = 1  # nobody expects a library to start processes unless they are asked for
 
 say = logging.getLogger("emu").info  # what takes its time, such as compiling: a library does not print
 
@@ -60,7 +64,7 @@ def replay(*captures: Capture, keep_verdicts: bool = True, **options: Unpack[Rep
 
 def _played(command: ReplayCommand, given: Given, outputs: Outputs) -> Run:
     def play(outputs: Outputs) -> Run:
-        return run_once(command, given.inputs, outputs, _watch(command.progress), say)
+        return run_once(command, given.inputs, outputs, lambda task: progress_bar(bool(command.progress), task), say)
 
     if command.report is None:
         return play(outputs)
@@ -74,7 +78,7 @@ def compare(*captures: Capture, keep_verdicts: bool = False, **options: Unpack[C
 
     `captures` and errors are those of `replay`.
     """
-    command = command_of("compare", CompareCommand, options)
+    command = command_of("compare", CompareCommand, {"jobs": ONE_BY_ONE} | options)
     kept: dict[str, Verdicts] = {}
 
     def outputs_under(policy: str) -> Outputs:
@@ -86,9 +90,10 @@ def compare(*captures: Capture, keep_verdicts: bool = False, **options: Unpack[C
     with ExitStack() as until:
         given = given_from(captures, options.get("device"), until)
         command = _completed(command, given)
-        runs = list(run_each(command, given.inputs, _watch(command.progress), say, outputs_under))
+        with bars(bool(command.progress)) as shown:
+            runs, stopped = collected(run_each(command, given.inputs, replays_in(shown), say, outputs_under))
     result = Comparison(runs, kept)
-    if any(run.interrupted for run in runs):
+    if stopped or any(run.interrupted for run in runs):
         raise Interrupted(result)
     return result
 
@@ -99,14 +104,6 @@ def _completed(command: Command, given: Given) -> Command:
     if not (given.inputs or floods or command.scenario or command.settings):  # a scenario may have floods
         raise UsageError("a capture is missing: a path, bytes, a binary file, Scapy packets, a flood, or device={...}")
     return replace(command, flood=floods or None)
-
-
-def _watch(progress: bool | None) -> Callable[[Task], AbstractContextManager[Advance | None]]:
-    if not progress:
-        return lambda _task: nullcontext()
-    from emu.cli.replay import progress_bar
-
-    return lambda task: progress_bar(True, task)
 
 
 described(replay, ReplayCommand, MEANINGS)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -12,9 +12,11 @@ from rich.console import Console
 from emu.api.options import REALTIME, FilePath, Number, Texts, command_of, described
 from emu.api.play import say
 from emu.api.result import Compared, Interrupted, Played, Verdicts, frame_of
+from emu.cli.progress import bars, runs_in
+from emu.cli.run import watch_on_stderr
 from emu.cli.run_options import RunCommand
-from emu.closed_runs import Watch, run_closed_each, run_closed_once, scenario_name, write_pictures
-from emu.runs import Run
+from emu.closed_runs import run_closed_each, run_closed_once, scenario_name, write_pictures
+from emu.runs import Run, collected
 from emu.scenario_file import ScenarioError
 from emu.task import Outputs
 from emu.toml_text import toml_text
@@ -34,6 +36,7 @@ MEANINGS = {  # where Python has other words than the command line
     "realtime": REALTIME,
     "baseline": "Also run without floods and downloads, to tell what they cost.",
     "progress": "Show progress on stderr.",
+    "jobs": "Policies at once, each in a process of its own; the results are the same.",
     "policies": "Rows of `emu policies`, a list of names, or 'all'.",
     "keep_verdicts": "Keep the log for `verdicts()`, in a temporary file that goes with the result.",
 }
@@ -162,7 +165,7 @@ def run(
         elif keep_verdicts and find_spec("polars") is not None:
             verdicts = Verdicts()
             outputs = outputs._replace(log=verdicts.path)
-        found = run_closed_once(command, outputs, _watch(command.progress), say)
+        found = run_closed_once(command, outputs, watch_on_stderr(bool(command.progress)), say)
         write_pictures(command, [found])
     result = RunResult(found, verdicts)
     if found.interrupted:
@@ -171,16 +174,17 @@ def run(
 
 
 def compare_runs(
-    scenario: FilePath | Mapping[str, Any], *, policies: Texts = "all", **options: Unpack[RunOptions]
+    scenario: FilePath | Mapping[str, Any], *, policies: Texts = "all", jobs: int = 1, **options: Unpack[RunOptions]
 ) -> RunComparison:
     """Run the same scenario on the same seed under several policies.  Errors: as `run`."""
     with ExitStack() as until:
         command = _command("compare_runs", scenario, options, until)
         names = policies if isinstance(policies, str) else ",".join(policies)
-        runs = list(run_closed_each(command, names, _watch(command.progress), say))
+        with bars(bool(command.progress)) as shown:
+            runs, stopped = collected(run_closed_each(command, names, runs_in(shown), say, jobs=jobs))
         write_pictures(command, runs)
         result = RunComparison(scenario_name(command.scenario), runs)
-    if any(each.interrupted for each in runs):
+    if stopped or any(each.interrupted for each in runs):
         raise Interrupted(result)
     return result
 
@@ -204,14 +208,6 @@ def _of_no_file() -> Iterator[None]:
         yield
     except ScenarioError as error:
         raise ScenarioError(problem._replace(origin="scenario", line=0) for problem in error.problems) from None
-
-
-def _watch(progress: bool | None) -> Watch:
-    if not progress:
-        return lambda _what, _duration_ns: nullcontext()
-    from emu.cli.run import watch_on_stderr
-
-    return watch_on_stderr(True)
 
 
 described(run, RunCommand, MEANINGS)

@@ -1,10 +1,13 @@
 """The files that emu writes: complete under their own name, or visibly unfinished as `NAME.partial`."""
 
+import errno
 import os
+import re
+import shutil
 import stat
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -13,6 +16,13 @@ from emu.errors import EmuError, Exit, UsageError
 
 STDOUT = "-"
 PARTIAL = ".partial"
+# What to do about an error of the system, where there is something to do.
+CURES = {
+    errno.ENOSPC: "make room there, or write to another disk",
+    errno.EDQUOT: "your quota is used up: make room, or write to another disk",
+    errno.EFBIG: "files may not be larger here: see ulimit -f",
+}
+POLARS_ERRNO = re.compile(r"\(os error (\d+)\)")  # which tells numbers in words only
 
 
 class ClosedPipe(EmuError):  # noqa: N818 - not a mistake of anybody: `emu ... -w - | head` closes the pipe
@@ -34,6 +44,7 @@ class OutputFile:
         self.name = os.fspath(name)
         self.partial: Path | None = None
         self.finished = False
+        self.failed = False  # it could not be written: there is no more to come
         # A link stays a link: the file that it points to is replaced.
         self.path = Path(os.path.realpath(self.name))
         try:
@@ -132,6 +143,7 @@ class OutputFile:
 
     def _failed(self, error: OSError) -> EmuError:
         """What to raise; the stream is closed, for a later flush could only fail again."""
+        self.failed = True
         if self.name == STDOUT:
             _discard_stdout()
         elif hasattr(self, "stream"):
@@ -141,7 +153,25 @@ class OutputFile:
         what = error.strerror or str(error)
         kept = f"; what was written is in {self.partial}" if self.partial else ""
         name = "standard output" if self.name == STDOUT else self.name
-        return UsageError(f"{name}: {what}{kept}")
+        cure = CURES.get(error.errno or 0)
+        return UsageError(f"{name}: {what}{kept}{f'; {cure}' if cure else ''}")
+
+
+@contextmanager
+def kept_in(folder: Path, name: str) -> Iterator[None]:
+    """Keep what is read of `name` in a temporary folder.  Errors: UsageError when that has no room for it."""
+    try:
+        yield
+    except OSError as error:
+        found = POLARS_ERRNO.search(str(error))
+        number = error.errno or (int(found[1]) if found else 0)
+        if number not in CURES:
+            raise
+        free = shutil.disk_usage(folder).free
+        raise UsageError(
+            f"{name}: cannot be kept in {folder} ({os.strerror(number)}; {free >> 20} MiB are free there): "
+            f"name another folder in TMPDIR{', or give a file' if name == 'stdin' else ''}"
+        ) from None
 
 
 def _discard_stdout() -> None:

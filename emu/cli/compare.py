@@ -3,17 +3,18 @@
 import sys
 from dataclasses import fields
 
-from emu.cli.replay import print_json, progress_bar, screen, tell
+from emu.cli.progress import bars, replays_in, runs_in
+from emu.cli.replay import print_json, screen, tell
 from emu.cli.run_options import CompareVerb, RunCommand
-from emu.errors import UsageError
+from emu.errors import Exit, UsageError
 from emu.request import inputs_of, say_on_stderr
-from emu.runs import Run, run_each
+from emu.runs import Run, collected, policies_of, run_each
 from emu.scenario_file import shipped_scenarios
 from emu.verdicts.screen import show_comparison, show_judgements
 
 # What a comparison of runs takes; everything else is about captures.
 OF_RUNS = ("report", "plot", "duration", "seed", "baseline")
-OF_BOTH = ("capture", "policies", "settings", "expect", "as_posted", "engine", "progress", "json")
+OF_BOTH = ("capture", "policies", "settings", "expect", "as_posted", "engine", "jobs", "progress", "json")
 
 
 def run_compare(command: CompareVerb) -> int:
@@ -25,17 +26,26 @@ def run_compare(command: CompareVerb) -> int:
         if given(command, name):
             raise UsageError(f"{option_of(name)}: is for runs of the closed loop: emu compare SCENARIO (emu scenarios)")
     inputs = inputs_of(command)
-    runs = list(run_each(command, inputs, lambda task: progress_bar(command.progress, task), say_on_stderr))
-    last = [run for run in runs if run.builds][-1]
-    capture = last.summary["capture"]
+    with bars(command.progress) as shown:
+        runs, stopped = collected(run_each(command, inputs, replays_in(shown), say_on_stderr))
+    capture = next(run for run in runs if run.builds).summary["capture"]
     if command.json:
         print_json({"capture": capture, "policies": {run.policy: run.printed() for run in runs}})
     else:
         console = screen(sys.stdout)
         show_comparison(console, capture, [run.summary for run in runs])
         judge_each(runs)
-    tell(last)
-    return max(run.code for run in runs)
+    return told(runs, stopped, command.policies)
+
+
+def told(runs: list[Run], stopped: bool, policies: str) -> int:
+    """Say on stderr what cut the comparison short; the worst exit code."""
+    played = [run for run in runs if run.builds]
+    tell(next((run for run in played if run.interrupted), played[-1]))
+    missing = [name for name in policies_of(policies) if name not in [run.policy for run in runs]]
+    if missing:
+        say_on_stderr(f"interrupted: not played under {', '.join(missing)}")
+    return max([run.code for run in runs] + [Exit.INTERRUPTED] * stopped)
 
 
 def judge_each(runs: list[Run]) -> None:
@@ -90,12 +100,14 @@ def run_command_of(command: CompareVerb, scenario: str) -> RunCommand:
 
 def compare_runs(command: CompareVerb, scenario: str) -> int:
     """Run a scenario under each policy; the worst exit code."""
-    from emu.cli.run import watch_on_stderr
     from emu.closed_runs import run_closed_each, scenario_name, write_pictures
     from emu.verdicts.run_screen import show_run_comparison
 
     its_own = run_command_of(command, scenario)
-    runs = list(run_closed_each(its_own, command.policies, watch_on_stderr(command.progress), say_on_stderr))
+    with bars(command.progress) as shown:
+        watch = runs_in(shown)
+        each = run_closed_each(its_own, command.policies, watch, say_on_stderr, jobs=command.jobs)
+        runs, stopped = collected(each)
     write_pictures(its_own, runs)
     name = scenario_name(scenario)
     if command.json:
@@ -103,5 +115,4 @@ def compare_runs(command: CompareVerb, scenario: str) -> int:
     else:
         show_run_comparison(screen(sys.stdout), name, [run.summary for run in runs])
         judge_each(runs)
-    tell([run for run in runs if run.builds][-1])
-    return max(run.code for run in runs)
+    return told(runs, stopped, command.policies)

@@ -35,7 +35,8 @@ def run_export(command: ExportCommand) -> int:
             export = _export_packets if form.needs_packets else _export_rows
             exported = export(form, command, output, advance)
     except BaseException:
-        output.discard()
+        if not output.failed:
+            output.discard()
         raise
     if not exported.written and not exported.incomplete:
         output.discard()

@@ -26,6 +26,7 @@ Exit codes: 0 done and all expectations held; 1 an expectation failed, or an oop
 or scenario; 3 capture unreadable or damaged (what was read is reported); 4 nothing to play; 130 interrupted.
 """
 
+_ended: list[int] = []  # with which code a verb has ended: what there was to say is said
 ALONE = {"--as-posted": "all", "--realtime": "1"}  # what an option means that is given without a value
 
 app = typer.Typer(
@@ -374,6 +375,7 @@ def _leave(verb: Callable[..., int], *arguments: Any) -> None:
         code = verb(*arguments)
     except KeyboardInterrupt:
         raise InterruptedEarlyError("interrupted") from None
+    _ended.append(code)
     raise typer.Exit(code)
 
 
@@ -400,6 +402,8 @@ def main() -> None:
     """Run the command line; whatever goes wrong is one line and an exit code."""
     try:
         code = app(arguments(sys.argv[1:]), prog_name="emu", standalone_mode=False) or Exit.DONE
+        if code == Exit.INTERRUPTED and not _ended:  # before there was a verb: typer says nothing of it
+            _say("interrupted")
         sys.stdout.flush()
         _quit(code)
     except EmuError as error:

@@ -170,6 +170,15 @@ class CompareCommand(PlayCommand):
     policies: Annotated[
         str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated, or all.")
     ] = "all"
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            help="Policies at once, each in a process of its own (default: a core each where that is sooner); "
+            "the results are the same.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from emu.capture.frames import FrameSource
 from emu.capture.output import STDOUT
 from emu.cli.options import ReplayCommand
+from emu.cli.progress import bars
 from emu.errors import UsageError
-from emu.request import Advance, inputs_of, outputs_of, say_on_stderr
+from emu.reached import Show
+from emu.request import inputs_of, outputs_of, say_on_stderr
 from emu.runs import Run, run_once
 from emu.task import Outputs, Task
 from emu.verdicts.screen import show_judgements, show_summary
@@ -47,33 +48,10 @@ def _played(command: ReplayCommand) -> Run:
 
 
 @contextmanager
-def progress_bar(asked: bool | None, task: Task) -> Iterator[Advance | None]:
-    """A bar on stderr: bytes, frames, drops; nothing when stderr is no terminal, unless asked for."""
-    if asked is False or (asked is None and not sys.stderr.isatty()):
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[frames]} frames, {task.fields[drops]} drops"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=asked is None) as progress:
-        bar = progress.add_task(task.scenario.policy.name, total=None, frames=0, drops=0)
-
-        def advance(reader: FrameSource, m: Any) -> None:
-            progress.update(
-                bar,
-                total=reader.size,
-                completed=reader.bytes_read,
-                frames=int(m.total.frames),
-                drops=int(m.total.dropped),
-            )
-
-        yield advance
+def progress_bar(asked: bool | None, task: Task) -> Iterator[Show | None]:
+    """A row on stderr: rate, time left, frames, drops; nothing when stderr is no terminal, unless asked for."""
+    with bars(asked) as shown:
+        yield None if shown is None else shown.row(task.scenario.policy.name)
 
 
 def print_json(value: Any) -> None:

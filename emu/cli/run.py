@@ -3,21 +3,18 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console
 
 from emu.capture.output import STDOUT
+from emu.cli.progress import bars, runs_in
 from emu.cli.replay import print_json, screen, tell
 from emu.cli.run_options import RunCommand
-from emu.closed_runs import Advance, Watch, run_closed_once, write_pictures
+from emu.closed_runs import Watch, run_closed_once, write_pictures
 from emu.errors import UsageError
+from emu.reached import Show
 from emu.request import check_choice, say_on_stderr
 from emu.task import Outputs
 from emu.verdicts.run_screen import show_run
 from emu.verdicts.screen import show_judgements
-
-NS_PER_S = 1_000_000_000
 
 
 def run_run(command: RunCommand) -> int:
@@ -44,35 +41,11 @@ def outputs_of_run(command: RunCommand) -> Outputs:
 
 
 def watch_on_stderr(asked: bool | None) -> Watch:
-    """Bars of virtual time on stderr; nothing when stderr is no terminal, unless asked for."""
+    """A row of virtual time on stderr; nothing when stderr is no terminal, unless asked for."""
 
     @contextmanager
-    def watch(what: str, duration_ns: int) -> Iterator[Advance | None]:
-        if asked is False or (asked is None and not sys.stderr.isatty()):
-            yield None
-            return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[seconds]} of {task.fields[lasts]} s"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[frames]} frames, {task.fields[drops]} drops"),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=asked is None) as progress:
-            lasts = f"{duration_ns / NS_PER_S:g}"
-            bar = progress.add_task(what, total=duration_ns, seconds="0.00", lasts=lasts, frames=0, drops=0)
-
-            def advance(elapsed_ns: int, m: Any) -> None:
-                progress.update(
-                    bar,
-                    completed=elapsed_ns,
-                    seconds=f"{elapsed_ns / NS_PER_S:.2f}",
-                    frames=int(m.total.frames),
-                    drops=int(m.total.dropped),
-                )
-
-            yield advance
+    def watch(what: str, lasts_ns: int) -> Iterator[Show | None]:
+        with bars(asked) as shown, runs_in(shown)(what, lasts_ns) as show:
+            yield show
 
     return watch

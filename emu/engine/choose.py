@@ -23,6 +23,7 @@ WORTH_COMPILING_BYTES = int(COLD_SECONDS * PLAIN_FRAMES_PER_SECOND * FRAME_BYTES
 WORTH_LOADING_BYTES = int(LOAD_SECONDS * PLAIN_FRAMES_PER_SECOND * FRAME_BYTES)
 WORTH_COMPILING_FRAMES = int(COLD_FLOOD_SECONDS * PLAIN_FLOOD_FRAMES_PER_SECOND)
 
+COMPILING = "compiling the engine"  # so begins what is said before it is done
 WORTH_A_HINT_BYTES = 10 * WORTH_LOADING_BYTES  # seconds
 HINT = "plain engine: to compile the other would take longer than this; `emu warmup` does it once for all"
 
@@ -55,7 +56,7 @@ def choose_engine(asked: str, capture_bytes: int | None, use: str = REPLAY) -> t
 def _compiling(engine: "CompiledEngine", how_long: str) -> str:
     """What a user is told who has to wait for it."""
     note = engine.cache.note
-    return f"compiling the engine, once for this version and CPU: {how_long}{'; ' if note else ''}{note}"
+    return f"{COMPILING}, once for this version and CPU: {how_long}{'; ' if note else ''}{note}"
 
 
 @functools.cache

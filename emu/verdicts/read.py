@@ -9,7 +9,6 @@ What is not Parquet or Arrow is read once and kept as Arrow files in a temporary
 table may be asked as often as one likes, pipes too.
 """
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emu.capture.compression import Source, open_source
+from emu.capture.output import kept_in
 from emu.capture.pcap import MAGICS
 from emu.capture.sections import SECTION_HEADER
-from emu.errors import CaptureError, UsageError
+from emu.errors import CaptureError
 from emu.verdicts.log import SUFFIXES, import_polars
 from emu.verdicts.read_capture import read_capture
 from emu.verdicts.read_log import read_log, readable
@@ -83,11 +83,13 @@ def open_verdicts(path: str, *, wanted_by: str, engine: str = "auto", say: Calla
             path = _spooled(source, name, folder / "whole", head)
             spooled = source.damage
     if not kind:
-        capture = read_capture(path, folder, engine, say)
+        with kept_in(folder.parent, name):
+            capture = read_capture(path, folder, engine, say)
         policy = capture.policies[0] if len(capture.policies) == 1 else ""
         incomplete, damage = _both(capture.incomplete, spooled), _both(capture.damage, spooled)
         return Verdicts(name, True, capture.table, False, policy, incomplete, tuple(capture.notes), damage)
-    log = read_log(path, name, kind, folder)
+    with kept_in(folder.parent, name):
+        log = read_log(path, name, kind, folder)
     damage = _both(log.damage, spooled)
     incomplete = _both(log.incomplete, damage)
     return Verdicts(name, False, log.table, log.drops_only, log.policy, incomplete, tuple(log.notes), damage)
@@ -119,17 +121,10 @@ def _head(source: Source) -> bytes:
 def _spooled(source: Source, name: str, target: Path, head: bytes = b"") -> str:
     """Copy what a source still has, uncompressed, behind `head`; returns where it is."""
     piece = memoryview(bytearray(1 << 20))
-    try:
-        with target.open("wb") as file:
-            file.write(head)
-            while count := source.readinto(piece):
-                file.write(piece[:count])
-    except OSError as error:
-        free = shutil.disk_usage(target.parent).free
-        raise UsageError(
-            f"{name}: cannot be kept in {target.parent} ({error.strerror}; {free >> 20} MiB are free there): "
-            "name another folder in TMPDIR, or give a file"
-        ) from None
+    with kept_in(target.parent.parent, name), target.open("wb") as file:
+        file.write(head)
+        while count := source.readinto(piece):
+            file.write(piece[:count])
     return str(target)
 
 

@@ -152,7 +152,7 @@ def test_same_device_is_no_same_file(tmp_path: Path) -> None:
 def test_full_device_is_told_with_its_name() -> None:
     with pytest.raises(UsageError) as raised, OutputFile("/dev/full") as output:
         output.write(b"x" * 100_000)
-    assert str(raised.value) == "/dev/full: No space left on device"
+    assert str(raised.value) == "/dev/full: No space left on device; make room there, or write to another disk"
     with pytest.raises(UsageError, match="No space left"), OutputFile("/dev/full") as output:
         output.write(b"x")
         output.flush()
@@ -170,7 +170,8 @@ def test_disk_full_keeps_what_was_written(tmp_path: Path) -> None:
                 output.write(b"x" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(raised.value) == f"{path}: File too large; what was written is in {partial(path)}"
+    kept = f"what was written is in {partial(path)}"
+    assert str(raised.value) == f"{path}: File too large; {kept}; files may not be larger here: see ulimit -f"
     assert raised.value.exit_code == Exit.USAGE
     assert not path.exists()
     assert partial(path).stat().st_size == 65_536

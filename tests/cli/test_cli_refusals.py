@@ -226,7 +226,9 @@ def test_an_input_is_not_overwritten(tmp_path: Path, option: str) -> None:
 @pytest.mark.parametrize("option", ["-w", "--record-events"])
 def test_a_full_disk_is_one_line(option: str) -> None:
     """/dev/full: the line names the output and the reason."""
-    assert refused("replay", LOGIN, option, "/dev/full", code=USAGE) == "/dev/full: No space left on device"
+    assert refused("replay", LOGIN, option, "/dev/full", code=USAGE) == (
+        "/dev/full: No space left on device; make room there, or write to another disk"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl", ".arrow"])

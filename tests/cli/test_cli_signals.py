@@ -111,6 +111,61 @@ def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:
         process.communicate()
 
 
+@pytest.mark.parametrize("after_s", [0.08, 0.16, 0.24])
+def test_sigterm_while_it_starts_is_one_line(after_s: float, tmp_path: Path) -> None:
+    """While modules are imported or the command line is read: exit 130, as for Ctrl-C, and nothing is left."""
+    command = [*EMU, "replay", "-", "-w", "out.pcapng"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    try:
+        wait_until_it_heeds(process, signal.SIGTERM)
+        time.sleep(after_s)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith(b"emu: interrupted")
+    assert len(err.splitlines()) == 1
+
+
+def wait_until_it_heeds(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Until the process has a handler for the signal."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        if int(caught, 16) >> (number - 1) & 1:
+            return
+        time.sleep(0.005)
+    pytest.fail("the process has no handler")
+
+
+@pytest.mark.parametrize("words", ["export - --format jsonl -w out.jsonl", "report - -w out.html", "show -"])
+def test_an_interrupted_verb_of_verdicts_leaves_nothing(words: str, tmp_path: Path) -> None:
+    """What is made of verdicts can be made again: half of it is not kept, nor what was read of the pipe."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [*EMU, *words.split()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    try:
+        assert process.stdin is not None
+        process.stdin.write(Path(NOP).read_bytes())
+        process.stdin.flush()
+        wait_until_it_waits(process)
+        assert stop(process, signal.SIGTERM) == (130, "", "emu: interrupted\n")
+    finally:
+        process.kill()
+        process.communicate()
+    assert list(temporary.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -118,6 +173,7 @@ def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:
         f"replay {LOGIN} --json",
         f"replay {LOGIN}",
         f"compare {NOP}",
+        f"compare {NOP} --policies mainline,phillips-v1 --engine plain --jobs 2",
         "policies",
         "schema",
     ],

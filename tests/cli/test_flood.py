@@ -194,7 +194,9 @@ def test_a_full_disk_is_one_line() -> None:
     """/dev/full: the file is named, exit 2."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    assert refused("flood", "udp", "--count", "3", "-w", "/dev/full", code=2) == "/dev/full: No space left on device"
+    assert refused("flood", "udp", "--count", "3", "-w", "/dev/full", code=2) == (
+        "/dev/full: No space left on device; make room there, or write to another disk"
+    )
 
 
 def test_an_output_that_fails_in_the_middle_stays_as_partial(tmp_path: Path) -> None:
@@ -209,7 +211,8 @@ def test_an_output_that_fails_in_the_middle_stays_as_partial(tmp_path: Path) -> 
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == (
-        f"emu: a.pcapng: File too large; what was written is in {tmp_path / 'a.pcapng.partial'}\n"
+        f"emu: a.pcapng: File too large; what was written is in {tmp_path / 'a.pcapng.partial'}; "
+        "files may not be larger here: see ulimit -f\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["a.pcapng.partial"]
 

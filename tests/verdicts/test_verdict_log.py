@@ -195,7 +195,10 @@ def test_full_disk_keeps_what_was_written(tmp_path: Path, suffix: str) -> None:
     )
     path = tmp_path / f"x{suffix}"
     said = run(source, path).stdout.strip()
-    assert said == f"{path}: File too large; what was written is in {path}.partial"
+    assert (
+        said
+        == f"{path}: File too large; what was written is in {path}.partial; files may not be larger here: see ulimit -f"
+    )
     assert os.listdir(tmp_path) == [f"x{suffix}.partial"]  # noqa: PTH208 - only the names
 
 
