@@ -2,8 +2,9 @@
 
 Inputs are generated (captures.py): `small`, 60-byte UDP frames, and `mix`, 476 bytes on average; of each kind a short
 and a long one, 1 M and 5 M packets unless --packets says otherwise.  All of emu's runs play the scenario bench.toml, in
-which one frame in ten is dropped; what short memory costs, short.toml shows beside it, which no row is judged by.  Every program is pinned to one core (compiling is not), the page cache and
-emu's compile cache are warm: a first run of each is not counted.
+which one frame in ten is dropped; what memory costs that is short, short.toml shows, by which no row is judged.  Every
+program is pinned to one core (compiling is not), the page cache and emu's compile cache are warm: a first run of each
+is not counted.
 
 Two figures stand beside each other.  The rate *without the start* is that of the packets which the long input has more
 than the short one, over the additional time that they take, for emu and its peer alike; by the ratio of these a row is
