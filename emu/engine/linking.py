@@ -69,6 +69,7 @@ class LinkedLibrary(codegen.JITCodeLibrary):  # type: ignore[misc]
             self._finalized = True
             return
         self._take_in(self._final_module)
+        relink(self._final_module, "linkonce_odr", "internal")
         self._optimize_final_module()
         self._final_module.verify()
         self._finalize_final_module()
