@@ -18,6 +18,7 @@ from typing import Any
 
 from numba.core import codegen, compiler_lock, errors, types
 from numba.core.registry import cpu_target
+from numba.np import arrayobj
 
 from emu.engine.lean import unhurried_by_itself
 
@@ -33,6 +34,7 @@ REACHED = {
         "_raise_if_finalized",
     ),
     codegen.JITCPUCodegen: ("set_env", "_library_class", "create_library", "_module_pass_manager"),
+    arrayobj: ("fix_integer_index",),
 }
 
 
@@ -197,7 +199,12 @@ def _linking() -> Iterator[None]:
             if maker._engine.is_symbol_defined(waiting):
                 set_env(waiting, _progress.environments.pop(waiting))
 
+    def index_as_it_is(context: Any, builder: Any, index_type: Any, index: Any, _size: Any) -> Any:
+        """No index of ours counts from the end (tests/replay/int64_kit.py sees to it); numba would ask of each."""
+        return context.cast(builder, index, index_type, types.intp)
+
     _progress.is_linking = True
+    arrayobj.fix_integer_index, fix_index = index_as_it_is, arrayobj.fix_integer_index
     maker._library_class, before = LinkedLibrary, maker._library_class
     maker.set_env = set_env_once_emitted
     write_out, types.Record.__repr__ = types.Record.__repr__, text_of  # type: ignore[method-assign,unused-ignore]
@@ -208,6 +215,7 @@ def _linking() -> Iterator[None]:
             yield
     finally:
         _progress.is_linking = False
+        arrayobj.fix_integer_index = fix_index
         maker._library_class = before
         del maker.set_env
         types.Record.__repr__ = write_out  # type: ignore[method-assign,unused-ignore]

@@ -35,17 +35,14 @@ def folded(total: int) -> int:
 
 def ones_sum(octets: Octets, at: int, end: int) -> int:
     """The sum of 16-bit words, as `emu.wire.checksum.ones_sum`."""
-    if at < 0:
-        return 0  # never; so no index counts from the end, and four bytes are one load
     words = (end - at) >> 2
-    span = octets[at : at + 4 * words]
     total = 0
     if words <= FEW_WORDS:
         for word in range(words):
-            total += be32(span, 4 * word)
+            total += be32(octets, at + 4 * word)
     else:
         # The sum of words whose bytes are swapped is the sum with its bytes swapped (RFC 1071 section 2 B).
-        swapped = folded(vector_sum(span))
+        swapped = folded(vector_sum(octets[at : at + 4 * words]))
         total = (swapped & 0xFF) << 8 | swapped >> 8
     at += 4 * words
     if end - at >= 2:

@@ -58,9 +58,16 @@ for each in OPERATIONS:
 
 
 class Column(list[int]):
-    """An array of integers in a record."""
+    """An array of integers in a record, of which none counts from the end: compiled, that is before its beginning."""
+
+    def __getitem__(self, at: Any) -> Any:
+        if at < 0:
+            raise IndexError(f"[{at}] of {len(self)} integers")
+        return super().__getitem__(at)
 
     def __setitem__(self, at: Any, value: Any) -> None:
+        if at < 0:
+            raise IndexError(f"[{at}] of {len(self)} integers")
         super().__setitem__(at, int64(value))
 
 
