@@ -91,8 +91,9 @@ def play(path: str, annotate: str | None, callgrind: Callgrind, name: str) -> No
 
     engine, _ = choose_engine("compiled", None)
     outputs = Outputs() if annotate is None else Outputs(write="/dev/null", annotate=annotate)
+    task = Task(load_scenario(str(SCENARIO)), name, outputs=outputs, batch=BATCH, cores=1)
     with open_capture(path, engine) as reader:
-        replay(Task(load_scenario(str(SCENARIO)), name, outputs=outputs, batch=BATCH), engine, reader, (), advance)
+        replay(task, engine, reader, (), advance)
     assert played >= WARM + COUNTED
 
 
