@@ -264,7 +264,10 @@ class Replay(RunInProgress):
             return 0
         wanted = self._wanted()
         self.limited = wanted == 0
-        return self.reader.read(self.rows, first, wanted) if wanted else 0
+        count = 0
+        while count < wanted and (further := self.reader.read(self.rows, first + count, wanted - count)):
+            count += further
+        return count
 
     def _next(self, first: int, wanted: int) -> int:
         return self.interruption.wait_for(lambda: self.reader.read(self.rows, first, wanted))

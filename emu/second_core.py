@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from emu.play import Replay
 
-ROOM_BATCHES = 8  # rows move to the front once in so many batches
+ROOM_BATCHES = 16  # rows move to the front once in so many batches
 
 
 def usable_cores() -> int:

@@ -7,6 +7,7 @@ from emu.capture.compression import Source
 
 SMALLEST = 64
 SCRATCH = 1 << 16
+MOST = 1 << 20  # bytes that are read at once: a window that has grown is not filled in one go
 
 
 class Damaged(Exception):  # noqa: N818
@@ -46,10 +47,10 @@ class Window:
         return bytes(self._buffer[self.at + at : min(self.at + at + length, self.end)])
 
     def fill(self) -> bool:
-        """Read once, as much as is there and fits; False when the stream has ended."""
+        """Read once, as much as is there and fits, up to MOST; False when the stream has ended."""
         if self.end == len(self._buffer):
             self._grow()
-        count = self._source.readinto(memoryview(self._buffer)[self.end :])
+        count = self._source.readinto(memoryview(self._buffer)[self.end : self.end + MOST])
         self.end += count
         return count > 0
 
