@@ -5,11 +5,11 @@ terminal's Ctrl-C either: whoever has started it hears that, and tells it once t
 Both talk over one pipe.  When this end of it is gone, so is the worker.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from emu.cores import usable_cores
 from emu.engine.choose import FRAME_BYTES, PLAIN_FRAMES_PER_SECOND, WORTH_LOADING_BYTES, choose_engine
 from emu.engine.plain import REPLAY, RUN
 from emu.errors import UsageError
@@ -63,11 +63,6 @@ class Job(NamedTuple):
     play: Callable[..., Any]
     arguments: tuple[Any, ...]
     watch: Callable[[str, int], AbstractContextManager[Show | None]]
-
-
-def usable_cores() -> int:
-    """On how many cores this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_jobs(jobs: int | None) -> int | None:

@@ -11,9 +11,10 @@ from typing import Any
 
 from emu.capture.bpf import Filter
 from emu.capture.frames import FrameSource
+from emu.cores import usable_cores
 from emu.engine.loop import end_in_oops, run, run_recorded
 from emu.engine.plain import Engine
-from emu.errors import NothingToPlayError
+from emu.errors import EmuError, NothingToPlayError
 from emu.in_progress import RunInProgress, rss_peak_bytes
 from emu.interrupt import Interruption
 from emu.kernel.boot import start_clock
@@ -22,7 +23,7 @@ from emu.kernel.iscsi_follow_state import FOLLOW_STORE_BYTES, MAX_FOLLOWED
 from emu.kernel.machine import LATER_ENOUGH, Event
 from emu.machine_of import JUMBO_MTU, machine_of
 from emu.pacing import Pacer
-from emu.second_core import SecondCore, usable_cores
+from emu.second_core import SecondCore
 from emu.task import Outcome, Outputs, Pace, Task
 from emu.time_slices import TimeSlices
 from emu.traffic.arrivals import OFFLOADS, Feed, prepare
@@ -85,6 +86,7 @@ class Replay(RunInProgress):
         self.first_ns = 0
         self.oops_frame = 0
         self.limited = False
+        self.unreadable: EmuError | None = None
         self.pacer: Pacer | None = None
         self.progress: Progress = _unseen
         refuse_impossible(task.expectations, summarise(self._outcome()))
@@ -262,11 +264,18 @@ class Replay(RunInProgress):
         """Read a batch of rows from rows[first] on, of a source that waits for nobody; how many, 0 at the end."""
         if self.interruption.happened and not self.interruption.input_ended:
             return 0
+        if self.unreadable is not None:
+            raise self.unreadable
         wanted = self._wanted()
         self.limited = wanted == 0
         count = 0
-        while count < wanted and (further := self.reader.read(self.rows, first + count, wanted - count)):
-            count += further
+        try:
+            while count < wanted and (further := self.reader.read(self.rows, first + count, wanted - count)):
+                count += further
+        except EmuError as error:
+            if count == 0:
+                raise
+            self.unreadable = error  # what stands before it is played
         return count
 
     def _next(self, first: int, wanted: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from emu.apart import Job, Teller, check_jobs, play_each, worth_at_once
 from emu.as_posted import as_posted_for_each, buildable, parse_as_posted
 from emu.cli.options import CompareCommand, PlayCommand, ReplayCommand
+from emu.cores import usable_cores
 from emu.engine.choose import ENGINES
 from emu.engine.plain import REPLAY
 from emu.errors import Exit, UsageError
@@ -97,17 +98,18 @@ def run_each(
         raise UsageError(refused[policies[0]])
     playable = [name for name in policies if not refused[name]]
     with rereadable(inputs) as again:
+        size = sum(file_bytes(given.path) for given in again) * (command.loop or 1)
+        at_once = jobs_asked or worth_at_once(command.engine, size, REPLAY, len(playable))
+        cores = max(1, usable_cores() // at_once) if at_once > 1 else 0
         commands = [replace(command, as_posted=as_posted[name]) for name in playable]
         tasks = [
-            task_of(its_own, inputs, policy=name, outputs=outputs(name))
+            task_of(its_own, inputs, policy=name, outputs=outputs(name))._replace(cores=cores)
             for name, its_own in zip(playable, commands, strict=True)
         ]
         jobs = [
             Job(name, _play_under, (its_own, task, again), partial(_watched, watch, task))
             for name, its_own, task in zip(playable, commands, tasks, strict=True)
         ]
-        size = sum(file_bytes(given.path) for given in again) * (command.loop or 1)
-        at_once = jobs_asked or worth_at_once(command.engine, size, REPLAY, len(jobs))
         yield from in_order(policies, refused, play_each(jobs, at_once, say))
 
 

@@ -7,7 +7,6 @@ One batch is ahead of the machine, read and dissected, and one behind it, on its
 Who does what changes no byte: the batches are the same, in the same order, and the two meet after each.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
     from emu.play import Replay
 
 ROOM_BATCHES = 16  # rows move to the front once in so many batches
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Ahead(NamedTuple):
@@ -84,10 +78,12 @@ class SecondCore:
         """Room for the next batch, among the rows and in the window: what has been written goes."""
         replay = self._replay
         if self._last + self._coming + replay.task.batch > replay.room:
-            replay.write_capture(self._written, self._open, int(replay.machine.oops))
-            replay.to_front(self._open, self._last + self._coming)
-            self._last -= self._open
-            self._written = self._open = 0
+            replay.to_front(self._written, self._last + self._coming)
+            self._last -= self._written
+            self._open -= self._written
+            self._written = 0
             while 2 * (self._last + self._coming + replay.task.batch) > replay.room:
                 replay.make_room(2 * replay.room)
-        replay.let_bytes_go(self._written, self._last + self._coming)
+        # What has arrived is looked at again only by who writes it.
+        needed = self._last if replay.annotated is None else self._written
+        replay.let_bytes_go(needed, self._last + self._coming)

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from emu.cores import usable_cores
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -42,7 +44,7 @@ class Helper:
 
 def is_worth_it() -> bool:
     """Whether there is a core for it, and this process can be doubled: with threads it cannot."""
-    return len(os.sched_getaffinity(0)) > 1 and threading.active_count() == 1
+    return usable_cores() > 1 and threading.active_count() == 1
 
 
 def end_with(parent: int) -> None:
