@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "compiled", "plain")
 
 # Compiling pays where plain would take longer.  Measured on one core of a 2-core cloud machine with CPython 3.11.
-COLD_SECONDS = 45  # the first compiled replay of a version, on a CPU
+COLD_SECONDS = 45  # of one core, the first compiled replay of a version, on a CPU; two take 30
 COLD_FLOOD_SECONDS = 5  # of what makes a flood
 LOAD_SECONDS = 0.5  # a warm cache: numba is imported, the code is loaded
 PLAIN_FRAMES_PER_SECOND = 20_000  # replayed
