@@ -23,7 +23,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 # Ten minutes at most; one row of it: make bench BENCH_ARGS='--only drops-mix'
-# Beside it: tools/bench/billion.py (an hour), tools/bench/instructions.py (a test runs it; --update after a change).
+# Beside it: tools/bench/billion.py (ten minutes), tools/bench/instructions.py (a test runs it; --update after a change).
 bench: $(STAMP)
 	$(BIN)/python tools/bench/line_rate.py $(BENCH_ARGS)
 

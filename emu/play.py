@@ -38,6 +38,7 @@ from emu.verdicts.summary import summarise
 from emu.wire.headers import CHECKSUMS, LINKTYPE_ETHERNET
 
 EVENT_LOG = 1 << 16
+MOST_AHEAD_BYTES = 2 << 20  # of frames that are read ahead: a batch of large ones would fill memory
 
 Progress = Callable[[FrameSource, Any], None]  # told of the source and the machine, whenever something has been played
 
@@ -268,9 +269,12 @@ class Replay(RunInProgress):
             raise self.unreadable
         wanted = self._wanted()
         self.limited = wanted == 0
-        count = 0
+        count, position = 0, self.reader.position
         try:
-            while count < wanted and (further := self.reader.read(self.rows, first + count, wanted - count)):
+            while count < wanted and self.reader.position - position < MOST_AHEAD_BYTES:
+                further = self.reader.read(self.rows, first + count, wanted - count)
+                if further == 0:
+                    break
                 count += further
         except EmuError as error:
             if count == 0:

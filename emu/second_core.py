@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from emu.play import Replay
 
-ROOM_BATCHES = 16  # rows move to the front once in so many batches
+ROOM_BATCHES = 10  # rows move to the front once in so many batches
 
 
 class Ahead(NamedTuple):

@@ -99,7 +99,7 @@ def test_a_soak_ends_where_memory_grows_or_a_packet_is_lost(monkeypatch: pytest.
     billion = bench("billion")
     m, held = Machine(), 100 << 20
     monkeypatch.setattr(billion, "resident_bytes", lambda: held)
-    watch = billion.Watch(1000, 10, 4 << 20)
+    watch = billion.Watch(1000, 10, 4 << 20, 100)
     for frames in (10, 100, 110):
         m.total.frames = m.total.filtered = frames
         watch.look(None, m)

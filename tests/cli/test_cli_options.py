@@ -271,10 +271,10 @@ def test_events_are_recorded_and_played_back(tmp_path: Path) -> None:
 
 
 def test_progress_goes_to_stderr() -> None:
-    """--progress shows frames and drops on stderr; stdout stays JSON."""
+    """--progress shows packets and drops on stderr; stdout stays JSON."""
     done = emu_here("replay", NOP, "--progress", "--json")
     assert json.loads(done.out)["frames"] == 41
-    assert "41 frames, 0 drops" in done.err
+    assert "41 packets, 0 drops" in done.err
 
 
 @pytest.mark.parametrize("packed", [False, True])
