@@ -7,8 +7,9 @@ frames are numbered on, times go on, TCP's sequence numbers differ from round to
 far it is: rate since the last line, resident memory, what became of the packets.
 
 The exit code is 1 where the packets of any line do not add up, where resident memory is ever more than --flat MiB above
-the most that it was in the first tenth (100 000 packets at the least), or where an invariant of the machine breaks (which is checked after every
-batch); 130 when it was interrupted.  It is not part of `make bench`: a billion take half an hour to an hour.
+the most that it was in the first tenth (100 000 packets at the least), or where an invariant of the machine breaks
+(which is checked after every batch); 130 when it was interrupted.  It is not part of `make bench`: a billion take some
+ten minutes.
 """
 
 import argparse
