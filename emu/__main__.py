@@ -4,6 +4,7 @@ Ctrl-C is a Ctrl-C while the command line is being imported, too; SIGTERM is one
 """
 
 import gc
+import os
 import signal
 import sys
 from types import FrameType
@@ -23,10 +24,12 @@ def run() -> None:
         # Else it would end us at once: temporary files, of the size of a capture, and other processes would stay.
         signal.signal(signal.SIGTERM, _end)
         from emu.cli.main import run as run_command_line
+
+        run_command_line()
     except KeyboardInterrupt:
-        print("emu: interrupted", file=sys.stderr)
-        sys.exit(130)
-    run_command_line()
+        print("emu: interrupted", file=sys.stderr, flush=True)
+        # Not sys.exit: where a module was made from text by exec, Python itself would then end by SIGINT.
+        os._exit(130)
 
 
 if __name__ == "__main__":
