@@ -55,7 +55,8 @@ def ones_sum(octets: Octets, at: int, end: int) -> int:
 
 def copy_octets(out: bytearray, at: int, octets: Octets, start: int, length: int) -> None:
     """Copy bytes between places that do not overlap, as `emu.wire.octets.copy_octets`."""
-    memcpy(out, at, octets, start, length)
+    if length > 0:  # memcpy takes it for a number without a sign
+        memcpy(out, at, octets, start, length)
 
 
 def find_octet(octets: Octets, at: int, end: int, wanted: int) -> int:

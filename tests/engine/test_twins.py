@@ -1,0 +1,77 @@
+"""What numba is given in place of a plain function does what that does, byte by byte."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from engine_pair import engine_named
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emu.capture.lexicon import find_octet, same_octets
+from emu.wire.checksum import ones_sum
+from emu.wire.octets import copy_octets
+
+pytest.importorskip("numba")
+
+from emu.engine.twins import TWINS
+
+OCTETS = st.binary(min_size=1, max_size=300)
+PLACES = st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The twin, as other functions call it."""
+    return engine_named("compiled").function(function)
+
+
+def view(octets: bytes) -> tuple[bytearray, Any]:
+    """A copy of the bytes, and how the compiled engine indexes it."""
+    buffer = bytearray(octets)
+    return buffer, engine_named("compiled").view(buffer)
+
+
+def test_every_twin_is_tested_here() -> None:
+    assert set(TWINS) == {ones_sum, copy_octets, find_octet, same_octets}
+
+
+@given(octets=OCTETS, places=PLACES)
+def test_ones_sum(octets: bytes, places: tuple[float, float, float]) -> None:
+    at = round(places[0] * len(octets))
+    end = at + round(places[1] * (len(octets) - at))
+    assert compiled(ones_sum)(view(octets)[1], at, end) == ones_sum(octets, at, end)
+
+
+@given(octets=OCTETS, places=PLACES, short=st.integers(-9, 0))
+def test_copy_octets(octets: bytes, places: tuple[float, float, float], short: int) -> None:
+    """A length that is not positive copies nothing: C would take it for a very large one."""
+    room = 300 + len(octets)
+    at, start = round(places[0] * 300), round(places[1] * (len(octets) - 1))
+    length = round(places[2] * (len(octets) - start))
+    plain = bytearray(room)
+    copy_octets(plain, at, octets, start, length)
+    buffer, out = view(bytes(room))
+    compiled(copy_octets)(out, at, view(octets)[1], start, length)
+    assert buffer == plain
+    compiled(copy_octets)(out, at, view(octets)[1], start, short)
+    assert buffer == plain
+
+
+@given(octets=OCTETS, places=PLACES, wanted=st.integers(0, 255))
+def test_find_octet(octets: bytes, places: tuple[float, float, float], wanted: int) -> None:
+    at = round(places[0] * len(octets))
+    end = at + round(places[1] * (len(octets) - at))
+    for sought in (wanted, octets[end - 1]):
+        assert compiled(find_octet)(view(octets)[1], at, end, sought) == find_octet(octets, at, end, sought)
+
+
+@given(octets=OCTETS, places=PLACES, at=st.integers(0, 20), other=st.integers(0, 320))
+def test_same_octets(octets: bytes, places: tuple[float, float, float], at: int, other: int) -> None:
+    start = round(places[0] * (len(octets) - 1))
+    length = round(places[1] * (len(octets) - start))
+    text = bytearray(at) + octets[start : start + length]
+    for _ in range(2):
+        found = compiled(same_octets)(view(bytes(text))[1], at, view(octets)[1], start, length)
+        assert found == same_octets(bytes(text), at, octets, start, length)
+        if other < len(text):
+            text[other] ^= 1
