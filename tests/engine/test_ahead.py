@@ -1,6 +1,5 @@
 """An entry point that a second process compiles: the first one loads it, and does without where that fails."""
 
-import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("numba")
+from probe_kit import probed
 
 from emu.engine import ahead, compiled
 from emu.engine.plain import REPLAY
@@ -31,15 +31,10 @@ def large(x):
 
 @pytest.fixture
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    (tmp_path / "ahead_probe.py").write_text(PROBE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "SOURCES", ("ahead_probe",))
     monkeypatch.setattr(compiled, "is_worth_it", lambda: True)
-    module = importlib.import_module("ahead_probe")
-    monkeypatch.setattr(compiled, "AHEAD", {REPLAY: (module.first, module.large, (compiled.INTEGER,))})
-    yield module
-    sys.modules.pop("ahead_probe")
+    with probed("ahead_probe", PROBE, tmp_path, monkeypatch) as module:
+        monkeypatch.setattr(compiled, "AHEAD", {REPLAY: (module.first, module.large, (compiled.INTEGER,))})
+        yield module
 
 
 def both(engine: compiled.CompiledEngine, module: ModuleType) -> Any:

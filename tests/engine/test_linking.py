@@ -1,12 +1,11 @@
 """Functions linked into entry points behave as numba's own: values, errors from deep inside, strangers beside them."""
 
-import importlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from probe_kit import probed
 
 from emu.engine import compiled, linking
 
@@ -33,12 +32,8 @@ def another(x):
 
 @pytest.fixture
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    (tmp_path / "linking_probe.py").write_text(PROBE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "SOURCES", ("linking_probe",))
-    yield importlib.import_module("linking_probe")
-    sys.modules.pop("linking_probe")
+    with probed("linking_probe", PROBE, tmp_path, monkeypatch) as module:
+        yield module
 
 
 def outcomes(module: ModuleType) -> list[object]:

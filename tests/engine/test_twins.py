@@ -31,15 +31,9 @@ def view(octets: bytes) -> tuple[bytearray, Any]:
     return buffer, engine_named("compiled").view(buffer)
 
 
-def test_every_twin_is_tested_here() -> None:
+def test_every_twin_is_tested() -> None:
+    """Here, and the sum of words beside its plain twin in tests/wire/test_dissect.py."""
     assert set(TWINS) == {ones_sum, copy_octets, find_octet, same_octets}
-
-
-@given(octets=OCTETS, places=PLACES)
-def test_ones_sum(octets: bytes, places: tuple[float, float, float]) -> None:
-    at = round(places[0] * len(octets))
-    end = at + round(places[1] * (len(octets) - at))
-    assert compiled(ones_sum)(view(octets)[1], at, end) == ones_sum(octets, at, end)
 
 
 @given(octets=OCTETS, places=PLACES, short=st.integers(-9, 0))
