@@ -96,6 +96,7 @@ GEOMETRIES = {
         source="Linux 6.1 x86-64 as Debian builds it: include/linux/skbuff.h, net/core/sock.c, net/ipv4/tcp.c; SLUB",
     ),
 }
+assert all(each.l1_bytes.bit_count() == 1 for each in GEOMETRIES.values()), "skb_data_align masks bits"
 
 
 class MachineTable(Part, frozen=True):

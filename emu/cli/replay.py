@@ -10,7 +10,7 @@ from rich.console import Console
 
 from emu.capture.output import STDOUT
 from emu.cli.options import ReplayCommand
-from emu.cli.progress import bars
+from emu.cli.progress import bars, replays_in
 from emu.errors import UsageError
 from emu.reached import Show
 from emu.request import inputs_of, outputs_of, say_on_stderr
@@ -50,8 +50,8 @@ def _played(command: ReplayCommand) -> Run:
 @contextmanager
 def progress_bar(asked: bool | None, task: Task) -> Iterator[Show | None]:
     """A row on stderr: rate, time left, frames, drops; nothing when stderr is no terminal, unless asked for."""
-    with bars(asked) as shown:
-        yield None if shown is None else shown.row(task.scenario.policy.name)
+    with bars(asked) as shown, replays_in(shown)(task) as show:
+        yield show
 
 
 def print_json(value: Any) -> None:

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     import polars
 
 CHUNK = 65_536  # rows
-BLOCK = 4_096  # rows that are gathered at once: their 344 bytes each stay in the CPU's cache
+BLOCK = 4_096  # rows that are gathered at once
+assert CHUNK % BLOCK == 0, "a chunk is full when a block is"
 SLOT_BITS = 16  # of the table that knows a chunk's flows again
 NO_KEY = -1  # every part of the key of nothing: no packet has it, and its text is empty
 FLOW_PARTS, SOCKET_PARTS = 5, 3
@@ -164,7 +165,6 @@ class ArrayChunks:
         self._types = {INT: np.int64, UINT: np.int64, FLAG: np.int8}
         self._waiting: Any = None  # rows of a block that is not full yet
         self._waiting_rows = 0
-        self._row_type: Any = None
         self._renew()
 
     def _renew(self) -> None:
@@ -177,13 +177,12 @@ class ArrayChunks:
 
     def take(self, rows: Any, first: int, last: int) -> Iterator[Chunk]:
         """Gather what belongs into the log of rows[first:last]; yields every chunk that gets full."""
-        self._row_type = rows.dtype
         for start in range(first, last, BLOCK):
-            block = as_wholes(self._logged(rows[start : min(start + BLOCK, last)]))
+            block = self._logged(rows[start : min(start + BLOCK, last)])
             while len(block):
                 whole, block = self._blocked(block)
                 if whole is not None:
-                    self._add(whole.view(self._row_type))
+                    self._add(whole)
                 if self._rows == CHUNK:
                     yield self._made()
 
@@ -200,7 +199,7 @@ class ArrayChunks:
             self._waiting = np.empty(BLOCK, rows.dtype)
         room = BLOCK - self._waiting_rows
         taken = rows[:room]
-        self._waiting[self._waiting_rows : self._waiting_rows + len(taken)] = taken
+        as_wholes(self._waiting)[self._waiting_rows : self._waiting_rows + len(taken)] = as_wholes(taken)
         self._waiting_rows += len(taken)
         if self._waiting_rows < BLOCK:
             return None, rows[room:]
@@ -247,7 +246,7 @@ class ArrayChunks:
     def rest(self) -> Chunk | None:
         """The last chunk, if there is anything left."""
         if self._waiting_rows:
-            self._add(self._waiting[: self._waiting_rows].view(self._row_type))
+            self._add(self._waiting[: self._waiting_rows])
             self._waiting_rows = 0
         return self._made() if self._rows else None
 
