@@ -32,7 +32,7 @@ from emu.kernel.page_alloc import (
     take_block,
 )
 from emu.kernel.raw import open_raws
-from emu.kernel.skbuff import page_frag_drop
+from emu.kernel.skbuff import page_frag_drop, skb_data_align
 from emu.kernel.slab import LIST_FULL, REAPTIMEOUT_CPUC_NS, define_cache
 from emu.kernel.slub import slub_define_cache
 from emu.kernel.tcp_mem import tcp_init
@@ -110,12 +110,11 @@ def pcp_batch_6x(present_pages: int) -> int:
 
 def init_caches_6x(m: Machine) -> None:
     """The general caches of 6.x, then that of skb heads, which is the last one."""
-    line = m.config.l1_bytes
     size = 8
     while size <= 32768:
         slub_define_cache(m, size)
         size = 96 if size == 64 else 128 if size == 96 else 192 if size == 128 else 256 if size == 192 else size * 2
-    m.head_cache = slub_define_cache(m, (m.config.sk_buff_bytes + line - 1) // line * line)
+    m.head_cache = slub_define_cache(m, skb_data_align(m, m.config.sk_buff_bytes))
 
 
 def init_caches(m: Machine) -> None:
@@ -141,7 +140,7 @@ def init_caches(m: Machine) -> None:
         if size == SLAB_DESC_512_BYTES:
             descriptor_64 = cache
         size = next_kmalloc_size(size, line)
-    head = (m.config.sk_buff_bytes + line - 1) // line * line
+    head = skb_data_align(m, m.config.sk_buff_bytes)
     if line == 128 and m.config.sk_buff_bytes <= 64:
         head = 64
     m.head_cache = define_cache(m, head, (PAGE_SIZE - SLAB_MANAGEMENT_BYTES) // (head + 2), 0, NONE)
