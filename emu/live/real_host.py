@@ -1,12 +1,21 @@
 """What the real machine shows of a live run: processes, interfaces, counters and connections; never emulated memory."""
 
+import time
+from pathlib import Path
+
+import psutil
 from msgspec import Struct
 
-from emu.live.iscsi_sockets import Connection
+from emu.live.iscsi_sockets import ISCSI_PORT, Connection, ask_ss, connections_in
+from emu.live.look_inside import look_inside, namespace_file
+from emu.live.net_counters import Interface, counters_in, interface_in
+from emu.live.state import LiveState, Program
+
+OWN_NET = Path("/proc/thread-self/net")
 
 
 class Process(Struct, frozen=True, kw_only=True):
-    """A process of the run; None: the system does not tell it to this user."""
+    """A process of the run; None: the system does not tell it to this user, or the process has ended."""
 
     name: str
     pid: int
@@ -15,19 +24,6 @@ class Process(Struct, frozen=True, kw_only=True):
     rss_bytes: int | None = None
     context_switches: int | None = None  # voluntary or not, since it began
     descriptors: int | None = None
-
-
-class Interface(Struct, frozen=True, kw_only=True):
-    """An interface as its namespace counts it: in is what the stack above it receives."""
-
-    name: str
-    namespace: str  # "": that of the run
-    packets_in: int
-    bytes_in: int
-    drops_in: int
-    packets_out: int
-    bytes_out: int
-    drops_out: int
 
 
 class System(Struct, frozen=True, kw_only=True):
@@ -49,3 +45,117 @@ class RealHost(Struct, frozen=True, kw_only=True):
     connections: list[Connection] = []
     system: System = System()
     not_seen: list[str] = []  # what could not be read, and why
+
+
+class RealHostReader:
+    """Looks at one run again and again; it keeps what percentages are counted from."""
+
+    def __init__(self, port: int = ISCSI_PORT) -> None:
+        """`port`: where the run's iSCSI target listens."""
+        self._port = port
+        self._known: dict[int, psutil.Process] = {}
+        self._cpu_seen = False
+
+    def look(self, state: LiveState) -> RealHost:
+        """The live host of a run as it is now; what cannot be read is said in `not_seen`, nothing is raised."""
+        not_seen: list[str] = []
+        named = [Program(name="emulated NIC", pid=state.pid), *(p for p in state.programs if p.pid != state.pid)]
+        host = _look_at(state, state.host_namespace, self._port, not_seen)
+        wire = host
+        if state.wire_namespace != state.host_namespace:
+            wire = _look_at(state, state.wire_namespace, self._port, not_seen)
+        asked = ((host, state.host_if, state.host_namespace), (wire, state.wire_if, state.wire_namespace))
+        interfaces = [_interface(there.dev, name, namespace, not_seen) for there, name, namespace in asked if name]
+        ends = host.connections if wire is host else host.connections + wire.connections
+        return RealHost(
+            taken_ns=time.time_ns(),
+            processes=[self._process(program) for program in named],
+            interfaces=[interface for interface in interfaces if interface is not None],
+            counters=host.counters,
+            connections=ends,
+            system=self._system(),
+            not_seen=not_seen,
+        )
+
+    def _process(self, program: Program) -> Process:
+        first = program.pid not in self._known
+        try:
+            process = self._known[program.pid] if not first else psutil.Process(program.pid)
+            with process.oneshot():
+                if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                    raise psutil.NoSuchProcess(program.pid)
+                cpu_percent, switches = process.cpu_percent(), process.num_ctx_switches()
+                rss_bytes = process.memory_info().rss
+        except psutil.NoSuchProcess:
+            return Process(name=program.name, pid=program.pid, lives=False)
+        except psutil.AccessDenied:
+            return Process(name=program.name, pid=program.pid)
+        self._known[program.pid] = process
+        return Process(
+            name=program.name,
+            pid=program.pid,
+            cpu_percent=None if first else cpu_percent,
+            rss_bytes=rss_bytes,
+            context_switches=switches.voluntary + switches.involuntary,
+            descriptors=_descriptors(process),
+        )
+
+    def _system(self) -> System:
+        each = psutil.cpu_percent(percpu=True)
+        seen, self._cpu_seen = self._cpu_seen, True
+        memory = psutil.virtual_memory()
+        return System(
+            cpu_percent=each if seen else [],
+            load=[round(load, 2) for load in psutil.getloadavg()],
+            available_bytes=memory.available,
+            memory_bytes=memory.total,
+        )
+
+
+def _descriptors(process: psutil.Process) -> int | None:
+    """Its open files: root or its owner may count them."""
+    try:
+        return process.num_fds()
+    except psutil.Error:
+        return None
+
+
+class _Seen(Struct, frozen=True, kw_only=True):
+    """One namespace."""
+
+    dev: str | None = None  # None: it could not be entered, which has been said
+    counters: dict[str, int] = {}
+    connections: list[Connection] = []
+
+
+def _look_at(state: LiveState, namespace: str, port: int, not_seen: list[str]) -> _Seen:
+    def look() -> _Seen:
+        dev, snmp, netstat = ((OWN_NET / name).read_text() for name in ("dev", "snmp", "netstat"))
+        try:
+            connections = connections_in(ask_ss(port), namespace)
+        except OSError as error:
+            connections = []
+            if f"connections: {error}" not in not_seen:
+                not_seen.append(f"connections: {error}")
+        return _Seen(dev=dev, counters=counters_in(snmp, netstat), connections=connections)
+
+    try:
+        return look_inside(namespace_file(namespace, state.pid), look)
+    except PermissionError:
+        not_seen.append(f"{_called(namespace)}: only root may look into it (sudo emu live status)")
+    except FileNotFoundError:
+        not_seen.append(f"{_called(namespace)}: is gone")
+    except OSError as error:
+        not_seen.append(f"{_called(namespace)}: {error.strerror or error}")
+    return _Seen()
+
+
+def _called(namespace: str) -> str:
+    return f"namespace {namespace}" if namespace else "the run's own namespace"
+
+
+def _interface(dev: str | None, name: str, namespace: str, not_seen: list[str]) -> Interface | None:
+    found = None if dev is None else interface_in(dev, name, namespace)
+    if dev is not None and found is None:
+        not_seen.append(f"interface {name}: is not in {_called(namespace)}")
+    return found
