@@ -64,7 +64,9 @@ def _run_in(path: Path) -> LiveState | str | None:
     try:
         state = msgspec.json.decode(octets, type=LiveState)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return f"{path / STATE_FILE}: not the state of a run of this version: {error} (was it started by another version of emu?)"
+        return f"{path / STATE_FILE}: is damaged, or another version of emu wrote it: {error}"
+    if state.pid != int(path.name):
+        return f"{path / STATE_FILE}: tells of process {state.pid}, in another's folder"
     return state if _wrote_it(state) else None
 
 

@@ -27,6 +27,11 @@ class Connection(Struct, frozen=True, kw_only=True):
     to_send_bytes: int = 0  # sent and not acknowledged, or not sent yet
 
 
+def worst_first(connections: list[Connection]) -> list[Connection]:
+    """Those that have waited longest for an acknowledgment come first."""
+    return sorted(connections, key=lambda one: (-one.backoff, -one.rto_ms))
+
+
 def ask_ss(port: int = ISCSI_PORT) -> str:
     """What ss tells of connections from or to a port, in the namespace of the calling thread.
 

@@ -9,8 +9,8 @@ COUNTERS = {
     "TcpRetransSegs": "TCP segments sent again",
     "TcpExtTCPTimeouts": "TCP timeouts",
     "TcpExtTCPLossProbes": "TCP loss probes",
-    "UdpRcvbufErrors": "UDP receive buffer full",
-    "TcpExtPFMemallocDrop": "dropped, page from the real reserve",
+    "UdpRcvbufErrors": "datagrams for a full UDP socket",
+    "TcpExtPFMemallocDrop": "pfmemalloc drops of the real kernel",
 }
 HEADER_LINES = 2  # of /proc/net/dev
 # Its columns, counted behind the interface's name.

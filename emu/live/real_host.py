@@ -1,7 +1,9 @@
 """What the real machine shows of a live run: processes, interfaces, counters and connections; never emulated memory."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from msgspec import Struct
@@ -12,6 +14,7 @@ from emu.live.net_counters import Interface, counters_in, interface_in
 from emu.live.state import LiveState, Program
 
 OWN_NET = Path("/proc/thread-self/net")
+NIC = "emulated NIC"  # what the process of the run itself is called
 
 
 class Process(Struct, frozen=True, kw_only=True):
@@ -47,6 +50,23 @@ class RealHost(Struct, frozen=True, kw_only=True):
     not_seen: list[str] = []  # what could not be read, and why
 
 
+class _Spent(Struct, frozen=True):
+    """Seconds of one CPU since boot."""
+
+    busy: float
+    whole: float
+
+    @classmethod
+    def of(cls, times: Any) -> "_Spent":
+        # A guest's time is in `user` and `nice` already.
+        whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        return cls(whole - times.idle - getattr(times, "iowait", 0.0), whole)
+
+    def percent_since(self, before: "_Spent") -> float:
+        whole = self.whole - before.whole
+        return round(100 * min(max(self.busy - before.busy, 0.0) / whole, 1.0), 1) if whole > 0 else 0.0
+
+
 class RealHostReader:
     """Looks at one run again and again; it keeps what percentages are counted from."""
 
@@ -54,12 +74,15 @@ class RealHostReader:
         """`port`: where the run's iSCSI target listens."""
         self._port = port
         self._known: dict[int, psutil.Process] = {}
-        self._cpu_seen = False
+        self._cpus: list[_Spent] = []
 
-    def look(self, state: LiveState) -> RealHost:
-        """The live host of a run as it is now; what cannot be read is said in `not_seen`, nothing is raised."""
+    def look(self, state: LiveState, programs: Sequence[Program] = ()) -> RealHost:
+        """The live host of a run as it is now; what cannot be read is said in `not_seen`, nothing is raised.
+
+        `programs`: processes that belong to the run and that its state does not tell of.
+        """
         not_seen: list[str] = []
-        named = [Program(name="emulated NIC", pid=state.pid), *(p for p in state.programs if p.pid != state.pid)]
+        named = {program.pid: program for program in (Program(name=NIC, pid=state.pid), *state.programs, *programs)}
         host = _look_at(state, state.host_namespace, self._port, not_seen)
         wire = host
         if state.wire_namespace != state.host_namespace:
@@ -69,7 +92,7 @@ class RealHostReader:
         ends = host.connections if wire is host else host.connections + wire.connections
         return RealHost(
             taken_ns=time.time_ns(),
-            processes=[self._process(program) for program in named],
+            processes=[self._process(program) for program in named.values()],
             interfaces=[interface for interface in interfaces if interface is not None],
             counters=host.counters,
             connections=ends,
@@ -86,7 +109,7 @@ class RealHostReader:
                     raise psutil.NoSuchProcess(program.pid)
                 cpu_percent, switches = process.cpu_percent(), process.num_ctx_switches()
                 rss_bytes = process.memory_info().rss
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, ValueError):  # ValueError: no process can have such a number
             return Process(name=program.name, pid=program.pid, lives=False)
         except psutil.AccessDenied:
             return Process(name=program.name, pid=program.pid)
@@ -101,11 +124,11 @@ class RealHostReader:
         )
 
     def _system(self) -> System:
-        each = psutil.cpu_percent(percpu=True)
-        seen, self._cpu_seen = self._cpu_seen, True
+        # psutil.cpu_percent has one memory for all who ask; each reader here wants the time since its own last look.
+        before, self._cpus = self._cpus, [_Spent.of(times) for times in psutil.cpu_times(percpu=True)]
         memory = psutil.virtual_memory()
         return System(
-            cpu_percent=each if seen else [],
+            cpu_percent=[now.percent_since(then) for then, now in zip(before, self._cpus, strict=False)],
             load=[round(load, 2) for load in psutil.getloadavg()],
             available_bytes=memory.available,
             memory_bytes=memory.total,
