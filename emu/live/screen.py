@@ -52,22 +52,19 @@ def real_parts(real: RealHost) -> list[RenderableType]:
     """Processes, interfaces, connections, counters, the machine; and what could not be seen."""
     rows = Rows()
     for process in real.processes:
-        for line in _process(process):
-            rows.add(process.name, line)
+        rows.add_lines(process.name, _process(process))
     for interface in real.interfaces:
-        for line in _interface(interface):
-            rows.add(interface.name, line)
+        rows.add_lines(interface.name, _interface(interface))
     for connection in worst_first(real.connections)[:MOST_CONNECTIONS]:
-        rows.add(f"{end_of(connection)} TCP", connection_words(connection))
-        rows.add(f"{end_of(connection)} TCP", f"from {connection.local} to {connection.peer}")
+        ends = f"from {connection.local} to {connection.peer}"
+        rows.add_lines(f"{end_of(connection)} TCP", (connection_words(connection), ends))
     if not real.connections:
         rows.add("iSCSI, TCP", text("no connection", "dim"))
     if len(real.connections) > MOST_CONNECTIONS:
         rows.add("", f"and {len(real.connections) - MOST_CONNECTIONS} more connections")
-    for name, count in real.counters.items():
-        rows.add("host's network", f"{figure(count)} {COUNTERS.get(name, name)}")
-    for line in machine_words(real.system):
-        rows.add("machine", line)
+    counts = (f"{COUNTERS.get(name, name)}: {figure(count)}" for name, count in real.counters.items())
+    rows.add_lines("host's network", counts)
+    rows.add_lines("machine", machine_words(real.system))
     return [rows.shown(), *(text(f"not seen: {line}", "yellow") for line in real.not_seen)]
 
 
@@ -136,8 +133,8 @@ def emulated_parts(state: LiveState) -> list[RenderableType]:
     rows.add("real writes", f"{figure(machine.writes_completed)} completed, each gave back its page")
     rows.add("block I/O", _fates(machine.memalloc))
     rows.add("all others", _fates(machine.other))
-    for name, count in _by_frequency(machine.drops_by_reason):
-        rows.add("dropped", f"{figure(count)} {name}")
+    drops = _by_frequency(machine.drops_by_reason)
+    rows.add_lines("dropped", (f"{figure(count)} {name}" for name, count in drops))
     rows.add("outside model", outside_words(state.outside))
     return [rows.shown()]
 
