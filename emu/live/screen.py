@@ -1,7 +1,5 @@
 """The picture of a live run: the real machine on the left, the emulated one on the right."""
 
-import time
-
 from msgspec import Struct
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -28,9 +26,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     real: RealHost
 
 
-def run_picture(view: RunView, now_ns: int | None = None) -> RenderableType:
+def run_picture(view: RunView, now_ns: int) -> RenderableType:
     """One run; `now_ns`: since the epoch."""
-    now_ns = time.time_ns() if now_ns is None else now_ns
     real = framed(REAL_TITLE, real_parts(view.real), "blue")
     emulated = framed(EMULATED_TITLE, emulated_parts(view.state), "magenta")
     return Group(heading(view.state, now_ns), SideBySide([real, emulated]))
@@ -104,7 +101,7 @@ def connection_words(connection: Connection) -> Text:
 def machine_words(system: System) -> list[str]:
     """The machine as a whole."""
     cpus = " ".join(f"{percent:.0f} %" for percent in system.cpu_percent) or NOTHING
-    load = " ".join(f"{load:.2f}" for load in system.load)
+    load = " ".join(f"{load:.2f}" for load in system.load) or NOTHING
     return [
         f"CPUs {cpus}, load {load}",
         f"{_size(system.available_bytes)} of {_size(system.memory_bytes)} available",

@@ -14,6 +14,7 @@ from emu.printable import printable
 
 BAR_COLUMNS = 20
 SIDE_BY_SIDE_COLUMNS = 100  # two panels need so many; below that one stands over the other
+TWO_PANELS_COLUMNS = 90  # ... short ones
 NAME_COLUMNS = 15
 
 

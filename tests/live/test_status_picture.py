@@ -1,5 +1,7 @@
 """What a person sees of a live run and of the demonstration."""
 
+import os
+import pty
 from io import StringIO
 
 import pytest
@@ -56,6 +58,18 @@ def test_the_worlds_of_a_demonstration_stand_side_by_side(width: int, snapshot: 
     assert drawn(demo_picture(DEMO, NOW_NS), width) == snapshot
 
 
+def test_runs_that_are_followed_together_stand_side_by_side(snapshot: SnapshotAssertion) -> None:
+    views = [RunView(state=STATE, real=REAL), RunView(state=QUIET, real=REAL)]
+    assert drawn(picture(views, Found(), NOW_NS, short=True), 120) == snapshot
+
+
+def test_a_world_that_is_silent_says_so_until_it_has_ended() -> None:
+    silent = replace(WRITES, state=QUIET)
+    assert "for 5.2 s: this is old" in drawn(demo_picture(replace(DEMO, worlds=[silent]), NOW_NS), 100)
+    ended = replace(silent, outcome="progress")
+    assert "this is old" not in drawn(demo_picture(replace(DEMO, worlds=[ended]), NOW_NS), 100)
+
+
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     shown = drawn(demo_picture(DEMO, NOW_NS), 80, "ascii")
     assert "###-----------------" in shown
@@ -87,6 +101,21 @@ def test_a_bar_never_shows_something_as_nothing_nor_nearly_all_as_all(value: int
 def test_a_bar_keeps_its_width_where_words_do_not_have_room() -> None:
     state = replace(STATE, emulated=replace(MACHINE, rx_reserve_used=50))
     assert "#" * BAR_COLUMNS in drawn(run_picture(RunView(state=state, real=REAL), NOW_NS), 50, "ascii")
+
+
+def test_on_a_terminal_the_last_picture_stays_and_the_cursor_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as file:
+        with DemoScreen(Console(file=file, width=120, height=60)) as screen:
+            screen.update(replace(DEMO, worlds=[WRITES]))
+            screen.update(DEMO)
+        file.flush()
+        shown = os.read(ours, 1 << 16)
+        while b"\x1b[?25h" not in shown:
+            shown += os.read(ours, 1 << 16)
+    os.close(ours)
+    assert shown.rindex(b"no write completed within 20 s") > shown.rindex(b"1 234 of 8 192")
 
 
 def test_without_a_terminal_a_demonstration_tells_each_change_once() -> None:
