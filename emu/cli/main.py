@@ -275,6 +275,19 @@ _context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotati
 live.callback()(with_parameters(_live, [_context, *parameters_of(LiveCommand)]))
 
 
+@live.command("status", epilog="Examples:  emu live status   |   emu live status --once   |   emu live status --json")
+def live_status(
+    once: Annotated[bool, typer.Option("--once", help="Print one picture instead of following.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the live runs of this machine: the real host on the left, the emulated one on the right."""
+    from emu.live.status import status_json, status_screen
+
+    if json:
+        _leave(status_json)
+    _leave(lambda: status_screen(once=once))
+
+
 wireshark = typer.Typer(
     help="Bring emu's plugin, profile and capture interface into your own folders of Wireshark, and take them back.",
     no_args_is_help=True,
