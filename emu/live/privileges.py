@@ -1,0 +1,48 @@
+"""What a live run needs of the system, told in one line before anything is made."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from emu.errors import UsageError
+
+TUN_DEVICE = Path("/dev/net/tun")
+# linux/capability.h
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+WANTED = (
+    (CAP_NET_ADMIN, "CAP_NET_ADMIN (to make interfaces)"),
+    (CAP_SYS_ADMIN, "CAP_SYS_ADMIN (to make network namespaces)"),
+)
+
+
+def needs_privileges() -> None:
+    """See that interfaces and namespaces can be made.  Errors: UsageError, which names all that is missing."""
+    if sys.platform != "linux":
+        raise UsageError(f"emu live needs Linux: its interfaces are TAPs; this is {sys.platform}")
+    import_pyroute2()
+    held = effective_capabilities()
+    missing = [said for bit, said in WANTED if not held >> bit & 1]
+    if missing:
+        raise UsageError(f"emu live needs {' and '.join(missing)}: start it with sudo")
+    if not TUN_DEVICE.exists():
+        raise UsageError(
+            f"emu live needs {TUN_DEVICE}, which is not here: `modprobe tun`, or hand the device to the container"
+        )
+    if not os.access(TUN_DEVICE, os.R_OK | os.W_OK):
+        raise UsageError(f"emu live needs {TUN_DEVICE}, which may not be opened: start it with sudo")
+
+
+def import_pyroute2() -> None:
+    """Errors: UsageError when pyroute2 is not installed."""
+    if importlib.util.find_spec("pyroute2") is None:
+        raise UsageError("emu live needs pyroute2: pip install 'emu[live]'")
+
+
+def effective_capabilities() -> int:
+    """The capabilities that this thread may use now, a bit each (`CapEff` of proc_pid_status(5))."""
+    for line in Path("/proc/thread-self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0

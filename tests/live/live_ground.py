@@ -1,0 +1,46 @@
+"""The ground of tests that make namespaces, interfaces and programs: `machine` says they may, `lab` makes them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emu.errors import EmuError
+from emu.live.lab import Lab, needs_privileges
+from emu.live.state import RUN_FOLDER
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Why nothing can be made here; "" when all can."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv(RUN_FOLDER, str(tmp_path_factory.mktemp("ground")))
+    try:
+        needs_privileges()
+        with Lab() as made:  # a container may hold the capabilities and still not be let
+            made.tap("ground0", namespace=made.namespace("ground"))
+    except EmuError as error:
+        return str(error)
+    finally:
+        patch.undo()
+    return ""
+
+
+@pytest.fixture
+def machine(ground: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of runs of this test and of the programs it starts; the test is skipped where nothing can be made."""
+    if ground:
+        if os.environ.get("EMU_REQUIRE_TOOLS"):
+            pytest.fail(f"{ground}, and EMU_REQUIRE_TOOLS is set")
+        pytest.skip(ground)
+    runs = tmp_path / "runs"
+    monkeypatch.setenv(RUN_FOLDER, str(runs))
+    return runs
+
+
+@pytest.fixture
+def lab(machine: Path) -> Iterator[Lab]:
+    """A lab, taken down when the test ends."""
+    with Lab() as made:
+        yield made
