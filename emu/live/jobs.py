@@ -102,14 +102,3 @@ def _code(code: int) -> str:
 def program(name: str, *options: object) -> list[str]:
     """The command of one of our own programs."""
     return [sys.executable, "-m", f"emu.live.programs.{name}", *(str(option) for option in options)]
-
-
-def own_environment() -> dict[str, str]:
-    """Ours, with the place this package comes from: a child finds the same one, wherever it is started."""
-    import os
-
-    import emu
-
-    place = str(Path(emu.__file__).parents[1])
-    before = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{before}" if before else place}
