@@ -47,13 +47,14 @@ def load_scenario(
     settings: Mapping[str, Any] | None = None,
     options: Mapping[str, str] | None = None,
     devices: Sequence[str] = (),
+    tables: dict[str, Any] | None = None,
 ) -> Scenario:
-    """Read a scenario file (none: all defaults) and put `settings` (dotted key -> value) over it.
+    """Read a scenario file (none: `tables`, else all defaults) and put `settings` (dotted key -> value) over it.
 
     `options` names the option that made a setting, where it was not --set.  `devices` are there in any case: with
     defaults, when the scenario does not name them.  Errors: UsageError, a ScenarioError with every problem.
     """
-    tree, lines = ({}, {}) if path is None else _read_toml(path)
+    tree, lines = (tables or {}, {}) if path is None else _read_toml(path)
     problems = []
     said: dict[tuple[str | int, ...], str] = {}
     for key, value in (settings or {}).items():

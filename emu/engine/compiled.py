@@ -153,6 +153,8 @@ SOURCES = (
     "emu.kernel.download",
     "emu.engine.loop",
     "emu.traffic.peer.loop",
+    "emu.live.system",
+    "emu.live.wire",
 )
 
 
@@ -173,6 +175,7 @@ TABLES = (
     "emu.engine.ahead",
     "emu.engine.linking",
     "emu.engine.memcpy",
+    "emu.engine.syscalls",
     "emu.engine.kept",
     "emu.engine.lean",
     "emu.engine.compiled",
