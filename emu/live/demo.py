@@ -20,7 +20,16 @@ from msgspec.structs import replace
 
 from emu.errors import UsageError
 from emu.kernel.policy import POLICIES
-from emu.live.demo_result import INTERRUPTED, OUT_OF_TIME, DemoResult, RunResult, WorldResult, has_reserve, judge
+from emu.live.demo_result import (
+    BROKEN,
+    INTERRUPTED,
+    OUT_OF_TIME,
+    DemoResult,
+    RunResult,
+    WorldResult,
+    has_reserve,
+    judge,
+)
 from emu.live.demo_view import WorldView
 from emu.live.foreign import require_binaries
 from emu.live.joins import MakeJoin, NicJoin
@@ -30,6 +39,7 @@ from emu.live.worlds import RunPlan, run_world
 
 TITLE = "the same real writes under the same real flood"
 RESULT_FILE = "demo.json"
+AROUND_SECONDS = 5.0  # what a run takes beside its writes, on a busy machine
 HARD_STOP_SECONDS = 3.0  # after the bound, whatever hangs is interrupted
 
 
@@ -47,6 +57,7 @@ class DemoOptions(Struct, frozen=True, kw_only=True):
     flood_bytes: int = 1200
     ports: int = 16  # flooded, bound, unread
     download_bytes_per_second: int = 20_000_000  # 0: as fast as it goes
+    download_receive_bytes: int = 0  # SO_RCVBUF of its reader; 0: the system's own, which grows
     captures: bool = True
     out: Path | None = None  # None: a temporary folder, which is told
 
@@ -63,8 +74,8 @@ def run_demo(
     that is on, take everything down, and the result says so.
     """
     _check(options)
-    require_binaries()
     needs_privileges()
+    require_binaries()
     for sentence in sweep():
         say(sentence)
     folder = _folder(options.out)
@@ -80,6 +91,7 @@ def run_demo(
                 _run_both(at, worlds, options, folder, make_join, watch)
     except KeyboardInterrupt:
         ended_by = INTERRUPTED if watch.seconds_left else OUT_OF_TIME
+        worlds = [world if world.outcome else replace(world, outcome=BROKEN, verdict=ended_by) for world in worlds]
     result = DemoResult(
         scenario=options.scenario,
         writes=options.writes,
@@ -142,7 +154,7 @@ def _run_both(
 
 
 def _in_time(at: int, plan: RunPlan, make_join: MakeJoin, watch: Watch) -> RunResult:
-    if watch.seconds_left < plan.limit_seconds:
+    if watch.seconds_left < plan.limit_seconds + AROUND_SECONDS:
         why = f"not run: {watch.seconds_left:.0f} s were left, and its writes may take {plan.limit_seconds:g} s"
         return RunResult(policy=plan.policy, flooded=plan.flooded, problem=why)
     return run_world(at, plan, make_join, watch)
@@ -161,6 +173,7 @@ def _plan(policy: str, flooded: bool, options: DemoOptions, folder: Path) -> Run
         flood_bytes=options.flood_bytes,
         ports=options.ports,
         download_bytes_per_second=options.download_bytes_per_second,
+        download_receive_bytes=options.download_receive_bytes,
         seed=int.from_bytes(os.urandom(7), "big"),
         captures=folder / f"{policy}-{'flood' if flooded else 'baseline'}" if options.captures else None,
     )

@@ -4,12 +4,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from emu.errors import Exit
 from emu.kernel.policy import POLICIES
 from emu.live.programs.download import DownloadResult
 from emu.live.programs.flood import FloodResult
 from emu.live.programs.ports import PortsResult
 from emu.live.programs.writer import DONE, WriterResult
 from emu.live.state import LiveState
+from emu.verdicts.screen import counted, figure
 
 MOST_TIMES_BASELINE = 1.5
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
@@ -71,6 +73,13 @@ class DemoResult(Struct, frozen=True, kw_only=True):
     folder: str
     worlds: list[WorldResult]
 
+    @property
+    def exit_code(self) -> Exit:
+        """0 when every world did what is claimed of its policy."""
+        if self.ended_by == INTERRUPTED:
+            return Exit.INTERRUPTED
+        return Exit.DONE if self.proven else Exit.EXPECTATION_FAILED
+
 
 def has_reserve(policy: str) -> bool:
     """Whether a policy lets receive buffers come from the reserve: then the cure is claimed of it, else the lockup."""
@@ -124,9 +133,9 @@ def _judge_unfinished(world: WorldResult, run: RunResult) -> tuple[str, str, boo
 def _fell_short(run: RunResult) -> str:
     writes = run.writes
     assert writes is not None
-    said = f"{writes.completed:,} of {writes.asked:,} writes in {writes.seconds:.2f} s"
+    said = f"{figure(writes.completed)} of {figure(writes.asked)} writes in {writes.seconds:.2f} s"
     if writes.errors:
-        said += f", {writes.errors:,} with errors"
+        said += f", {figure(writes.errors)} with errors"
     if writes.blocks_wrong or writes.blocks_not_read:
         said += f"; read back: {writes.blocks_wrong} blocks wrong, {writes.blocks_not_read} not answered"
     if writes.completed < writes.asked and writes.ended != DONE:
@@ -138,20 +147,20 @@ def _fell_short(run: RunResult) -> str:
 def _losses(run: RunResult) -> str:
     if run.block_io_dropped is None:
         return ""
-    return f"; {run.block_io_dropped:,} packets of block I/O dropped"
+    return f"; {counted(run.block_io_dropped, 'packet')} of block I/O dropped"
 
 
 def _judge_finished(world: WorldResult, run: RunResult) -> tuple[str, str, bool]:
     assert run.writes is not None
     times = world.times_baseline
-    said = f"{run.writes.completed:,} writes in {run.writes.seconds:.2f} s"
+    said = f"{counted(run.writes.completed, 'write')} in {run.writes.seconds:.2f} s"
     if times is not None:
         said += f", {times:.2f} times as long as without the flood"
     if run.reserve_packets is None:
         return NO_EVIDENCE, f"{said}; nothing tells whether the reserve was touched", False
-    said += f"; {run.reserve_packets:,} packets from the reserve"
+    said += f"; {counted(run.reserve_packets, 'packet')} from the reserve"
     by_check = run.block_io_dropped_by_check
-    said += f", {'an unknown number' if by_check is None else f'{by_check:,}'} of block I/O dropped by its check"
+    said += f", {'an unknown number' if by_check is None else figure(by_check)} of block I/O dropped by its check"
     if not world.has_reserve:
         return NO_EVIDENCE, f"{said}; no lockup, though the policy has no reserve: the flood did not bite", False
     if run.reserve_packets == 0:

@@ -58,7 +58,7 @@ class Watch:
     def phase(self, words: str) -> None:
         """What the world does now."""
         self._put(phase=words)
-        self._show()
+        self._refresh()
 
     def writing(self) -> None:
         """The writer has begun."""

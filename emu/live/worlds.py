@@ -38,6 +38,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     flood_bytes: int
     ports: int
     download_bytes_per_second: int  # 0: as fast as it goes
+    download_receive_bytes: int  # 0: the system's own
     seed: int
     captures: Path | None  # the beginning of the captures' paths
 
@@ -126,7 +127,7 @@ class _World:
         plan = self._plan
         pace = plan.download_bytes_per_second
         self._program("download_server", self._wire, "--address", WIRE_ADDRESS, "--bytes-per-second", pace)
-        self._program("download", self._host, "--host", WIRE_ADDRESS)
+        self._program("download", self._host, "--host", WIRE_ADDRESS, "--receive-bytes", plan.download_receive_bytes)
         if plan.flooded:
             options = ("--to", HOST_ADDRESS, "--per-second", plan.flood_per_second, "--ports", plan.ports)
             self._program("flood", self._wire, *options, "--bytes", plan.flood_bytes)
