@@ -51,6 +51,7 @@ class DemoOptions(Struct, frozen=True, kw_only=True):
     writes: int = 8192  # of 4 KiB: 32 MiB
     depth: int = 8
     verify_blocks: int = 64  # read back when all are written
+    lead_seconds: float = 1.0  # flood and download run for so long before the first write
     limit_seconds: float = 15.0  # of the writes of one run
     bound_seconds: float = 90.0  # of the whole demonstration
     flood_per_second: int = 5000
@@ -154,7 +155,7 @@ def _run_both(
 
 
 def _in_time(at: int, plan: RunPlan, make_join: MakeJoin, watch: Watch) -> RunResult:
-    if watch.seconds_left < plan.limit_seconds + AROUND_SECONDS:
+    if watch.seconds_left < plan.lead_seconds + plan.limit_seconds + AROUND_SECONDS:
         why = f"not run: {watch.seconds_left:.0f} s were left, and its writes may take {plan.limit_seconds:g} s"
         return RunResult(policy=plan.policy, flooded=plan.flooded, problem=why)
     return run_world(at, plan, make_join, watch)
@@ -168,6 +169,7 @@ def _plan(policy: str, flooded: bool, options: DemoOptions, folder: Path) -> Run
         writes=options.writes,
         depth=options.depth,
         verify_blocks=options.verify_blocks,
+        lead_seconds=options.lead_seconds,
         limit_seconds=options.limit_seconds,
         flood_per_second=options.flood_per_second,
         flood_bytes=options.flood_bytes,

@@ -19,7 +19,6 @@ from emu.live.state import WORDS_FILE, LiveState, Program, SharedWords
 from emu.live.target import Target
 from emu.live.watch import Watch
 
-LEAD_SECONDS = 1.0  # flood and download run for so long before the first write
 LOGOUT_SECONDS = 1.0  # an initiator that is locked up never gets an answer to its logout
 WRITER_GRACE_SECONDS = 3.0  # from the writes' limit to the writer's own end
 
@@ -33,6 +32,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     writes: int
     depth: int
     verify_blocks: int
+    lead_seconds: float  # flood and download run for so long before the first write
     limit_seconds: float  # of the writes
     flood_per_second: int
     flood_bytes: int
@@ -45,7 +45,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     @property
     def bound_seconds(self) -> float:
         """The run's programs end by themselves after so long."""
-        return self.limit_seconds + VERIFY_SECONDS + 20.0
+        return self.lead_seconds + self.limit_seconds + VERIFY_SECONDS + 20.0
 
 
 def run_world(at: int, plan: RunPlan, make_join: MakeJoin, watch: Watch) -> RunResult:
@@ -85,7 +85,7 @@ class _World:
         self._watch.phase(f"{how}: starting the machines")
         join = self._join = self._start_machines()
         self._start_traffic()
-        self._watch.wait(lambda: False, LEAD_SECONDS)
+        self._watch.wait(lambda: False, self._plan.lead_seconds)
         self._watch.phase(f"{how}: writing")
         self._write(join)
         self._watch.phase(f"{how}: ending")
