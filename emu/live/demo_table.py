@@ -28,7 +28,7 @@ def show_demo(console: Console, result: DemoResult) -> None:
                 table.add_row(*_row(run))
     console.print(table)
     console.print(
-        "reserve: packets whose buffer came from it; lost: packets of block I/O; by check: of these, dropped by its check",
+        "reserve: packets whose buffer came from it; lost: packets of block I/O; by check: those dropped by its check",
         style="dim",
         highlight=False,
     )

@@ -120,7 +120,7 @@ def nic_command(ends: Ends) -> list[str]:
     command += ["--host-namespace", ends.host_namespace, "--wire-namespace", ends.wire_namespace]
     command += ["--host-address", f"{HOST_ADDRESS}/{PREFIX_BITS}", "--wire-address", f"{WIRE_ADDRESS}/{PREFIX_BITS}"]
     command += ["--policy", ends.policy, "--scenario", ends.scenario]
-    command += ["--for", f"{ends.seconds:.1f}", "--words", str(ends.words), "--json"]
+    command += ["--for", f"{int(1000 * ends.seconds)}ms", "--words", str(ends.words), "--json"]
     if ends.captures is not None:
         for option, path in capture_files(ends.captures).items():
             command += [option, os.fspath(path)]

@@ -1,5 +1,6 @@
 """One run of a world: namespaces, target, initiator, programs, the writes, and the end of all of it."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from emu.live.state import WORDS_FILE, LiveState, Program, SharedWords
 from emu.live.target import Target
 from emu.live.watch import Watch
 
+CONNECT_SECONDS = 1.5  # of the download
 LOGOUT_SECONDS = 1.0  # an initiator that is locked up never gets an answer to its logout
 WRITER_GRACE_SECONDS = 3.0  # from the writes' limit to the writer's own end
 
@@ -57,8 +59,7 @@ def run_world(at: int, plan: RunPlan, make_join: MakeJoin, watch: Watch) -> RunR
             try:
                 run = world.run()
             finally:
-                watch.look_away()
-                world.words.close()
+                world.close()
     except UsageError as problem:
         # A run with a result keeps it: what could not be taken down is told with it.
         run = replace(run, problem=str(problem))
@@ -75,6 +76,7 @@ class _World:
         self._watch = watch
         self._jobs: dict[str, Job] = {}
         self._join: Join | None = None
+        self._ended = False
         self._host = self._wire = ""
         self.words = SharedWords(lab.folder / WORDS_FILE)
         watch.look_at(at, self.words, self._state)
@@ -90,6 +92,14 @@ class _World:
         self._write(join)
         self._watch.phase(f"{how}: ending")
         return self._end(join)
+
+    def close(self) -> None:
+        """Whatever has happened: the emulated NIC closes its captures, and the figures stay as they were last."""
+        if self._join is not None and not self._ended:
+            with suppress(UsageError):  # another problem is on its way, and is the one to tell
+                self._join.finish(self._watch.wait)
+        self._watch.look_away()
+        self.words.close()
 
     def _state(self) -> LiveState | None:
         state = None if self._join is None else self._join.state()
@@ -127,10 +137,16 @@ class _World:
         plan = self._plan
         pace = plan.download_bytes_per_second
         self._program("download_server", self._wire, "--address", WIRE_ADDRESS, "--bytes-per-second", pace)
-        self._program("download", self._host, "--host", WIRE_ADDRESS, "--receive-bytes", plan.download_receive_bytes)
+        self._start_download()
         if plan.flooded:
             options = ("--to", HOST_ADDRESS, "--per-second", plan.flood_per_second, "--ports", plan.ports)
             self._program("flood", self._wire, *options, "--bytes", plan.flood_bytes)
+
+    def _start_download(self) -> None:
+        """A machine that is short of memory from the beginning may refuse its connection: then it goes on trying."""
+        options = ("--host", WIRE_ADDRESS, "--receive-bytes", self._plan.download_receive_bytes)
+        job = self._start("download", self._host, self._plan.bound_seconds, *options)
+        self._watch.wait(lambda: job.says_ready() or not job.lives, CONNECT_SECONDS)
 
     def _program(self, name: str, namespace: str, *options: object) -> None:
         job = self._start(name, namespace, self._plan.bound_seconds, *options)
@@ -177,6 +193,7 @@ class _World:
             ports=self._jobs["ports"].result(PortsResult),
             state=last,
         )
+        self._ended = True
         nic = join.finish(wait)
         if nic is None:
             return run
