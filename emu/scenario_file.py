@@ -48,8 +48,11 @@ def load_scenario(
     options: Mapping[str, str] | None = None,
     devices: Sequence[str] = (),
     tables: dict[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None,
 ) -> Scenario:
     """Read a scenario file (none: `tables`, else all defaults) and put `settings` (dotted key -> value) over it.
+
+    `usual` has defaults of the caller's own (table -> key -> value) for what the file does not say.
 
     `options` names the option that made a setting, where it was not --set.  `devices` are there in any case: with
     defaults, when the scenario does not name them.  Errors: UsageError, a ScenarioError with every problem.
@@ -65,6 +68,10 @@ def load_scenario(
             problems.append(Problem(option, 0, "", str(error)))
     said |= _add_devices(tree, devices)
     _complete_run(tree)
+    for table, keys in (usual or {}).items():
+        if isinstance(said_of := tree.setdefault(table, {}), dict):
+            for key, value in keys.items():
+                said_of.setdefault(key, value)
 
     def problem(place: tuple[str | int, ...], sentence: str) -> Problem:
         around = [option for key, option in said.items() if place[: len(key)] == key]

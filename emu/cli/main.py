@@ -1,5 +1,6 @@
 """The command line: verbs, exit codes, and nothing imported before its verb is used."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import typer
 from emu import __version__
 from emu.cli.diff_options import DiffCommand
 from emu.cli.export_options import ExportCommand
+from emu.cli.live_options import LiveCommand
 from emu.cli.named_output import NamedOutput
-from emu.cli.options import Json, ReplayCommand, StepCommand, verb
+from emu.cli.options import Json, ReplayCommand, StepCommand, parameters_of, verb, with_parameters
 from emu.cli.report_options import ReportCommand
 from emu.cli.run_options import CompareVerb, RunCommand
 from emu.cli.show_options import ShowCommand
@@ -248,6 +250,29 @@ def show_scenario(
     from emu.cli.scenarios import show
 
     _leave(show, file, json)
+
+
+live = typer.Typer(
+    help="The emulated NIC between two real interfaces: what it drops, the real stacks never get.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    epilog="Examples:  sudo emu live demo   |   sudo emu live --host-if emu0 --wire-if emu1 -w live.pcapng   |   "
+    "emu live status",
+)
+app.add_typer(live, name="live")
+
+
+def _live(context: typer.Context, **given: Any) -> None:
+    """Be a NIC: frames from one interface go through the emulated receive path, survivors to the other."""
+    if context.invoked_subcommand is not None:
+        return
+    from emu.cli.live import run_live
+
+    _leave(run_live, LiveCommand(**given))
+
+
+_context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+live.callback()(with_parameters(_live, [_context, *parameters_of(LiveCommand)]))
 
 
 wireshark = typer.Typer(

@@ -155,6 +155,7 @@ SOURCES = (
     "emu.traffic.peer.loop",
     "emu.live.system",
     "emu.live.wire",
+    "emu.live.serve",
 )
 
 

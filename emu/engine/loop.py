@@ -267,7 +267,14 @@ def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, l
     With first == last nothing arrives any more: the machine runs on until `until_ns`.  Returns how far it came (short
     of `last` only when the recorded stream is nearly full) and the length of that stream.
     """
-    at = run_outside(m, log, 0)
+    return run_on(m, rows, first, last, until_ns, log, 0, log_size)
+
+
+def run_on(
+    m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, at: int, log_size: int
+) -> tuple[int, int]:
+    """The same, with a recorded stream that is `at` events long already."""
+    at = run_outside(m, log, at)
     while at + 4 <= log_size and m.later_len <= LATER_ENOUGH and m.oops == 0:
         next_ns = rows[first].time_ns if first < last else until_ns
         if m.poll_len > 0:

@@ -1,8 +1,9 @@
-"""read(2), write(2) and the clock for compiled code: what a live run does for every frame, without Python between.
+"""read(2), write(2), ppoll(2) and the clock for compiled code: what a live run does for every frame.
 
 Declared as `emu.engine.memcpy` is, and for its reasons.  The plain engine has the same in `emu.live.system`.
 """
 
+import select
 import time
 from typing import Any
 
@@ -11,7 +12,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import lower_builtin, type_callable
 
-WORD, DESCRIPTOR, POINTER = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
+WORD, DESCRIPTOR, SHORT = ir.IntType(64), ir.IntType(32), ir.IntType(16)
+POINTER = ir.IntType(8).as_pointer()
+POLLFD = ir.LiteralStructType([DESCRIPTOR, SHORT, SHORT])  # struct pollfd: fd, events, revents
+TIMESPEC = ir.ArrayType(WORD, 2)
 NS_PER_S = 1_000_000_000
 
 
@@ -22,6 +26,11 @@ def sys_read(fd: int, octets: Any, at: int, size: int) -> int:
 
 def sys_write(fd: int, octets: Any, at: int, size: int) -> int:
     """write(2) of octets[at:at + size]; nothing is checked."""
+    raise NotImplementedError
+
+
+def sys_wait(one: int, other: int, timeout_ns: int) -> int:
+    """ppoll(2) for one of two descriptors to be readable: how many are, or -1."""
     raise NotImplementedError
 
 
@@ -36,6 +45,16 @@ def typed(_context: Any) -> Any:
     """What they return."""
 
     def returns(_fd: Any, _octets: Any, _at: Any, _size: Any) -> Any:
+        return types.int64
+
+    return returns
+
+
+@type_callable(sys_wait)  # type: ignore[untyped-decorator,unused-ignore]
+def typed_wait(_context: Any) -> Any:
+    """What it returns."""
+
+    def returns(_one: Any, _other: Any, _timeout_ns: Any) -> Any:
         return types.int64
 
     return returns
@@ -70,10 +89,29 @@ lower_builtin(sys_read, *ARGUMENTS)(_transfer("read"))
 lower_builtin(sys_write, *ARGUMENTS)(_transfer("write"))
 
 
+@lower_builtin(sys_wait, types.Integer, types.Integer, types.Integer)  # type: ignore[untyped-decorator,unused-ignore]
+def generate_wait(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    """LLVM's instructions: two struct pollfd, and the time as a struct timespec."""
+    polled = cgutils.alloca_once(builder, ir.ArrayType(POLLFD, 2))
+    for place, fd in enumerate(arguments[:2]):
+        for part, value in enumerate((builder.trunc(fd, DESCRIPTOR), SHORT(select.POLLIN), SHORT(0))):
+            builder.store(value, cgutils.gep_inbounds(builder, polled, 0, place, part))
+    timespec = cgutils.alloca_once(builder, TIMESPEC)
+    for word, value in enumerate(
+        (builder.sdiv(arguments[2], WORD(NS_PER_S)), builder.srem(arguments[2], WORD(NS_PER_S)))
+    ):
+        builder.store(value, cgutils.gep_inbounds(builder, timespec, 0, word))
+    kind = ir.FunctionType(DESCRIPTOR, [POINTER, WORD, POINTER, POINTER])
+    function = cgutils.get_or_insert_function(builder.module, kind, "ppoll")
+    places = [builder.bitcast(place, POINTER) for place in (polled, timespec)]
+    found = builder.call(function, [places[0], WORD(2), places[1], ir.Constant(POINTER, None)])
+    return builder.sext(found, WORD)
+
+
 @lower_builtin(sys_clock_ns)  # type: ignore[untyped-decorator,unused-ignore]
 def generate_clock(_context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
     """LLVM's instructions: struct timespec is two words."""
-    timespec = cgutils.alloca_once(builder, ir.ArrayType(WORD, 2))
+    timespec = cgutils.alloca_once(builder, TIMESPEC)
     kind = ir.FunctionType(DESCRIPTOR, [DESCRIPTOR, POINTER])
     function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
     builder.call(function, [DESCRIPTOR(time.CLOCK_MONOTONIC), builder.bitcast(timespec, POINTER)])

@@ -1,36 +1,35 @@
 """A live run: what two interfaces give is played as it comes, and what survives goes to the host.
 
-One thread, in turns: wait for a frame or for some milliseconds, read what waits, let it arrive, let the machine come up
-to now, hand over what it has delivered.  What is decided goes to the annotated capture and to the log as in a replay,
-of which this is one: its frames come from interfaces, its clock is the wall's, and its event stream holds what happened
-outside, so that a replay of capture and stream comes to the same verdicts.
+One thread.  The turns themselves are `emu.live.serve`; every few milliseconds Python looks at what has happened
+outside, and hands to the annotated capture and to the log what is decided.  It is a replay whose frames come from
+interfaces, whose clock is the wall's, and whose event stream holds what happened outside, so that a replay of capture
+and stream comes to the same verdicts.
 """
 
-import select
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from emu.capture.output import OutputFile
 from emu.capture.write import CaptureWriter, format_of
+from emu.engine.loop import end_in_oops, resolved
 from emu.engine.plain import Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
 from emu.kernel.machine import EVENT_CONTEXT, MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
 from emu.live.held import HeldFrames
-from emu.live.wire import hand_over, select_survivors
-from emu.play import Replay
+from emu.live.serve import Turn, serve
+from emu.live.wire import is_held, select_survivors
+from emu.play import EVENT_LOG, Replay
 from emu.task import Outcome, Task
 from emu.traffic.host import Host
 
 NS_PER_MS = 1_000_000
-BURST = 64  # frames that are read before the machine goes on: the first of them waits for the last
 HAND_OUT_ROWS = 1024
 HAND_OUT_NS = 20 * NS_PER_MS
 LOOK_NS = 2 * NS_PER_MS  # how often what happens outside is looked at
 TELL_NS = 250 * NS_PER_MS
-IDLE_MS = 2  # how long a turn waits for a frame
 
 
 class Happening(NamedTuple):
@@ -81,19 +80,16 @@ class LiveRun(Replay):
         self.outside = list(outside)
         self.host_capture: CaptureWriter | None = None
         self.host_capture_name = host_capture
-        frames = LiveFrames(engine, wire, task.scenario.device[0].name)
+        frames = LiveFrames(engine, task.scenario.device[0].name)
         super().__init__(task, engine, frames, [], interruption, hosts={0: host})
         self.host = host
         engine.fill(self.wire, {"holds": self._holds()})
         self.held = HeldFrames(int(wire.host_fd))
-        self.last = 0  # rows[0:last] are there, and rows[0:done] are decided and handed over
-        self.done = 0
+        self.turn = engine.new(Turn)
+        self.followed = self.store if self.store is not None else engine.view(bytearray(1))
         self.handed_out_ns = 0
         self.looked_ns = 0
         self.told_ns = 0
-        self.poll = select.poll()
-        for descriptor in (int(wire.host_fd), int(wire.wire_fd)):
-            self.poll.register(descriptor, select.POLLIN)
 
     def _holds(self) -> bool:
         """Whether any socket may have an emulated reader that comes later than at once."""
@@ -124,7 +120,7 @@ class LiveRun(Replay):
         with self.stack, self.interruption:
             self._warm()
             while not self.interruption.happened and not incomplete:
-                self._turn()
+                self._round()
                 now_ns = time.monotonic_ns()
                 if now_ns - self.told_ns >= TELL_NS:
                     self.told_ns = now_ns
@@ -143,32 +139,54 @@ class LiveRun(Replay):
             rss_peak_bytes=rss_peak_bytes(),
         )
 
-    def now_ns(self) -> int:
-        """The time of the wire's clock."""
-        return time.monotonic_ns() + int(self.wire.epoch_ns)
-
     def _warm(self) -> None:
         """Have everything compiled before the first frame waits."""
-        self.prepare(0, 0)
-        self._advance(0, 0)
-        self._hand_over()
+        self._serve(0)
+        self._write_host_side(0)
+        self.engine.function(resolved)(self.rows, 0, 0)
 
-    def _turn(self) -> None:
-        """Wait, read, play, hand over."""
-        self.poll.poll(0 if int(self.machine.poll_len) else IDLE_MS)
-        count = self.reader.read(self.rows, self.last, BURST)
-        now_ns = self.now_ns()
-        if count:
-            first, self.last = self.last, self.last + count
-            self.prepare(first, self.last)
-            self.arrive(first, self.last)
+    def _serve(self, until_ns: int) -> int:
+        """Take turns until then, or until there is something to do; the time of the last one."""
+        self.reader.make_room()
+        turn = self.turn
+        now_ns = int(
+            self.engine.function(serve)(
+                self.wire,
+                turn,
+                self.machine,
+                self.feed,
+                self.rows,
+                self.room,
+                self.reader.octets,
+                self.followed,
+                self.program,
+                self.inlets,
+                self.event_log,
+                EVENT_LOG,
+                until_ns,
+            )
+        )
+        self.reader.read_to(int(turn.at), int(self.wire.frames))
+        if self.first_ns == 0 and int(turn.arrived):
+            self.first_ns = int(self.rows[0].time_ns)
+        if int(turn.logged):
+            if self.recorder is not None:
+                self.recorder.write(self.event_log, int(turn.logged))
+            turn.logged = 0
+        self._take_later()
+        self._refuse_limit()
+        return now_ns
+
+    def _round(self) -> None:
+        """Some milliseconds of turns, and what has to be done after them."""
+        now_ns = self._serve(time.monotonic_ns() + int(self.wire.epoch_ns) + LOOK_NS)
+        while self._is_held_back():
+            self._hold()
+            now_ns = self._serve(0)
         if now_ns - self.looked_ns >= LOOK_NS:
             self.looked_ns = now_ns
             self._look(now_ns)
-        if int(self.machine.total.frames):
-            self._advance(self.last, self.last, now_ns)
-        self._hand_over()
-        many = self.last >= HAND_OUT_ROWS or self.last + BURST > self.room or self.reader.is_half_full
+        many = int(self.turn.last) >= HAND_OUT_ROWS or self.reader.is_half_full
         if many or now_ns - self.handed_out_ns >= HAND_OUT_NS:
             self._hand_out_live(now_ns)
 
@@ -187,31 +205,31 @@ class LiveRun(Replay):
             for place, each in enumerate(some):
                 self.engine.fill(self.machine.outside[place], each._asdict() | {"time_ns": now_ns})
             self.engine.fill(self.machine, {"outside_len": len(some)})
-            self._advance(self.last, self.last, now_ns)
+            self._serve(0)
 
-    def _hand_over(self) -> None:
-        """Give the host what has survived, and keep what an emulated reader has to come for first."""
-        give = self.engine.function(hand_over)
-        while True:
-            self.done = int(give(self.wire, self.machine, self.rows, self.done, self.last, self.reader.octets))
-            if self.done == self.last or not self._is_held(self.done):
-                return
-            self.held.keep(self.rows[self.done], self.reader.octets)
-            self.done += 1
+    def _is_held_back(self) -> bool:
+        """Whether the next frame to be handed over has to wait for an emulated reader."""
+        done = int(self.turn.done)
+        if not int(self.wire.holds) or done == int(self.turn.arrived):
+            return False
+        return bool(is_held(self.wire, self.machine, self.rows[done]))
 
-    def _is_held(self, at: int) -> bool:
-        return bool(int(self.wire.holds)) and int(self.rows[at].verdict) != 0
+    def _hold(self) -> None:
+        """Keep the frame until it has been read."""
+        self.held.keep(self.rows[int(self.turn.done)], self.reader.octets)
+        self.turn.done += 1
 
     def _hand_out_live(self, now_ns: int) -> None:
         """Give what is decided to the outputs."""
         self.handed_out_ns = now_ns
-        if self.last == 0:
+        turn = self.turn
+        last, done = int(turn.last), int(turn.done)
+        if last == 0 or int(turn.arrived) < last:  # what waits to arrive does so in the next turn
             return
-        self._write_host_side(self.done)
-        gone = self._hand_out(self.last)
-        assert gone == self.done, "what is decided has been handed over"
-        self.last -= gone
-        self.done = 0
+        self._write_host_side(done)
+        gone = self._hand_out(last)
+        assert gone == done, "what is decided has been handed over"
+        self.engine.fill(turn, {"last": last - gone, "arrived": last - gone, "done": 0, "at": self.reader.position})
 
     def _write_host_side(self, last: int) -> None:
         if self.host_capture is None:
@@ -224,13 +242,21 @@ class LiveRun(Replay):
 
     def _end(self) -> None:
         """The run is over: what is still in a ring stays in flight."""
-        now_ns = self.now_ns()
-        if int(self.machine.total.frames):
-            self._advance(self.last, self.last, now_ns)
-        self._hand_over()
+        now_ns = self._serve(0)
+        turn = self.turn
+        if int(self.machine.oops):
+            self._bury()
         self._hand_out_live(now_ns)
-        self.kept = self.last
+        self.kept = int(turn.last)
         self._end_rows()
         if self.host_capture is not None:
             self.host_capture.close()
             self.host_file.finish()
+
+    def _bury(self) -> None:
+        """The kernel has died of a bug of the patch: what it had received dies with it."""
+        turn = self.turn
+        if int(self.machine.total.oops) + int(self.machine.total.not_played) == 0:
+            self.oops_frame = int(self.machine.total.frames)
+        self.engine.function(end_in_oops)(self.machine, self.rows, int(turn.arrived), int(turn.last))
+        self.engine.fill(turn, {"arrived": int(turn.last), "done": int(turn.last)})
