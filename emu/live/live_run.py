@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from emu.capture.output import OutputFile
 from emu.capture.write import CaptureWriter, format_of
 from emu.engine.loop import end_in_oops, resolved
-from emu.engine.plain import Engine
+from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
 from emu.kernel.machine import EVENT_CONTEXT, MAX_OUTSIDE, Packet
@@ -59,6 +59,7 @@ class LiveRun(Replay):
     """A live run in progress."""
 
     verb = "live run of"
+    use = LIVE
     reader: LiveFrames
 
     def __init__(
@@ -234,8 +235,8 @@ class LiveRun(Replay):
     def _write_host_side(self, last: int) -> None:
         if self.host_capture is None:
             return
-        if last > self.chosen_room:
-            self.chosen_room = 2 * last
+        if last >= self.chosen_room:
+            self.chosen_room = 2 * last + 1
             self.chosen = self.engine.rows(Packet, self.chosen_room)
         count = int(self.engine.function(select_survivors)(self.rows, 0, last, self.chosen))
         self.host_capture.write(self.chosen, 0, count, self.reader)

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h; os.setns is there from Python 3.12 on
-NAMED = Path("/run/netns")  # where ip-netns(8) has them
+from emu.live.namespaces import CLONE_NEWNET, NAMES
+
 T = TypeVar("T")
 
 
 def namespace_file(name: str, pid: int) -> Path:
     """Where a namespace is to be had: by its name, or as that of a process when it has none."""
-    return NAMED / name if name else Path(f"/proc/{pid}/ns/net")
+    return NAMES / name if name else Path(f"/proc/{pid}/ns/net")
 
 
 def look_inside(namespace: Path, look: Callable[[], T]) -> T:
     """What `look` finds there; a program that it starts is there as well.
 
+    Unlike `open_in_namespace` it needs no pyroute2, and enters the namespace of a process, which may have no name.
     /proc/net is that of the process: use /proc/thread-self/net.  Where the calling thread is in that namespace already,
     it looks itself, which needs no privilege.  Errors: what `look` raises; OSError: there is no such namespace, or this
     user may not enter it.

@@ -153,7 +153,7 @@ class _Seen(Struct, frozen=True, kw_only=True):
 
 def _look_at(state: LiveState, namespace: str, port: int, not_seen: list[str]) -> _Seen:
     def look() -> _Seen:
-        dev, snmp, netstat = ((OWN_NET / name).read_text() for name in ("dev", "snmp", "netstat"))
+        dev, snmp, netstat = (_told(name) for name in ("dev", "snmp", "netstat"))
         try:
             connections = connections_in(ask_ss(port), namespace)
         except OSError as error:
@@ -171,6 +171,14 @@ def _look_at(state: LiveState, namespace: str, port: int, not_seen: list[str]) -
     except OSError as error:
         not_seen.append(f"{_called(namespace)}: {error.strerror or error}")
     return _Seen()
+
+
+def _told(name: str) -> str:
+    """A file of /proc/net, in the namespace of this thread; a kernel may be built without one."""
+    try:
+        return (OWN_NET / name).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _called(namespace: str) -> str:

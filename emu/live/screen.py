@@ -1,7 +1,5 @@
 """The picture of a live run: the real machine on the left, the emulated one on the right."""
 
-import time
-
 from msgspec import Struct
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -28,9 +26,8 @@ class RunView(Struct, frozen=True, kw_only=True):
     real: RealHost
 
 
-def run_picture(view: RunView, now_ns: int | None = None) -> RenderableType:
+def run_picture(view: RunView, now_ns: int) -> RenderableType:
     """One run; `now_ns`: since the epoch."""
-    now_ns = time.time_ns() if now_ns is None else now_ns
     real = framed(REAL_TITLE, real_parts(view.real), "blue")
     emulated = framed(EMULATED_TITLE, emulated_parts(view.state), "magenta")
     return Group(heading(view.state, now_ns), SideBySide([real, emulated]))
@@ -52,22 +49,19 @@ def real_parts(real: RealHost) -> list[RenderableType]:
     """Processes, interfaces, connections, counters, the machine; and what could not be seen."""
     rows = Rows()
     for process in real.processes:
-        for line in _process(process):
-            rows.add(process.name, line)
+        rows.add_lines(process.name, _process(process))
     for interface in real.interfaces:
-        for line in _interface(interface):
-            rows.add(interface.name, line)
+        rows.add_lines(interface.name, _interface(interface))
     for connection in worst_first(real.connections)[:MOST_CONNECTIONS]:
-        rows.add(f"{end_of(connection)} TCP", connection_words(connection))
-        rows.add(f"{end_of(connection)} TCP", f"from {connection.local} to {connection.peer}")
+        ends = f"from {connection.local} to {connection.peer}"
+        rows.add_lines(f"{end_of(connection)} TCP", (connection_words(connection), ends))
     if not real.connections:
         rows.add("iSCSI, TCP", text("no connection", "dim"))
     if len(real.connections) > MOST_CONNECTIONS:
         rows.add("", f"and {len(real.connections) - MOST_CONNECTIONS} more connections")
-    for name, count in real.counters.items():
-        rows.add("host's network", f"{figure(count)} {COUNTERS.get(name, name)}")
-    for line in machine_words(real.system):
-        rows.add("machine", line)
+    counts = (f"{COUNTERS.get(name, name)}: {figure(count)}" for name, count in real.counters.items())
+    rows.add_lines("host's network", counts)
+    rows.add_lines("machine", machine_words(real.system))
     return [rows.shown(), *(text(f"not seen: {line}", "yellow") for line in real.not_seen)]
 
 
@@ -107,7 +101,7 @@ def connection_words(connection: Connection) -> Text:
 def machine_words(system: System) -> list[str]:
     """The machine as a whole."""
     cpus = " ".join(f"{percent:.0f} %" for percent in system.cpu_percent) or NOTHING
-    load = " ".join(f"{load:.2f}" for load in system.load)
+    load = " ".join(f"{load:.2f}" for load in system.load) or NOTHING
     return [
         f"CPUs {cpus}, load {load}",
         f"{_size(system.available_bytes)} of {_size(system.memory_bytes)} available",
@@ -136,8 +130,8 @@ def emulated_parts(state: LiveState) -> list[RenderableType]:
     rows.add("real writes", f"{figure(machine.writes_completed)} completed, each gave back its page")
     rows.add("block I/O", _fates(machine.memalloc))
     rows.add("all others", _fates(machine.other))
-    for name, count in _by_frequency(machine.drops_by_reason):
-        rows.add("dropped", f"{figure(count)} {name}")
+    drops = _by_frequency(machine.drops_by_reason)
+    rows.add_lines("dropped", (f"{figure(count)} {name}" for name, count in drops))
     rows.add("outside model", outside_words(state.outside))
     return [rows.shown()]
 

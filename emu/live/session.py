@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emu.engine.choose import ENGINES, choose_engine
-from emu.engine.plain import Engine
+from emu.engine.plain import LIVE, Engine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
 from emu.live.lab import Lab, Tap, needs_privileges, sweep
@@ -118,7 +118,7 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
     needs_privileges()
     for sentence in sweep():
         say(sentence)
-    engine, said = choose_engine(options.engine, None)
+    engine, said = choose_engine(options.engine, None, LIVE)
     if said:
         say(said)
     with Lab() as lab:

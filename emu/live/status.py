@@ -12,8 +12,9 @@ from emu.interrupt import Interruption
 from emu.live.find_runs import Found, find_runs
 from emu.live.real_host import RealHostReader
 from emu.live.screen import RunView, run_picture
+from emu.live.short_picture import run_panel
 from emu.live.state import run_folder
-from emu.live.widgets import can_follow, text
+from emu.live.widgets import TWO_PANELS_COLUMNS, SideBySide, can_follow, text
 
 PERIOD_S = 0.25  # as often as a run tells its state
 FIRST_LOOKS_S = 0.2  # between two looks: percentages are of the time between them
@@ -76,9 +77,12 @@ def status_json() -> Exit:
     return Exit.USAGE if watcher.found.hidden else Exit.NOTHING_TO_PLAY
 
 
-def picture(views: list[RunView], found: Found, now_ns: int | None = None) -> RenderableType:
-    """All runs, one over the other, and a line for each that cannot be shown."""
+def picture(views: list[RunView], found: Found, now_ns: int | None = None, *, short: bool = False) -> RenderableType:
+    """All runs, one over the other or in short panels side by side, and a line for each that cannot be shown."""
+    now_ns = time.time_ns() if now_ns is None else now_ns
     parts = [run_picture(view, now_ns) for view in views]
+    if short:
+        parts = [SideBySide([run_panel(view, now_ns) for view in views], TWO_PANELS_COLUMNS)]
     lines = [text(line, "yellow") for line in found.hidden]
     if found.died:
         those = "a run that has died" if found.died == 1 else f"{found.died} runs that have died"
@@ -97,14 +101,18 @@ def _at_least_one(views: list[RunView], found: Found) -> list[RunView]:
 def _follow(console: Console, watcher: Watcher) -> Exit:
     from rich.live import Live
 
-    shown = picture(_at_least_one(watcher.look(), watcher.found), watcher.found)
+    def draw(views: list[RunView]) -> RenderableType:
+        # A picture that is higher than the terminal would be cut off: several runs are shown in short.
+        return picture(views, watcher.found, short=len(views) > 1)
+
+    shown = draw(_at_least_one(watcher.look(), watcher.found))
     with Interruption() as interruption, Live(shown, console=console, auto_refresh=False) as live:
         while not interruption.happened:
             time.sleep(PERIOD_S)
             views = watcher.look()
             if not views:
                 break  # the last picture stays
-            live.update(picture(views, watcher.found), refresh=True)
+            live.update(draw(views), refresh=True)
     if interruption.happened:
         return Exit.INTERRUPTED
     console.print("the last run has ended")

@@ -14,6 +14,7 @@ from emu.printable import printable
 
 BAR_COLUMNS = 20
 SIDE_BY_SIDE_COLUMNS = 100  # two panels need so many; below that one stands over the other
+TWO_PANELS_COLUMNS = 90  # ... short ones
 NAME_COLUMNS = 15
 
 
@@ -66,14 +67,12 @@ class Rows:
 
     def __init__(self) -> None:
         """No row yet."""
-        self._name = ""
         self._grid = Table.grid(padding=(0, 1))
         self._grid.add_column(width=NAME_COLUMNS, style="dim", overflow="fold")
         self._grid.add_column(overflow="fold")
 
     def add(self, name: str, value: str | Text, level: Level | None = None) -> None:
-        """A row; its name is not said again where it is that of the row before."""
-        name, self._name = ("" if name == self._name else name), name
+        """A row."""
         shown = value if isinstance(value, Text) else text(value)
         if level is None:
             self._grid.add_row(text(name), shown)
@@ -83,6 +82,11 @@ class Rows:
         with_bar.add_column(overflow="fold")
         with_bar.add_row(level, shown)
         self._grid.add_row(text(name), with_bar)
+
+    def add_lines(self, name: str, lines: Iterable[str | Text]) -> None:
+        """A row of several lines; none at all where there is no line."""
+        for number, line in enumerate(lines):
+            self.add("" if number else name, line)
 
     def shown(self) -> Table:
         """What to print."""

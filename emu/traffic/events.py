@@ -49,7 +49,14 @@ class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
 def header_of(scenario_sha256: str, scenario: dict[str, Any], hosts: Mapping[int, Host]) -> Header:
     """The header of a stream that begins now; only hosts that are known by direction are told."""
     told = [HostOf(dev=dev, mac=host.mac) for dev, host in sorted(hosts.items()) if host.by_direction]
-    return Header(emu_events=VERSION, scenario_sha256=scenario_sha256, scenario=scenario, hosts=told)
+    return Header(emu_events=VERSION, scenario_sha256=scenario_sha256, scenario=_said(scenario), hosts=told)
+
+
+def _said(tables: Any) -> Any:
+    """What a file would say: a key without a value is not there."""
+    if isinstance(tables, dict):
+        return {key: _said(value) for key, value in tables.items() if value is not None}
+    return [_said(each) for each in tables] if isinstance(tables, list) else tables
 
 
 class EventWriter:
