@@ -18,7 +18,7 @@ from emu.live import children
 from emu.live.children import Child, start_time
 from emu.live.links import make_veth, set_route_congestion
 from emu.live.namespaces import make_namespace, namespace_exists, open_in_namespace
-from emu.live.privileges import needs_privileges
+from emu.live.privileges import import_pyroute2, needs_privileges
 from emu.live.record import Link, Made, Started, of_this_process, write_record
 from emu.live.stale import lock_folder, remove_folder, sweep, sweep_folder, take_down
 from emu.live.state import RUN_FOLDER, run_folder
@@ -48,6 +48,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         """Make the run's folder.  Errors: UsageError when it cannot be made."""
+        import_pyroute2()
         self._handlers = ended_by_interrupt()
         try:
             with undisturbed():

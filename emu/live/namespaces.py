@@ -59,6 +59,7 @@ def make_namespace(name: str) -> None:
 
 def remove_namespace(name: str) -> bool:
     """Remove a namespace's name; it ends with its last process.  False: there was none.  Errors: OSError."""
+    import_pyroute2()
     from pyroute2 import netns
 
     try:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from emu.errors import EmuError
 from emu.live.children import in_sessions, start_time
 from emu.live.links import remove_link
 from emu.live.namespaces import NAMES, namespace_exists, remove_namespace
@@ -146,7 +145,7 @@ def _note(gone: list[str], stays: list[str], what: str, remove: Callable[[], boo
     try:
         if remove():
             gone.append(what)
-    except (OSError, EmuError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to go
         stays.append(f"{what} ({_why(error)})")
 
 
