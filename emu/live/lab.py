@@ -17,7 +17,7 @@ from emu.errors import UsageError
 from emu.live import children
 from emu.live.children import Child, start_time
 from emu.live.links import make_veth, set_route_congestion
-from emu.live.namespaces import make_namespace, namespace_exists, open_in_namespace
+from emu.live.namespaces import make_namespace, namespace_exists, open_in_namespace, remove_namespace
 from emu.live.privileges import import_pyroute2, needs_privileges
 from emu.live.record import Link, Made, Started, of_this_process, write_record
 from emu.live.stale import lock_folder, remove_folder, sweep, sweep_folder, take_down
@@ -107,9 +107,14 @@ class Lab:
     ) -> None:
         """Make a veth pair, both ends up and without offloads.  Errors: UsageError."""
         self._made.links += [Link(namespaces[0], a), Link(namespaces[1], b)]
-        self._record()
-        with undisturbed():  # an end without our mark would not be removed
-            make_veth((a, b), namespaces, addresses, self._made.mark)
+        nursery = self.namespace(f"veth{len(self._made.links)}")  # writes the record
+        try:
+            make_veth((a, b), namespaces, addresses, nursery=nursery, mark=self._made.mark)
+        finally:
+            with undisturbed():
+                remove_namespace(nursery)
+                self._made.namespaces.remove(nursery)
+                self._record()
 
     def route_congestion(self, namespace: str, network: str, device: str, algorithm: str = "cubic") -> None:
         """Let TCP towards a network on `device` use a congestion control; only in a namespace of this run."""

@@ -1,6 +1,5 @@
 """Who may not make interfaces is told so in one line; these need no privilege themselves."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +24,7 @@ except EmuError as error:
 
 
 def without_capabilities(what: str) -> "subprocess.CompletedProcess[str]":
-    dropped = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    dropped = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if privileges.effective_capabilities() else []
     command = [*dropped, sys.executable, "-c", ASK.format(what=what)]
     return subprocess.run(command, capture_output=True, check=False, text=True, timeout=20)
 
