@@ -1,0 +1,157 @@
+"""Which datagrams of an emulated socket the real socket may still hold.
+
+The real socket says how many bytes (truesize) lie unread in it, in order.  As long as it has dropped nothing, these are
+the newest: all that are older than the shortest newest part that costs so much have been read.  Once it has dropped
+something, or when several sockets share the port, nobody can say which are unread, but no more than fit these bytes:
+as many are held, and as much memory, as the dearest of those that came could need.  An empty socket ends that.
+What other ways brought to the real socket makes it only fuller: we release later then, never earlier.
+Not seen: a packet filter of the host that drops some of a socket's datagrams before it; with datagrams of different
+sizes we may then take a dropped one for unread in place of another.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from emu.kernel.machine import NONE
+from emu.live.diag import RealSocket
+
+
+class Datagram(NamedTuple):
+    """A datagram in an emulated socket's queue; it may lie in several buffers."""
+
+    buffer: int  # its first
+    frame: int  # in which that came
+    last: int  # its last buffer
+    last_frame: int
+    buffers: int
+    real_bytes: int  # what the real socket is charged for it, or less
+    emulated_bytes: int  # what the emulated one is
+
+
+class Unread:
+    """Follows the queue of one emulated UDP socket."""
+
+    def __init__(self, charged: Callable[[int], int], arrives_at_once: bool) -> None:
+        """`charged`: truesize of the frame with this number in the real kernel, or less.
+
+        Without `arrives_at_once` what was not yet there at the look before may still be on its way.
+        """
+        self._charged = charged
+        self._at_once = arrives_at_once
+        self._queue: deque[Datagram] = deque()
+        self._buffers = self._real = self._emulated = 0  # of the queue
+        self._settled = 0  # of the queue: how many the real socket has received for sure, or dropped
+        self._in_order = True  # the real socket is one, and has dropped nothing of what we have
+        self._drops: dict[int, int] | None = None  # by cookie
+        self._cheapest = 0  # real bytes of a datagram that may be unread
+        self._dearest = (0, 1)  # emulated bytes per real bytes of one that may be unread
+
+    def read(self, m: Any, row: int, sockets: Sequence[RealSocket]) -> int:
+        """How many buffers from the head of the queue are read for sure; the sockets are those of its port."""
+        self._follow(m, row)
+        drops = {s.cookie: s.drops for s in sockets}
+        quiet = drops == self._drops or (self._drops is None and not any(drops.values()))
+        self._in_order = self._in_order and quiet and len(sockets) == 1
+        self._drops = drops
+        unread = sum(s.rqueue for s in sockets)
+        settled = len(self._queue) if self._at_once else min(self._settled, len(self._queue))
+        released = self._release(settled, unread)
+        self._settled = len(self._queue)
+        if unread == 0:
+            self._forget()
+            self._in_order = len(sockets) == 1 and (quiet or not self._queue)
+        return released
+
+    def doubt(self) -> None:
+        """Something that the queue has did not come to the real socket, which counts no drop."""
+        self._in_order = False
+
+    def _release(self, settled: int, unread: int) -> int:
+        """Take those off the queue that are read; how many buffers."""
+        coming = [self._queue[i] for i in range(settled, len(self._queue))]
+        real_coming = sum(d.real_bytes for d in coming)
+        emulated_coming = sum(d.emulated_bytes for d in coming)
+        before = self._buffers
+        for left in range(settled - 1, -1, -1):
+            first = self._queue[0]
+            real = self._real - real_coming - first.real_bytes
+            emulated = self._emulated - emulated_coming - first.emulated_bytes
+            if not self._enough(left, real, emulated, unread):
+                break
+            self._drop_first()
+        return before - self._buffers
+
+    def _enough(self, datagrams: int, real: int, emulated: int, unread: int) -> bool:
+        """Whether so many datagrams, bytes in the real socket and in the emulated, are all that may be unread."""
+        if self._in_order:
+            return real >= unread
+        return datagrams >= unread // self._cheapest and emulated * self._dearest[1] >= unread * self._dearest[0]
+
+    def _append(self, datagram: Datagram) -> None:
+        self._queue.append(datagram)
+        self._buffers += datagram.buffers
+        self._real += datagram.real_bytes
+        self._emulated += datagram.emulated_bytes
+        self._bound(datagram)
+
+    def _drop_first(self) -> None:
+        first = self._queue.popleft()
+        self._buffers -= first.buffers
+        self._real -= first.real_bytes
+        self._emulated -= first.emulated_bytes
+
+    def _forget(self) -> None:
+        """Nothing is unread: what came before bounds nothing any more."""
+        self._cheapest, self._dearest = 0, (0, 1)
+        for datagram in self._queue:
+            self._bound(datagram)
+
+    def _bound(self, datagram: Datagram) -> None:
+        """One more that may be unread."""
+        real, emulated = datagram.real_bytes, datagram.emulated_bytes
+        self._cheapest = min(self._cheapest, real) if self._cheapest else real
+        if emulated * self._dearest[1] > self._dearest[0] * real:
+            self._dearest = emulated, real
+
+    def _follow(self, m: Any, row: int) -> None:
+        """Take up what has come into the emulated queue, and let go what others took from it."""
+        sk = m.sk[row]
+        head = int(sk.queue_head)
+        here = (head, int(m.skb[head].frame)) if head != NONE else (NONE, 0)
+        queue = self._queue
+        while queue and (queue[0].buffer, queue[0].frame) != here:
+            self._drop_first()
+            self._settled = max(0, self._settled - 1)
+        at = int(m.skb[queue[-1].last].next) if queue else head
+        while at != NONE:
+            datagram, at = self._datagram(m, at)
+            self._append(datagram)
+        if self._buffers != sk.queue_len:
+            self._begin_anew(m, head)
+
+    def _begin_anew(self, m: Any, at: int) -> None:
+        """Somebody took from the middle of the queue."""
+        self._queue.clear()
+        self._buffers = self._real = self._emulated = self._settled = 0
+        self._in_order = False
+        while at != NONE:
+            datagram, at = self._datagram(m, at)
+            self._append(datagram)
+
+    def _datagram(self, m: Any, first: int) -> tuple[Datagram, int]:
+        """The datagram that begins in this buffer, and the buffer behind it.
+
+        Fragments that the real stack put together may have been copied into the first one's skb, and cost nothing.
+        """
+        skb = m.skb[first]
+        frame = last_frame = int(skb.frame)
+        last, buffers, emulated = first, 1, int(skb.truesize)
+        at = int(skb.next)
+        while at != NONE and (m.skb[at].frame == last_frame or m.skb[at].frag_offset > 0):
+            skb = m.skb[at]
+            last, last_frame = at, int(skb.frame)
+            buffers += 1
+            emulated += int(skb.truesize)
+            at = int(skb.next)
+        return Datagram(first, frame, last, last_frame, buffers, max(1, self._charged(frame)), emulated), at
