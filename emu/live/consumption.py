@@ -168,11 +168,13 @@ class Consumption:
                 found.append((row, buffers))
         return found
 
-    def lost(self, row: int) -> None:
+    def lost(self, m: Any, row: int) -> None:
         """A datagram that this row's socket took was not handed on: the host's interface did not take it."""
-        known = self._rows.get(row)
-        if known is not None and isinstance(known[1], Unread):
-            known[1].doubt()
+        key = key_of(m, row)
+        if key.protocol == IPPROTO_UDP:
+            state = self._state(row, key)
+            assert isinstance(state, Unread)
+            state.doubt()
 
     def forget(self, row: int) -> None:
         """The row is free."""

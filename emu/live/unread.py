@@ -43,6 +43,7 @@ class Unread:
         self._buffers = self._real = self._emulated = 0  # of the queue
         self._settled = 0  # of the queue: how many the real socket has received for sure, or dropped
         self._in_order = True  # the real socket is one, and has dropped nothing of what we have
+        self._doubted = False  # since the look before
         self._drops: dict[int, int] | None = None  # by cookie
         self._cheapest = 0  # real bytes of a datagram that may be unread
         self._dearest = (0, 1)  # emulated bytes per real bytes of one that may be unread
@@ -52,8 +53,10 @@ class Unread:
         self._follow(m, row)
         drops = {s.cookie: s.drops for s in sockets}
         quiet = drops == self._drops or (self._drops is None and not any(drops.values()))
+        quiet = quiet and not self._doubted
         self._in_order = self._in_order and quiet and len(sockets) == 1
         self._drops = drops
+        self._doubted = False
         unread = sum(s.rqueue for s in sockets)
         settled = len(self._queue) if self._at_once else min(self._settled, len(self._queue))
         released = self._release(settled, unread)
@@ -65,7 +68,7 @@ class Unread:
 
     def doubt(self) -> None:
         """Something that the queue has did not come to the real socket, which counts no drop."""
-        self._in_order = False
+        self._doubted = True
 
     def _release(self, settled: int, unread: int) -> int:
         """Take those off the queue that are read; how many buffers."""
