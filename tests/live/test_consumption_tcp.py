@@ -135,6 +135,15 @@ def test_nothing_is_known_before_the_host_acknowledges() -> None:
     assert len(connection.emulated.held(ROW)) == 5
 
 
+def test_once_known_the_beginning_serves_without_further_acknowledgements() -> None:
+    connection = five_segments()
+    connection.look()
+    connection.send(1000, "taken")
+    connection.read(6000)
+    connection.look()
+    assert connection.emulated.held(ROW) == []
+
+
 def test_a_fin_counts_one_and_is_read_when_the_reader_has_seen_the_end() -> None:
     connection = five_segments()
     connection.frame += 1
