@@ -92,7 +92,7 @@ STEPS = st.lists(
 )
 
 SMALL_ONES_THEN_LARGE_ONES_DROPPED = [*[("arrive", 60)] * 8, *[("arrive", 1514)] * 8, ("look", 0)]
-ONE_COMES_WHILE_A_LARGER_IS_LOST = [("arrive", 60), ("lose", 1514), ("look", 0), ("look", 0), ("look", 0)]
+SMALL_ONES_COME_WHILE_A_LARGER_IS_LOST = [*[("arrive", 60)] * 4, ("lose", 1514), *[("look", 0)] * 3]
 
 
 def play(world: World, steps: list[tuple[str, int]]) -> None:
@@ -120,7 +120,7 @@ def play_out(world: World) -> None:
 @settings(max_examples=300, deadline=None)
 @example(steps=SMALL_ONES_THEN_LARGE_ONES_DROPPED, at_once=True, rcvbuf=6_000)
 @example(steps=[("look", 0), *SMALL_ONES_THEN_LARGE_ONES_DROPPED], at_once=True, rcvbuf=6_000)
-@example(steps=ONE_COMES_WHILE_A_LARGER_IS_LOST, at_once=False, rcvbuf=6_000)
+@example(steps=SMALL_ONES_COME_WHILE_A_LARGER_IS_LOST, at_once=False, rcvbuf=6_000)
 def test_never_early_and_in_the_end_all(steps: list[tuple[str, int]], at_once: bool, rcvbuf: int) -> None:
     world = World(at_once=at_once, rcvbuf=rcvbuf)
     play(world, steps)
