@@ -14,8 +14,8 @@ gone, with what lies unread in it.  Out-of-order queues are not released here: w
 """
 
 from array import array
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from emu.kernel.machine import NONE
 from emu.kernel.seq import SEQ_MASK, after
@@ -32,6 +32,7 @@ from emu.live.diag import (
     TCP_TIME_WAIT,
     RealSocket,
 )
+from emu.live.fields import Fields, RowKey
 from emu.live.truesize import Truesize, tap_truesize
 from emu.live.unread import Unread
 
@@ -44,32 +45,9 @@ FRAMES_REMEMBERED = 1 << 17
 _CLOSED_BY_US = (TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSING, TCP_LAST_ACK, TCP_TIME_WAIT, TCP_CLOSE)
 
 
-class RowKey(NamedTuple):
-    """Whose a row is: rows are used again."""
-
-    protocol: int
-    family: int
-    local_hi: int
-    local: int
-    local_port: int
-    remote_hi: int
-    remote: int
-    remote_port: int
-
-
-def key_of(m: Any, row: int) -> RowKey:
-    """Whose a row is now."""
-    sk = m.sk[row]
-    return RowKey(
-        int(sk.protocol),
-        int(sk.family),
-        int(sk.saddr_hi),
-        int(sk.saddr),
-        int(sk.sport),
-        int(sk.daddr_hi),
-        int(sk.daddr),
-        int(sk.dport),
-    )
+def holds(of: Fields, row: int) -> bool:
+    """Whether a row has a real reader and something for it."""
+    return of.queue_len(row) > 0 and of.reader(row) == READER_REAL
 
 
 class FrameLengths:
@@ -100,15 +78,15 @@ class _Copied:
         self._began = NONE  # the number of its first byte, or one before it
         self._consumed = 0
 
-    def read(self, m: Any, row: int, real: RealSocket) -> int:
+    def read(self, of: Fields, row: int, real: RealSocket) -> int:
         """How many buffers from the head of the queue the reader has had."""
-        sk = m.sk[row]
         if real.cookie != self._cookie:
             self._cookie, self._began, self._consumed = real.cookie, NONE, 0
         if real.state in (TCP_SYN_SENT, TCP_SYN_RECV) or real.bytes_received < 0:
             return 0
-        if sk.host_ack != NONE:
-            began = (int(sk.host_ack) - real.bytes_received) & SEQ_MASK
+        host_ack = of.host_ack(row)
+        if host_ack != NONE:
+            began = (host_ack - real.bytes_received) & SEQ_MASK
             if self._began == NONE or after(began, self._began):
                 self._began = began
         if self._began == NONE:
@@ -116,10 +94,10 @@ class _Copied:
         self._consumed = max(self._consumed, real.bytes_received - real.rqueue)
         copied = (self._began + self._consumed) & SEQ_MASK
         released = 0
-        at = int(sk.queue_head)
-        while at != NONE and not _may_be_unread(int(m.skb[at].end_seq), copied):
+        at = of.queue_head(row)
+        while at != NONE and not _may_be_unread(of.end_seq(at), copied):
             released += 1
-            at = int(m.skb[at].next)
+            at = of.next(at)
         return released
 
 
@@ -132,9 +110,9 @@ class Consumption:
     """Says what to release; `m` is the machine of either engine.  The state kept here is plain."""
 
     def __init__(
-        self, length_of: FrameLengths, *, truesize: Truesize = tap_truesize, arrives_at_once: bool = True
+        self, length_of: Callable[[int], int], *, truesize: Truesize = tap_truesize, arrives_at_once: bool = True
     ) -> None:
-        """`length_of` knows each UDP frame that was handed on since the look before.
+        """`length_of` knows each UDP frame that was handed on since the look before (`FrameLengths`); 0: it does not.
 
         `arrives_at_once`: a frame that has been written is in its socket (a TAP without RPS); else the real stack may
         take until the next look.
@@ -143,7 +121,14 @@ class Consumption:
         self._truesize = truesize
         self._at_once = arrives_at_once
         self._rows: dict[int, tuple[RowKey, _Copied | Unread]] = {}
+        self._fields: Fields | None = None
         self._missed: dict[int, int] = {}  # looks at which a row had no socket
+
+    def fields(self, m: Any) -> Fields:
+        """What is read of the machine."""
+        if self._fields is None or self._fields.machine is not m:
+            self._fields = Fields(m)
+        return self._fields
 
     def reads(self, m: Any, rows: Iterable[int], sockets: Iterable[RealSocket]) -> list[tuple[int, int]]:
         """(row, buffers) to take from the heads of queues.
@@ -154,23 +139,23 @@ class Consumption:
         among `rows`: it would count as gone.
         """
         tcp, udp = _by_ends(sockets)
+        of = self.fields(m)
         found = []
         for row in rows:
-            sk = m.sk[row]
-            if sk.reader != READER_REAL or sk.queue_len <= 0:
+            if not holds(of, row):
                 continue
-            key = key_of(m, row)
+            key = of.key(row)
             if key.protocol == IPPROTO_TCP:
-                buffers = self._tcp_read(m, row, key, tcp.get(key))
+                buffers = self._tcp_read(of, row, key, tcp.get(key))
             else:
-                buffers = self._udp_read(m, row, key, udp.get((key.family, key.local_port), ()))
+                buffers = self._udp_read(of, row, key, udp.get((key.family, key.local_port), ()))
             if buffers > 0:
                 found.append((row, buffers))
         return found
 
     def lost(self, m: Any, row: int) -> None:
         """A datagram that this row's socket took was not handed on: the host's interface did not take it."""
-        key = key_of(m, row)
+        key = self.fields(m).key(row)
         if key.protocol == IPPROTO_UDP:
             state = self._state(row, key)
             assert isinstance(state, Unread)
@@ -181,29 +166,29 @@ class Consumption:
         self._rows.pop(row, None)
         self._missed.pop(row, None)
 
-    def _tcp_read(self, m: Any, row: int, key: RowKey, real: RealSocket | None) -> int:
+    def _tcp_read(self, of: Fields, row: int, key: RowKey, real: RealSocket | None) -> int:
         if real is None or (real.inode == 0 and real.state in _CLOSED_BY_US):
-            return self._gone(m, row, certain=real is not None)
+            return self._gone(of, row, certain=real is not None)
         state = self._state(row, key)
         assert isinstance(state, _Copied)
-        return state.read(m, row, real)
+        return state.read(of, row, real)
 
-    def _udp_read(self, m: Any, row: int, key: RowKey, real: Iterable[RealSocket]) -> int:
+    def _udp_read(self, of: Fields, row: int, key: RowKey, real: Iterable[RealSocket]) -> int:
         sockets = tuple(real)
         if not sockets:
-            return self._gone(m, row, certain=False)
+            return self._gone(of, row, certain=False)
         state = self._state(row, key)
         assert isinstance(state, Unread)
-        return state.read(m, row, sockets)
+        return state.read(of, row, sockets)
 
-    def _gone(self, m: Any, row: int, certain: bool) -> int:
+    def _gone(self, of: Fields, row: int, certain: bool) -> int:
         """There is no such socket: everything is released when that is sure."""
         missed = self._missed.get(row, 0) + 1
         if not certain and missed < LOOKS_UNTIL_GONE:
             self._missed[row] = missed
             return 0
         self.forget(row)
-        return int(m.sk[row].queue_len)
+        return of.queue_len(row)
 
     def _state(self, row: int, key: RowKey) -> _Copied | Unread:
         """What is known of a row; nothing yet when it is another's now."""

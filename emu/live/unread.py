@@ -11,10 +11,11 @@ sizes we may then take a dropped one for unread in place of another.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emu.kernel.machine import NONE
 from emu.live.diag import RealSocket
+from emu.live.fields import Fields
 
 
 class Datagram(NamedTuple):
@@ -23,7 +24,6 @@ class Datagram(NamedTuple):
     buffer: int  # its first
     frame: int  # in which that came
     last: int  # its last buffer
-    last_frame: int
     buffers: int
     real_bytes: int  # what the real socket is charged for it, or less
     emulated_bytes: int  # what the emulated one is
@@ -48,9 +48,9 @@ class Unread:
         self._cheapest = 0  # real bytes of a datagram that may be unread
         self._dearest = (0, 1)  # emulated bytes per real bytes of one that may be unread
 
-    def read(self, m: Any, row: int, sockets: Sequence[RealSocket]) -> int:
+    def read(self, of: Fields, row: int, sockets: Sequence[RealSocket]) -> int:
         """How many buffers from the head of the queue are read for sure; the sockets are those of its port."""
-        self._follow(m, row)
+        self._follow(of, row)
         drops = {s.cookie: s.drops for s in sockets}
         quiet = drops == self._drops or (self._drops is None and not any(drops.values()))
         quiet = quiet and not self._doubted
@@ -117,44 +117,41 @@ class Unread:
         if emulated * self._dearest[1] > self._dearest[0] * real:
             self._dearest = emulated, real
 
-    def _follow(self, m: Any, row: int) -> None:
+    def _follow(self, of: Fields, row: int) -> None:
         """Take up what has come into the emulated queue, and let go what others took from it."""
-        sk = m.sk[row]
-        head = int(sk.queue_head)
-        here = (head, int(m.skb[head].frame)) if head != NONE else (NONE, 0)
+        head = of.queue_head(row)
+        here = (head, of.frame(head)) if head != NONE else (NONE, 0)
         queue = self._queue
         while queue and (queue[0].buffer, queue[0].frame) != here:
             self._drop_first()
             self._settled = max(0, self._settled - 1)
-        at = int(m.skb[queue[-1].last].next) if queue else head
+        at = of.next(queue[-1].last) if queue else head
         while at != NONE:
-            datagram, at = self._datagram(m, at)
+            datagram, at = self._datagram(of, at)
             self._append(datagram)
-        if self._buffers != sk.queue_len:
-            self._begin_anew(m, head)
+        if self._buffers != of.queue_len(row):
+            self._begin_anew(of, head)
 
-    def _begin_anew(self, m: Any, at: int) -> None:
+    def _begin_anew(self, of: Fields, at: int) -> None:
         """Somebody took from the middle of the queue."""
         self._queue.clear()
         self._buffers = self._real = self._emulated = self._settled = 0
         self._in_order = False
         while at != NONE:
-            datagram, at = self._datagram(m, at)
+            datagram, at = self._datagram(of, at)
             self._append(datagram)
 
-    def _datagram(self, m: Any, first: int) -> tuple[Datagram, int]:
+    def _datagram(self, of: Fields, first: int) -> tuple[Datagram, int]:
         """The datagram that begins in this buffer, and the buffer behind it.
 
         Fragments that the real stack put together may have been copied into the first one's skb, and cost nothing.
         """
-        skb = m.skb[first]
-        frame = last_frame = int(skb.frame)
-        last, buffers, emulated = first, 1, int(skb.truesize)
-        at = int(skb.next)
-        while at != NONE and (m.skb[at].frame == last_frame or m.skb[at].frag_offset > 0):
-            skb = m.skb[at]
-            last, last_frame = at, int(skb.frame)
+        frame = last_frame = of.frame(first)
+        last, buffers, emulated = first, 1, of.truesize(first)
+        at = of.next(first)
+        while at != NONE and (of.frame(at) == last_frame or of.frag_offset(at) > 0):
+            last, last_frame = at, of.frame(at)
             buffers += 1
-            emulated += int(skb.truesize)
-            at = int(skb.next)
-        return Datagram(first, frame, last, last_frame, buffers, max(1, self._charged(frame)), emulated), at
+            emulated += of.truesize(at)
+            at = of.next(at)
+        return Datagram(first, frame, last, buffers, max(1, self._charged(frame)), emulated), at

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP
-from emu.live.consumption import READER_REAL, Consumption, RowKey, key_of
+from emu.live.consumption import Consumption, holds
 from emu.live.diag import TCP_LISTEN, Asked, RealSocket, SocketDiag
+from emu.live.fields import Fields, RowKey
 
 ALL_EVERY_NS = 250_000_000  # a second socket on a UDP port is known after so long at the latest
 ALL_AGAIN_NS = 20_000_000  # sooner, when one is missing
@@ -27,20 +28,21 @@ class Watch:
 
         `now_ns` is any clock that never goes back; rows whose socket is not found wait for a look at all.
         """
-        holding = [row for row in rows if m.sk[row].reader == READER_REAL and m.sk[row].queue_len > 0]
+        of = self._consumption.fields(m)
+        holding = [row for row in rows if holds(of, row)]
         if not holding:
             return []
         since_ns = now_ns - self._all_ns
         if since_ns < ALL_EVERY_NS:
-            seen, sockets = self._some(m, holding)
+            seen, sockets = self._some(of, holding)
             if len(seen) == len(holding) or since_ns < ALL_AGAIN_NS:
                 return self._consumption.reads(m, seen, sockets)
         self._all_ns = now_ns
         return self._consumption.reads(m, holding, self._all())
 
-    def _some(self, m: Any, rows: list[int]) -> tuple[list[int], list[RealSocket]]:
+    def _some(self, of: Fields, rows: list[int]) -> tuple[list[int], list[RealSocket]]:
         """The rows all of whose sockets are found, and these."""
-        wanted = [self._asked(key_of(m, row)) for row in rows]
+        wanted = [self._asked(of.key(row)) for row in rows]
         unique = list(dict.fromkeys(asked for some in wanted for asked in some))
         answers = dict(zip(unique, self._diag.look_at(unique), strict=True))
         seen = []

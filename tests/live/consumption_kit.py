@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from emu.engine.plain import PlainEngine
+from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import NONE, Machine
 from emu.kernel.seq import SEQ_MASK
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP
@@ -16,8 +16,8 @@ LOCAL_PORT, REMOTE_PORT = 4000, 50_000
 class Emulated:
     """A machine whose rows are filled and emptied as the kernel's functions would."""
 
-    def __init__(self) -> None:
-        self.m: Any = PlainEngine().new(Machine)
+    def __init__(self, engine: Engine | None = None) -> None:
+        self.m: Any = (engine or PlainEngine()).new(Machine)
         self.free = 0
 
     def socket(self, row: int, protocol: int, *, family: int = 4, **fields: int) -> int:
@@ -54,7 +54,7 @@ class Emulated:
         taken = []
         for _ in range(buffers):
             skb = self.m.skb[sk.queue_head]
-            taken.append(skb.frame)
+            taken.append(int(skb.frame))
             sk.queue_head = skb.next
             sk.queue_len -= 1
         if sk.queue_head == NONE:
@@ -66,7 +66,7 @@ class Emulated:
         found, at = [], self.m.sk[row].queue_head
         while at != NONE:
             found.append(self.m.skb[at])
-            at = found[-1].next
+            at = int(found[-1].next)
         return found
 
 

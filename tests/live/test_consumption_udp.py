@@ -2,10 +2,12 @@
 
 from collections import deque
 
-from consumption_kit import Emulated, real_udp
+import pytest
+from consumption_kit import LOCAL_PORT, Emulated, real_udp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.sock import IPPROTO_UDP
 from emu.live.consumption import Consumption, FrameLengths
 from emu.live.diag import RealSocket
@@ -17,8 +19,8 @@ ROW = 5
 class World:
     """Datagrams go into the emulated queue and, some later, into a real socket that may drop them."""
 
-    def __init__(self, *, at_once: bool = True, rcvbuf: int = 1 << 30) -> None:
-        self.emulated = Emulated()
+    def __init__(self, *, at_once: bool = True, rcvbuf: int = 1 << 30, engine: Engine | None = None) -> None:
+        self.emulated = Emulated(engine)
         self.row = self.emulated.socket(ROW, IPPROTO_UDP)
         self.lengths = FrameLengths(1 << 12)
         self.consumption = Consumption(self.lengths, arrives_at_once=at_once)
@@ -95,6 +97,15 @@ SMALL_ONES_THEN_LARGE_ONES_DROPPED = [*[("arrive", 60)] * 8, *[("arrive", 1514)]
 SMALL_ONES_COME_WHILE_A_LARGER_IS_LOST = [*[("arrive", 60)] * 4, ("lose", 1514), *[("look", 0)] * 3]
 
 
+def engine_of(name: str) -> Engine:
+    if name == "plain":
+        return PlainEngine()
+    pytest.importorskip("numba")
+    from emu.engine.compiled import CompiledEngine
+
+    return CompiledEngine()
+
+
 def play(world: World, steps: list[tuple[str, int]]) -> None:
     for what, value in steps:
         if what in ("arrive", "lose"):
@@ -149,8 +160,9 @@ def test_what_came_otherwise_only_makes_it_late(steps: list[tuple[str, int]], st
     play_out(world)
 
 
-def test_drops_of_a_full_real_socket_hold_nothing() -> None:
-    world = World(rcvbuf=10 * tap_truesize(60))
+@pytest.mark.parametrize("name", ["plain", "compiled"])
+def test_drops_of_a_full_real_socket_hold_nothing(name: str) -> None:
+    world = World(rcvbuf=10 * tap_truesize(60), engine=engine_of(name))
     for _ in range(100):
         world.arrive(60)
         world.look()
@@ -158,6 +170,15 @@ def test_drops_of_a_full_real_socket_hold_nothing() -> None:
     world.read(4)
     world.look()
     assert len(world.emulated.held(ROW)) == 6
+
+
+def test_what_is_said_of_a_compiled_machine_are_plain_numbers() -> None:
+    world = World(engine=engine_of("compiled"))
+    world.arrive(60)
+    world.read(1)
+    (said,) = world.consumption.reads(world.emulated.m, [ROW], [real_udp(0)])
+    assert [type(number) for number in said] == [int, int]
+    assert world.consumption.fields(world.emulated.m).key(ROW) == (IPPROTO_UDP, 4, 0, 0, LOCAL_PORT, 0, 0, 0)
 
 
 def test_several_sockets_of_a_port_hold_what_lies_in_all_of_them() -> None:
