@@ -23,8 +23,8 @@ from emu.live.diag import (
     SocketDiag,
 )
 from emu.live.lab import Lab, Tap, open_in_namespace
+from emu.live.real_reads import ALL_AGAIN_NS, ALL_EVERY_NS, RealReads
 from emu.live.truesize import at_least, measured_truesize, tap_truesize
-from emu.live.watch import ALL_AGAIN_NS, ALL_EVERY_NS, Watch
 from emu.wire.checksum import ones_sum
 
 pytestmark = pytest.mark.live
@@ -90,7 +90,7 @@ class UdpWire:
         self.emulated = Emulated()
         self.emulated.socket(ROW, IPPROTO_UDP, sport=PORT)
         self.lengths = FrameLengths()
-        self.watch = Watch(ground.diag, Consumption(self.lengths))
+        self.real = RealReads(ground.diag, Consumption(self.lengths))
         self.frame = 0
         self.now_ns = 0
 
@@ -103,7 +103,7 @@ class UdpWire:
     def held(self, after_ns: int = 5_000_000) -> list[int]:
         """Look, release; the frames that are left."""
         self.now_ns += after_ns
-        for row, buffers in self.watch.reads(self.emulated.m, [ROW], self.now_ns):
+        for row, buffers in self.real.reads(self.emulated.m, [ROW], self.now_ns):
             self.emulated.dequeue(row, buffers)
         return [skb.frame for skb in self.emulated.held(ROW)]
 
@@ -169,7 +169,7 @@ class TcpWire:
         self.emulated = Emulated()
         ends = {"saddr": LOOPBACK, "daddr": LOOPBACK, "sport": self.port, "dport": self.peer}
         self.sk = self.emulated.m.sk[self.emulated.socket(ROW, IPPROTO_TCP, **ends)]
-        self.watch = Watch(ground.diag, Consumption(FrameLengths(16)))
+        self.real = RealReads(ground.diag, Consumption(FrameLengths(16)))
         self.frame = 0
         self.now_ns = 0
         self.segments: list[tuple[int, int]] = []  # number and length, in order
@@ -207,7 +207,7 @@ class TcpWire:
         """Look, release; how many bytes of payload are left."""
         self.follow()
         self.now_ns += 5_000_000
-        for row, buffers in self.watch.reads(self.emulated.m, [ROW], self.now_ns):
+        for row, buffers in self.real.reads(self.emulated.m, [ROW], self.now_ns):
             self.emulated.dequeue(row, buffers)
         return sum(skb.length for skb in self.emulated.held(ROW))
 

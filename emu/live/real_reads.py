@@ -12,7 +12,7 @@ ALL_EVERY_NS = 250_000_000  # a second socket on a UDP port is known after so lo
 ALL_AGAIN_NS = 20_000_000  # sooner, when one is missing
 
 
-class Watch:
+class RealReads:
     """Which buffers have been read, by looks at the host's sockets."""
 
     def __init__(self, diag: SocketDiag, consumption: Consumption) -> None:
