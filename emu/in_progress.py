@@ -6,7 +6,7 @@ of the frames; what still waits in a ring is carried into the next batch, so mem
 
 import os
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from emu.kernel.invariants import HOLDS, SENTENCES, check_conservation, check_st
 from emu.kernel.machine import LIMITS, Packet
 from emu.kernel.policy import RULES
 from emu.pacing import Pacer
+from emu.scenario_file import tables_of
 from emu.task import Outputs, Task
-from emu.traffic.events import EventWriter
+from emu.traffic.events import EventWriter, header_of
+from emu.traffic.host import Host
 from emu.verdicts.log import LogWriter
 from emu.verdicts.summary import netdev_names
 
@@ -105,7 +107,8 @@ class RunInProgress:
             if outputs.record_events is not None:
                 self.recorder_file = OutputFile(outputs.record_events, inputs)
                 self._opened(self.recorder_file)
-                self.recorder = EventWriter(self.recorder_file, scenario.digest())
+                header = header_of(scenario.digest(), tables_of(scenario), self._hosts_known())
+                self.recorder = EventWriter(self.recorder_file, self.engine, header)
                 self.engine.fill(self.machine.config, {"recording": 1})
             if outputs.write is not None:
                 self.annotated = AnnotatedWriter(
@@ -120,6 +123,10 @@ class RunInProgress:
             self.stack.pop_all()
         for output in self.opened:
             self.stack.callback(output.abandon)
+
+    def _hosts_known(self) -> Mapping[int, Host]:
+        """Who the host is on each device, as far as that is known before the first frame."""
+        return {}
 
     def _forget_outputs(self) -> None:
         """They could not all be opened: none of them is left behind."""

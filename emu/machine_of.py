@@ -189,6 +189,7 @@ def _config(scenario: Scenario) -> Mapping[str, int]:
         "ip_forward": scenario.ip.forward,
         "as_posted": _as_posted(scenario),
         "retransmit": scenario.replay.retransmit,
+        "real_peers": scenario.replay.peers == "real",
         "write_back": scenario.replay.write_back == "followed",
     }
 

@@ -74,13 +74,13 @@ class Replay(RunInProgress):
         self.interruption = interruption or Interruption()
         self.floods = floods
         self.feed = self._feed()
-        self.hosts = dict(hosts or {})  # by device
+        self.events = self._recorded()
+        self.hosts = dict(hosts or (self.events.hosts if self.events else {}))  # by device
         self.host = Host(0, False, "")  # of the first device that shows frames
         self.tally_room = 1
         self.tallies = engine.rows(Tally, self.tally_room)
         self._meet_interfaces()
         self.store = self._begin_to_follow()
-        self.events = self._recorded()
         self.event_log = engine.rows(Event, EVENT_LOG)
         self.at_event = 0
         self.events_read = 0
@@ -106,6 +106,9 @@ class Replay(RunInProgress):
     def discard(self, offset: int) -> int:
         """Let the reader reuse its window."""
         return self.reader.discard(offset)
+
+    def _hosts_known(self) -> Mapping[int, Host]:
+        return self.hosts
 
     def _begin_to_follow(self) -> Any:
         """Where the last bytes of followed iSCSI connections are remembered; nothing if none are to be followed."""

@@ -40,6 +40,7 @@ from emu.traffic.beside import (
     expected_frames,
     parse_beside,
 )
+from emu.traffic.events import header_in
 from emu.traffic.flood.kinds import recipe_text
 from emu.traffic.flood.values import RATE, UNITS
 from emu.traffic.pace import PACE_MBPS, PACE_PPS, PACE_SPEED
@@ -72,7 +73,9 @@ def task_of(
     outputs: Outputs = NO_OUTPUTS,
 ) -> Task:
     """The command's options as a task under one policy."""
-    scenario = scenario_of(command, inputs, policy)
+    scenario = scenario_of(command, inputs, policy, events)
+    if events is None:
+        refuse_real_readers(scenario)
     return Task(
         scenario=scenario,
         name=name_of_all(inputs, scenario),
@@ -130,8 +133,24 @@ def expectations_of(command: PlayCommand, scenario: Scenario) -> list[Expectatio
     return [parse_expectation(text) for text in [*said, *(command.expect or [])]]
 
 
-def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | None = None) -> Scenario:
-    """The scenario file, then --set, then the options that have a name of their own."""
+def refuse_real_readers(scenario: Scenario) -> None:
+    """A replay has no real readers, unless a recording says when they read."""
+    readers: list[tuple[str, str]] = [
+        ("readers.ordinary", scenario.readers.ordinary),
+        ("readers.memalloc", scenario.readers.memalloc),
+    ]
+    readers += [(f"socket.{number}.reader", socket.reader or "") for number, socket in enumerate(scenario.socket)]
+    for key, reader in readers:
+        if reader == "real":
+            raise UsageError(
+                f"{key} = 'real': only emu live has real readers; give its recording (--events), or another"
+            )
+
+
+def scenario_of(
+    command: PlayCommand, inputs: Sequence[Input], policy: str | None = None, events: str | None = None
+) -> Scenario:
+    """The scenario file (without one, that of a recording), then --set, then the options with a name of their own."""
     settings = dict(parse_setting(text) for text in command.settings or [])
     options = {}
     for key, option, value in (
@@ -147,7 +166,9 @@ def scenario_of(command: PlayCommand, inputs: Sequence[Input], policy: str | Non
             settings[key] = value
             options[key] = f"{option} {value}"
     path = None if command.scenario is None else scenario_path(str(command.scenario))
-    scenario = load_scenario(path, settings, options, [given.device for given in inputs if given.device])
+    recorded = header_in(events).scenario if path is None and events is not None and Path(events).is_file() else None
+    devices = [given.device for given in inputs if given.device]
+    scenario = load_scenario(path, settings, options, devices, recorded)
     if scenario.is_run:
         name = command.scenario or "--set"
         raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")

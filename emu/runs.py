@@ -70,7 +70,7 @@ def run_once(
 
 
 def _played(command: PlayCommand, task: Task, inputs: Sequence[Input], watch: Watch, say: Callable[[str], None]) -> Run:
-    return _judged(play(command, task, inputs, telling(watch(task), reached_in), say), task.expectations)
+    return judged(play(command, task, inputs, telling(watch(task), reached_in), say), task.expectations)
 
 
 def run_each(
@@ -159,7 +159,8 @@ def once(say: Callable[[str], None]) -> Callable[[str], None]:
     return say_once
 
 
-def _judged(outcome: Outcome, expectations: Sequence[Expectation]) -> Run:
+def judged(outcome: Outcome, expectations: Sequence[Expectation]) -> Run:
+    """How a run ended, held against what was expected of it."""
     summary = summarise(outcome)
     judgements = tuple(judge(expectation, summary) for expectation in expectations)
     return Run(summary["policy"], summary, judgements, exit_code(outcome, judgements), outcome.interrupted)

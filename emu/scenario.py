@@ -389,6 +389,13 @@ class ReplayTable(Part, frozen=True):
             "false: what was dropped counts as received."
         ),
     ] = False
+    peers: Annotated[
+        Literal["captured", "real"],
+        about(
+            "Captured: what was dropped counts as received, for the capture goes on as if it had been; real: it is "
+            "lost, and whoever sent it sends it again (emu live, and replays of its recordings)."
+        ),
+    ] = "captured"
     drain_ns: Annotated[
         int, Meta(ge=0, le=3_600_000_000_000), about("For how long the machine runs on behind the last frame.", "ns")
     ] = 1_000_000_000

@@ -47,13 +47,17 @@ def load_scenario(
     settings: Mapping[str, Any] | None = None,
     options: Mapping[str, str] | None = None,
     devices: Sequence[str] = (),
+    tables: dict[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None,
 ) -> Scenario:
-    """Read a scenario file (none: all defaults) and put `settings` (dotted key -> value) over it.
+    """Read a scenario file (none: `tables`, else all defaults) and put `settings` (dotted key -> value) over it.
+
+    `usual` has defaults of the caller's own (table -> key -> value) for what the file does not say.
 
     `options` names the option that made a setting, where it was not --set.  `devices` are there in any case: with
     defaults, when the scenario does not name them.  Errors: UsageError, a ScenarioError with every problem.
     """
-    tree, lines = ({}, {}) if path is None else _read_toml(path)
+    tree, lines = (tables or {}, {}) if path is None else _read_toml(path)
     problems = []
     said: dict[tuple[str | int, ...], str] = {}
     for key, value in (settings or {}).items():
@@ -64,6 +68,10 @@ def load_scenario(
             problems.append(Problem(option, 0, "", str(error)))
     said |= _add_devices(tree, devices)
     _complete_run(tree)
+    for table, keys in (usual or {}).items():
+        if isinstance(said_of := tree.setdefault(table, {}), dict):
+            for key, value in keys.items():
+                said_of.setdefault(key, value)
 
     def problem(place: tuple[str | int, ...], sentence: str) -> Problem:
         around = [option for key, option in said.items() if place[: len(key)] == key]

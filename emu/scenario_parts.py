@@ -10,7 +10,7 @@ from emu.kernel.sock import READERS
 Count = Annotated[int, Meta(ge=0, le=1 << 40)]
 Rate = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Rcvbuf = Annotated[int, Meta(ge=256, le=1 << 30)]
-Reader = Literal["immediate", "rate", "needs-memory", "never"]
+Reader = Literal["immediate", "rate", "needs-memory", "never", "real"]
 assert Reader.__args__ == READERS  # type: ignore[attr-defined]
 
 TIMES = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9}

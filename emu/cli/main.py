@@ -1,5 +1,6 @@
 """The command line: verbs, exit codes, and nothing imported before its verb is used."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import typer
 from emu import __version__
 from emu.cli.diff_options import DiffCommand
 from emu.cli.export_options import ExportCommand
+from emu.cli.live_options import LiveCommand, LiveDemoCommand
 from emu.cli.named_output import NamedOutput
-from emu.cli.options import Json, ReplayCommand, StepCommand, verb
+from emu.cli.options import Json, ReplayCommand, StepCommand, parameters_of, verb, with_parameters
 from emu.cli.report_options import ReportCommand
 from emu.cli.run_options import CompareVerb, RunCommand
 from emu.cli.show_options import ShowCommand
@@ -248,6 +250,61 @@ def show_scenario(
     from emu.cli.scenarios import show
 
     _leave(show, file, json)
+
+
+live = typer.Typer(
+    help="The emulated NIC between two real interfaces: what it drops, the real stacks never get.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    epilog="Examples:  sudo emu live demo   |   sudo emu live --host-if emu0 --wire-if emu1 -w live.pcapng   |   "
+    "emu live status",
+)
+app.add_typer(live, name="live")
+
+
+def _live(context: typer.Context, **given: Any) -> None:
+    """Be a NIC: frames from one interface go through the emulated receive path, survivors to the other."""
+    if context.invoked_subcommand is not None:
+        return
+    from emu.cli.live import run_live
+
+    _leave(run_live, LiveCommand(**given))
+
+
+_context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+live.callback()(with_parameters(_live, [_context, *parameters_of(LiveCommand)]))
+
+
+def _live_demo(command: LiveDemoCommand) -> None:
+    from emu.cli.live_demo import run_live_demo
+
+    _leave(run_live_demo, command)
+
+
+live.command(
+    "demo",
+    epilog="Examples:  sudo emu live demo   |   sudo emu live demo --policies linux-2.6.12,mainline --out demo --json",
+)(
+    verb(
+        LiveDemoCommand,
+        _live_demo,
+        "Lock real block I/O up and cure it: a real iSCSI target and initiator in namespaces of their own, a flood and "
+        "a download, the emulated NIC between them, under one policy after the other.",
+    )
+)
+
+
+@live.command("status", epilog="Examples:  emu live status   |   emu live status --once   |   emu live status --json")
+def live_status(
+    once: Annotated[bool, typer.Option("--once", help="Print one picture instead of following.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the live runs of this machine: the real host on the left, the emulated one on the right."""
+    from emu.live.status import status_json, status_screen
+
+    if json:
+        _leave(status_json)
+    _leave(lambda: status_screen(once=once))
 
 
 wireshark = typer.Typer(

@@ -153,6 +153,9 @@ SOURCES = (
     "emu.kernel.download",
     "emu.engine.loop",
     "emu.traffic.peer.loop",
+    "emu.live.system",
+    "emu.live.wire",
+    "emu.live.serve",
 )
 
 
@@ -173,6 +176,7 @@ TABLES = (
     "emu.engine.ahead",
     "emu.engine.linking",
     "emu.engine.memcpy",
+    "emu.engine.syscalls",
     "emu.engine.kept",
     "emu.engine.lean",
     "emu.engine.compiled",

@@ -237,13 +237,44 @@ def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
     return at
 
 
+def happen(m: Machine, e: Any) -> None:
+    """What happens to the machine from outside: a reader reads, others take or give back pages, tasks run."""
+    if e.event == EVENT_READ:
+        if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
+            sk_dequeue(m, e.dev, e.number)
+            if m.follow.live:
+                follow_read(m)
+    elif e.event == EVENT_PAGES:
+        move_pages(m, e.dev, e.number)
+    else:
+        process_context(m)
+
+
+def run_outside(m: Machine, log: Any, at: int) -> int:
+    """Do what a live run has seen happen; the length of the recorded stream."""
+    for which in range(m.outside_len):
+        e = m.outside[which]
+        m.now_ns = max(m.now_ns, e.time_ns)
+        happen(m, e)
+        at = write_event(m, log, at, e.event, e.dev, e.number)
+    m.outside_len = 0
+    return at
+
+
 def run(m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, log_size: int) -> tuple[int, int]:
     """Play the arrivals rows[first:last] and everything that happens before each of them.
 
     With first == last nothing arrives any more: the machine runs on until `until_ns`.  Returns how far it came (short
     of `last` only when the recorded stream is nearly full) and the length of that stream.
     """
-    at = 0
+    return run_on(m, rows, first, last, until_ns, log, 0, log_size)
+
+
+def run_on(
+    m: Machine, rows: Any, first: int, last: int, until_ns: int, log: Any, at: int, log_size: int
+) -> tuple[int, int]:
+    """The same, with a recorded stream that is `at` events long already."""
+    at = run_outside(m, log, at)
     while at + 4 <= log_size and m.later_len <= LATER_ENOUGH and m.oops == 0:
         next_ns = rows[first].time_ns if first < last else until_ns
         if m.poll_len > 0:
@@ -294,13 +325,6 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         arrive_again(m, e.dev)
     elif e.event == EVENT_PLAN:
         carry_out(m, rows, e.number)
-    elif e.event == EVENT_READ:
-        if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
-            sk_dequeue(m, e.dev, e.number)
-            if m.follow.live:
-                follow_read(m)
-    elif e.event == EVENT_PAGES:
-        move_pages(m, e.dev, e.number)
     elif e.event == EVENT_REAP:
         cache_reap(m)
     elif e.event == EVENT_TICK:
@@ -308,7 +332,7 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
     elif e.event == EVENT_FRAG:
         ip_expire_run(m)
     else:
-        process_context(m)
+        happen(m, e)
 
 
 def run_recorded(

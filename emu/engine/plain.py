@@ -8,6 +8,7 @@ from emu.kernel.record import Rows
 REPLAY = "replay"  # what an engine is used for: each use compiles functions of its own
 FLOOD = "flood"
 RUN = "run"
+LIVE = "live"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

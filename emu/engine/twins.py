@@ -9,6 +9,8 @@ import numpy as np
 
 from emu.capture import lexicon
 from emu.engine.memcpy import memcpy
+from emu.engine.syscalls import sys_clock_ns, sys_read, sys_wait, sys_write
+from emu.live import system
 from emu.wire import checksum, octets
 from emu.wire.octets import Octets, be16, be32
 
@@ -74,9 +76,33 @@ def same_octets(octets: Octets, at: int, words: Octets, start: int, length: int)
     return True
 
 
+def read_into(fd: int, octets: Octets, at: int, size: int) -> int:
+    """Read a frame, as `emu.live.system.read_into`."""
+    return sys_read(fd, octets, at, size)
+
+
+def write_from(fd: int, octets: Octets, at: int, size: int) -> int:
+    """Write a frame, as `emu.live.system.write_from`."""
+    return sys_write(fd, octets, at, size)
+
+
+def wait_readable(one: int, other: int, timeout_ns: int) -> int:
+    """Wait for a frame, as `emu.live.system.wait_readable`."""
+    return sys_wait(one, other, timeout_ns)
+
+
+def clock_ns() -> int:
+    """The clock, as `emu.live.system.clock_ns`."""
+    return sys_clock_ns()
+
+
 TWINS: dict[Any, Any] = {
     checksum.ones_sum: ones_sum,
     octets.copy_octets: copy_octets,
     lexicon.find_octet: find_octet,
     lexicon.same_octets: same_octets,
+    system.read_into: read_into,
+    system.write_from: write_from,
+    system.wait_readable: wait_readable,
+    system.clock_ns: clock_ns,
 }

@@ -72,7 +72,11 @@ CAUSES = (
 
 
 class Reason(NamedTuple):
-    """A drop reason: the word, where it is decided, what it means; what it asks for: emu/verdicts/reason_words.py."""
+    """A drop reason: the word, where it is decided, what it means; what it asks for: emu/verdicts/reason_words.py.
+
+    `by_protocol`: the packet itself is why, or that nobody wants it, whatever memory there is.  A live run hands such a
+    packet on: the real stack says so itself, and may answer.
+    """
 
     number: int
     name: str
@@ -80,6 +84,7 @@ class Reason(NamedTuple):
     sentence: str
     source: str
     ours: bool = False
+    by_protocol: bool = False
 
 
 REASONS = (
@@ -114,6 +119,7 @@ REASONS = (
         "tcp_v4_rcv, udp_rcv, udp_v4_mcast_deliver",
         "No socket listens there; TCP answers with a RST, UDP with an ICMP port unreachable, a multicast with nothing.",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv no_tcp_socket, net/ipv4/udp.c udp_rcv, udp_v4_mcast_deliver",
+        by_protocol=True,
     ),
     Reason(
         SOCKET_RCVBUFF,
@@ -135,6 +141,7 @@ REASONS = (
         "ip_rcv, ipv6_rcv, tcp_v4_rcv, udp_rcv, icmp_rcv, icmpv6_rcv, arp_rcv",
         "The packet is shorter than its own header says.",
         "2.6.12 net/ipv4/ip_input.c, tcp_ipv4.c, udp.c",
+        by_protocol=True,
     ),
     Reason(
         HDR_TRUNC,
@@ -142,6 +149,7 @@ REASONS = (
         "eth_type_trans",
         "The frame is shorter than its link-layer header.",
         "2.6.12 net/ethernet/eth.c",
+        by_protocol=True,
     ),
     Reason(
         IP_INHDR,
@@ -149,6 +157,7 @@ REASONS = (
         "ip_rcv, ipv6_rcv, ipv6_frag_rcv",
         "The IP header is malformed: version or a length; or an IPv6 fragment is (not a multiple of 8, too far).",
         "2.6.12 net/ipv4/ip_input.c ip_rcv inhdr_error, net/ipv6/ip6_input.c ipv6_rcv, net/ipv6/reassembly.c",
+        by_protocol=True,
     ),
     Reason(
         IP_CSUM,
@@ -156,6 +165,7 @@ REASONS = (
         "ip_rcv",
         "The IPv4 header checksum is wrong.",
         "2.6.12 net/ipv4/ip_input.c ip_rcv",
+        by_protocol=True,
     ),
     Reason(
         IP_NOPROTO,
@@ -163,6 +173,7 @@ REASONS = (
         "ip_local_deliver_finish, ip6_input_finish",
         "No protocol handler and no raw socket for this IP protocol; answered with an ICMP error.",
         "2.6.12 net/ipv4/ip_input.c ip_local_deliver_finish, net/ipv6/ip6_input.c ip6_input_finish",
+        by_protocol=True,
     ),
     Reason(
         TCP_CSUM,
@@ -170,6 +181,7 @@ REASONS = (
         "tcp_v4_rcv, tcp_rcv_established",
         "The TCP checksum is wrong.",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_checksum_init (<= 76 bytes at once), tcp_input.c (longer ones later)",
+        by_protocol=True,
     ),
     Reason(
         UDP_CSUM,
@@ -177,6 +189,7 @@ REASONS = (
         "udp_rcv, udp_recvmsg",
         "The UDP checksum is wrong: found at once when no socket takes the datagram, else by the reader (an event).",
         "2.6.12 net/ipv4/udp.c udp_rcv, udp_recvmsg",
+        by_protocol=True,
     ),
     Reason(
         ICMP_CSUM,
@@ -184,6 +197,7 @@ REASONS = (
         "icmp_rcv, icmpv6_rcv",
         "The ICMP checksum is wrong.",
         "2.6.12 net/ipv4/icmp.c icmp_rcv",
+        by_protocol=True,
     ),
     Reason(
         UNHANDLED_PROTO,
@@ -191,6 +205,7 @@ REASONS = (
         "netif_receive_skb, vlan_skb_recv",
         "No protocol handler for this ethertype, or no VLAN device for this tag.",
         "2.6.12 net/core/dev.c netif_receive_skb; net/8021q/vlan_dev.c vlan_skb_recv",
+        by_protocol=True,
     ),
     Reason(
         NOT_SPECIFIED,
@@ -200,6 +215,7 @@ REASONS = (
         "must not be broadcast, a fragment that is empty or reaches beyond the datagram's end, a datagram that is too "
         "long when put together.",
         "2.6.12 net/ipv4/tcp_ipv4.c tcp_v4_rcv, icmp.c icmp_rcv, ip_fragment.c ip_frag_queue, ip_frag_reasm",
+        by_protocol=True,
     ),
     Reason(
         OTHERHOST,
@@ -209,6 +225,7 @@ REASONS = (
         "protocol frees it.",
         "2.6.12 net/ipv4/ip_input.c ip_rcv, net/ipv6/ip6_input.c ipv6_rcv, net/ipv4/arp.c arp_rcv; v6.19 net/core/"
         "dev.c vlan_do_receive",
+        by_protocol=True,
     ),
     Reason(
         NO_MEMORY,
@@ -230,6 +247,7 @@ REASONS = (
         "tcp_data_queue",
         "Every byte of the segment has been received before: a retransmission that was not needed.",
         "2.6.12 net/ipv4/tcp_input.c tcp_data_queue",
+        by_protocol=True,
     ),
     Reason(
         TCP_OFO_QUEUE_PRUNE,
@@ -251,6 +269,7 @@ REASONS = (
         "ip_defrag, ipv6_frag_rcv",
         "The fragment repeats what its queue holds, or is replaced by one that does (an event).",
         "2.6.12 net/ipv4/ip_fragment.c ip_frag_queue; v6.19 names it DUP_FRAG",
+        by_protocol=True,
     ),
     Reason(
         FRAG_REASM_TIMEOUT,
@@ -273,6 +292,7 @@ REASONS = (
         "ip_rcv_finish, ip6_rcv_finish",
         "The address is not this host's, and the host does not forward.",
         "2.6.12 net/ipv4/route.c ip_route_input, ip_error",
+        by_protocol=True,
     ),
     Reason(
         DEV_READY,
@@ -287,6 +307,7 @@ REASONS = (
         "tcp_data_queue",
         "The out-of-order queue holds every byte of the segment already; or a longer one took its place there.",
         "2.6.12 net/ipv4/tcp_input.c tcp_data_queue; v6.19 names it TCP_OFOMERGE",
+        by_protocol=True,
     ),
     Reason(
         TCP_OFO_DROP,
@@ -294,6 +315,7 @@ REASONS = (
         "tcp_ofo_queue",
         "A longer segment has filled the hole and covers what waited behind it in the out-of-order queue.",
         "2.6.12 net/ipv4/tcp_input.c tcp_ofo_queue; v6.19 names it TCP_OFO_DROP",
+        by_protocol=True,
     ),
 )
 

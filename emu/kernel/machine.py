@@ -27,7 +27,7 @@ BACKLOG_DEV = MAX_DEVICES  # the row of softnet_data's backlog_dev, which is pol
 MAX_RING = 4_096
 MAX_SOCKETS = 16_384
 HASH_SIZE = 16_384
-N_READERS = 4  # kinds, as sock.READERS has them
+N_READERS = 5  # kinds, as sock.READERS has them
 MAX_RULES = 64
 MAX_PACKET_SOCKS = 16  # packet taps, and as many raw sockets
 MAX_LOCAL_ADDRS = 16
@@ -39,6 +39,7 @@ MAX_PLAN = 4_096
 MAX_LINKS = 128  # of the chain of a lockup
 MAX_GHOSTS = 4  # ranges per TCP socket that our drops filled ahead of rcv_nxt
 MAX_AGAIN = 256  # lost segments that are awaited
+MAX_OUTSIDE = 256  # events from outside between two steps of a live run
 MAX_LATER = 65_536  # events of packets not yet handed out
 LATER_ENOUGH = MAX_LATER - MAX_SKBS  # one step of the machine can free every skb
 
@@ -651,6 +652,7 @@ class Config:
     ipfrag_low_thresh: Annotated[list[int], 2]
     ipfrag_time_ns: Annotated[list[int], 2]
     retransmit: int  # 1: lost segments of memalloc flows come again, and leave no hole to be filled
+    real_peers: int  # 1: what we drop is lost, and whoever sent it sends it again: no hole counts as filled
     write_back: int  # 1: a replay follows iSCSI, so that a delivered SCSI Response frees its write's pages
 
 
@@ -708,6 +710,17 @@ class Lockup:
     keep: Annotated[list[int], MAX_CACHES]  # objects that are better kept than given back as pages
     frag_room: int  # bytes of the page-fragment block
     granted_tagged: int
+
+
+@record
+class Event:
+    """One thing that the machine did or that happened to it, in a recorded stream; see `engine.loop`."""
+
+    event: int  # EVENT_*
+    frames: int  # frames that had arrived before it
+    time_ns: int
+    dev: int  # device, socket or zone
+    number: int
 
 
 @record
@@ -827,20 +840,11 @@ class Machine:
     agains_made: int
     agains: int  # that are not AGAIN_FREE
     again_due_ns: int  # while there are any
+    outside: Annotated[list[Event], MAX_OUTSIDE]  # what a live run has seen happen, to be done with the next step
+    outside_len: int
     mib: Counters
     total: Totals
     limit_hit: int  # LIMIT_*: a fixed maximum was reached and nothing could give way
-
-
-@record
-class Event:
-    """One thing that the machine did or that happened to it, in a recorded stream; see `engine.loop`."""
-
-    event: int  # EVENT_*
-    frames: int  # frames that had arrived before it
-    time_ns: int
-    dev: int  # device, socket or zone
-    number: int
 
 
 (

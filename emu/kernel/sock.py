@@ -1,9 +1,10 @@
 """Sockets: the table and its lookup, receive queues charged by truesize, the filter, and who reads when.
 
 Source: Linux 2.6.12 include/net/sock.h, net/core/sock.c; for the filter v6.19 net/core/filter.c sk_filter_trim_cap.
-Differs: readers are of four kinds instead of processes, and none of them ever owns a socket while a packet comes, so
-there is no socket backlog and no prequeue; a socket that nobody closed lives until its row is needed (closed ones and
-those in TIME_WAIT go first, then idle ones without memory); a socket with an out-of-order queue holds memory, too.
+Differs: readers are of five kinds instead of processes (a real one reads when the event stream says so), and none of
+them ever owns a socket while a packet comes, so there is no socket backlog and no prequeue; a socket that nobody closed
+lives until its row is needed (closed ones and those in TIME_WAIT go first, then idle ones without memory); a socket
+with an out-of-order queue holds memory, too.
 """
 
 from typing import NamedTuple
@@ -34,8 +35,8 @@ IPPROTO_IGMP = 2
 IPPROTO_TCP = 6
 IPPROTO_UDP = 17
 
-READER_IMMEDIATE, READER_RATE, READER_NEEDS_MEMORY, READER_NEVER = range(4)
-READERS = ("immediate", "rate", "needs-memory", "never")
+READER_IMMEDIATE, READER_RATE, READER_NEEDS_MEMORY, READER_NEVER, READER_REAL = range(5)
+READERS = ("immediate", "rate", "needs-memory", "never", "real")
 assert len(READERS) == N_READERS
 READER_TICK_NS = 1_000_000
 

@@ -271,7 +271,7 @@ def tcp_hole(m: Machine, p: Packet) -> None:
     if i == NONE or m.sk[i].state != SS_ESTABLISHED or p.tcp_flags & (TCP_RST | TCP_SYN):
         return
     sk = m.sk[i]
-    if sk.conn != NONE:
+    if sk.conn != NONE or m.config.real_peers:
         return  # its peer sends again what was lost
     if sk.rcv_nxt == NONE:
         tcp_learn(m, i, p)

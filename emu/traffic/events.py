@@ -1,44 +1,104 @@
 """The recorded event stream as a file: what the machine did and what happened to it, between which frames.
 
 One JSON object a line: a header, then `[event, frames, time_ns, dev, number]`, where `frames` is how many frames had
-arrived before and `dev` is a device, socket or zone (see `kernel.machine.EVENTS`).
+arrived before and `dev` is a device, socket or zone (see `kernel.machine.EVENTS`).  The header holds the scenario, and
+of a live run who the host is on each device, so that a replay needs capture and stream alone.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from emu.capture.output import OutputFile
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.kernel.machine import BACKLOG_DEV, EVENTS, MAX_AGAIN, MAX_SOCKETS, MAX_ZONES, Event
+from emu.kernel.machine import BACKLOG_DEV, EVENTS, MAX_AGAIN, MAX_DEVICES, MAX_SOCKETS, MAX_ZONES, Event
+from emu.traffic.host import Host
 
 VERSION = 1
 CHUNK = 4096
+MAX_HEADER = 1 << 24  # bytes
 MAX_NUMBER = 1 << 24  # packets, buffers or pages of one event
 POLLS = ("poll-begin", "packets", "poll-end")  # of a device, or of the CPU's backlog
 BOUNDS = {"read": MAX_SOCKETS, "pages": MAX_ZONES, "again": MAX_AGAIN}
 
 
+COLUMNS = ("event", "frames", "time_ns", "dev", "number")
+
+
+class HostOf(Struct, frozen=True, kw_only=True):
+    """Who the host is on a device whose frames state their direction."""
+
+    dev: int
+    mac: int
+
+
+class Header(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a stream begins with; `scenario` has the tables of the file that would say the same."""
+
+    emu_events: int
+    scenario_sha256: str | None = None
+    scenario: dict[str, Any] | None = None
+    hosts: list[HostOf] = []
+
+
+def header_of(scenario_sha256: str, scenario: dict[str, Any], hosts: Mapping[int, Host]) -> Header:
+    """The header of a stream that begins now; only hosts that are known by direction are told."""
+    told = [HostOf(dev=dev, mac=host.mac) for dev, host in sorted(hosts.items()) if host.by_direction]
+    return Header(emu_events=VERSION, scenario_sha256=scenario_sha256, scenario=_said(scenario), hosts=told)
+
+
+def _said(tables: Any) -> Any:
+    """What a file would say: a key without a value is not there."""
+    if isinstance(tables, dict):
+        return {key: _said(value) for key, value in tables.items() if value is not None}
+    return [_said(each) for each in tables] if isinstance(tables, list) else tables
+
+
 class EventWriter:
     """Writes a stream while it is recorded."""
 
-    def __init__(self, output: OutputFile, scenario_sha256: str) -> None:
+    def __init__(self, output: OutputFile, engine: Engine, header: Header) -> None:
         """Write the header."""
         self.output = output
-        header = {"emu_events": VERSION, "scenario_sha256": scenario_sha256}
-        output.write(json.dumps(header).encode() + b"\n")
+        self._column = engine.column
+        output.write(msgspec.json.encode(header, order="deterministic") + b"\n")
 
     def write(self, log: Any, length: int) -> None:
         """Append log[0:length]."""
-        lines = []
-        for at in range(length):
-            e = log[at]
-            row = [EVENTS[int(e.event)], int(e.frames), int(e.time_ns), int(e.dev), int(e.number)]
-            lines.append(json.dumps(row))
-        if lines:
-            self.output.write(("\n".join(lines) + "\n").encode())
+        if length:
+            columns = (self._column(log, name, length) for name in COLUMNS)
+            lines = [
+                f'["{EVENTS[row[0]]}", {row[1]}, {row[2]}, {row[3]}, {row[4]}]\n' for row in zip(*columns, strict=True)
+            ]
+            self.output.write("".join(lines).encode())
+
+
+def header_in(path: str) -> Header:
+    """The header of a stream.  Errors: UsageError when there is none, or not one of this version."""
+    try:
+        with Path(path).open("rb") as file:
+            return _header(path, file.readline(MAX_HEADER))
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: OSError) -> UsageError:
+    return UsageError(f"{path}: cannot read the event stream: {error}")
+
+
+def _header(path: str, line: bytes) -> Header:
+    try:
+        header = msgspec.json.decode(line, type=Header)
+    except msgspec.MsgspecError:
+        header = None
+    if header is None or header.emu_events != VERSION or any(not 0 <= each.dev < MAX_DEVICES for each in header.hosts):
+        raise UsageError(f"{path}: not an event stream of emu (version {VERSION}); see --record-events")
+    return header
 
 
 class EventReader:
@@ -58,10 +118,11 @@ class EventReader:
         self.events = engine.rows(Event, CHUNK)
         self.more = True
         self._lines = self._read()
-        header = next(self._lines, None)
-        if not isinstance(header, dict) or header.get("emu_events") != VERSION:
-            raise UsageError(f"{path}: not an event stream of emu (version {VERSION}); see --record-events")
-        recorded = header.get("scenario_sha256", scenario_sha256)
+        header = next(self._lines)
+        self.hosts = {
+            each.dev: Host(each.mac, True, "the recording says so") for each in header.hosts if each.dev < devices
+        }
+        recorded = header.scenario_sha256 or scenario_sha256
         if scenario_sha256 is not None and recorded != scenario_sha256:
             raise UsageError(
                 f"{path}: recorded under another scenario (sha256 {str(recorded)[:12]}..., this one is "
@@ -69,15 +130,17 @@ class EventReader:
             )
 
     def _read(self) -> Iterator[Any]:
+        """The header, then what each line says."""
         try:
-            with Path(self.path).open(encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
+            with Path(self.path).open("rb") as file:
+                yield _header(self.path, file.readline(MAX_HEADER))
+                for number, line in enumerate(file, 2):
                     try:
                         yield json.loads(line)
                     except ValueError:
                         raise UsageError(f"{self.path}: line {number}: not JSON") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self.path}: cannot read the event stream: {error}") from None
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
 
     def chunk(self) -> int:
         """Read the next events into `events`; how many, and `more` is false after the last."""

@@ -1,0 +1,84 @@
+"""A live run's turns: wait, read what waits, let it arrive, let the machine come up to now, hand over the survivors.
+
+Compiled as one: Python is back only every few milliseconds, or when there is something that only it can do.
+"""
+
+from typing import Any
+
+from emu.engine.loop import run_on
+from emu.kernel.boot import start_clock
+from emu.kernel.iscsi_follow import follow_wire
+from emu.kernel.machine import LATER_ENOUGH, Machine
+from emu.kernel.record import record
+from emu.live.system import clock_ns, wait_readable
+from emu.live.wire import MAX_FRAME, Wire, hand_over, is_held, receive
+from emu.traffic.arrivals import Feed, prepare
+from emu.wire.octets import Octets
+
+BURST = 64  # frames that are read before the machine goes on: the first of them waits for the last
+MOST_EVENTS = 1 << 12  # that a burst and a turn may add to the stream before Python takes it
+
+
+@record
+class Turn:
+    """How far a live run has come in its rows, its window and its stream."""
+
+    last: int  # rows[0:last] have been read
+    arrived: int  # rows[0:arrived] have arrived
+    done: int  # rows[0:done] are decided, and their survivors are with the host
+    at: int  # the window's bytes that are in use
+    logged: int  # events in the recorded stream
+
+
+def is_stuck(t: Turn, m: Machine, log_size: int) -> bool:
+    """Whether the machine cannot go on before Python has taken what it has recorded, or buried it."""
+    return m.oops != 0 or m.later_len > LATER_ENOUGH or t.logged + MOST_EVENTS > log_size
+
+
+def arrive(t: Turn, m: Machine, rows: Any, octets: Octets, store: Any, log: Any, log_size: int) -> None:
+    """Let rows[t.arrived:t.last] arrive."""
+    if m.total.frames == 0:
+        start_clock(m, rows[t.arrived].time_ns)
+    while t.arrived < t.last and not is_stuck(t, m, log_size):
+        upto = follow_wire(m, rows, t.arrived, t.last, octets, store) if m.config.write_back else t.last
+        t.arrived, t.logged = run_on(m, rows, t.arrived, upto, 0, log, t.logged, log_size)
+
+
+def serve(
+    w: Wire,
+    t: Turn,
+    m: Machine,
+    feed: Feed,
+    rows: Any,
+    limit: int,
+    octets: Octets,
+    store: Any,
+    program: Any,
+    inlets: Any,
+    log: Any,
+    log_size: int,
+    until_ns: int,
+) -> int:
+    """Take turns until `until_ns`, or until rows, window or stream are nearly full; the time of the last turn.
+
+    It also ends at a frame that is to be held, and when the kernel has died.
+    """
+    now_ns = w.epoch_ns + clock_ns()
+    while True:
+        if t.arrived == t.last:
+            wait_readable(w.host_fd, w.wire_fd, max(0, until_ns - now_ns) if m.poll_len == 0 else 0)
+            t.last, t.at = receive(w, rows, t.arrived, min(limit, t.arrived + BURST), octets, t.at)
+            prepare(feed, rows, t.arrived, t.last, octets, program, inlets)
+        if t.arrived < t.last:
+            arrive(t, m, rows, octets, store, log, log_size)
+        now_ns = w.epoch_ns + clock_ns()
+        if m.total.frames > 0 and t.arrived == t.last and m.oops == 0:
+            _, t.logged = run_on(m, rows, t.last, t.last, now_ns, log, t.logged, log_size)
+        t.done = hand_over(w, m, rows, t.done, t.arrived, octets)
+        if now_ns >= until_ns or is_stuck(t, m, log_size):
+            break
+        if t.last + BURST > limit or t.at + 2 * MAX_FRAME > len(octets):
+            break
+        if t.done < t.arrived and is_held(w, m, rows[t.done]):
+            break
+    return now_ns

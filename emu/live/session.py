@@ -1,0 +1,213 @@
+"""`emu live`, from its options to its end: interfaces are made, the run is played, all is taken down."""
+
+import struct
+import time
+from collections.abc import Callable, Sequence
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from emu.engine.choose import ENGINES, choose_engine
+from emu.engine.plain import LIVE, Engine
+from emu.errors import Exit, UsageError
+from emu.interrupt import Interruption
+from emu.live.lab import Lab, Tap, needs_privileges, sweep
+from emu.live.live_run import Ends, LiveRun
+from emu.live.state import LiveState, Outside, SharedWords, write_state
+from emu.live.told import Neighbours, StateTeller
+from emu.live.warm import warm
+from emu.live.wire import Wire
+from emu.request import check_choice
+from emu.runs import Run, judged
+from emu.scenario import Scenario
+from emu.scenario_file import load_scenario, parse_setting, scenario_path
+from emu.scenario_parts import time_ns_of
+from emu.task import Outputs, Task
+from emu.traffic.host import Host, mac_number
+from emu.verdicts.expect import parse_expectation, texts_for
+from emu.verdicts.summary import by_reason
+from emu.wire import ethernet
+
+VLAN_BYTES = 4
+TUNGETIFF = 0x800454D2  # linux/if_tun.h
+USUAL = {"readers": {"ordinary": "real"}, "replay": {"peers": "real"}}  # what a live run is where nobody says otherwise
+
+
+class LiveOptions(NamedTuple):
+    """What a live run is asked for; names as on the command line."""
+
+    host_if: str = "emu0"
+    wire_if: str = "emu1"
+    host_namespace: str = ""
+    wire_namespace: str = ""
+    host_address: str = ""
+    wire_address: str = ""
+    policy: str | None = None
+    scenario: Path | None = None
+    settings: Sequence[str] = ()
+    as_posted: str | None = None
+    memalloc: str | None = None
+    duration: str = "10min"
+    outputs: Outputs = Outputs()
+    host_capture: str | None = None
+    words: Path | None = None
+    expect: Sequence[str] = ()
+    engine: str = "auto"
+
+
+class LiveEnd(NamedTuple):
+    """How a live run ended: as a replay does, and what the interfaces counted."""
+
+    run: Run
+    live: dict[str, Any]
+
+    def printed(self) -> dict[str, Any]:
+        """The summary as `--json` prints it."""
+        return self.run.printed() | {"live": self.live}
+
+
+def live_scenario(options: LiveOptions) -> Scenario:
+    """The scenario file, then --set, then the options with a name of their own.  Errors: UsageError."""
+    settings = dict(parse_setting(text) for text in options.settings)
+    said = {}
+    for key, option, value in (
+        ("policy.name", "--policy", options.policy),
+        ("policy.as_posted", "--as-posted", options.as_posted),
+        ("replay.memalloc", "--memalloc", options.memalloc),
+    ):
+        if value is not None:
+            settings[key] = value
+            said[key] = f"{option} {value}"
+    path = None if options.scenario is None else scenario_path(str(options.scenario))
+    scenario = load_scenario(path, settings, said, usual=USUAL)
+    name = options.scenario or "--set"
+    if scenario.is_run:
+        raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")
+    if len(scenario.device) > 1:
+        raise UsageError(f"{name}: emu live is one NIC; expected one [[device]], found {len(scenario.device)}")
+    if scenario.replay.flood:
+        raise UsageError(f"{name}: replay.flood is for captures; a live run gets what its interfaces give")
+    return scenario
+
+
+def duration_seconds(text: str) -> float:
+    """How long a run may last.  Errors: UsageError."""
+    try:
+        seconds = time_ns_of(text) / 1e9
+    except ValueError as error:
+        raise UsageError(f"--for {error}") from None
+    if seconds <= 0:
+        raise UsageError(f"--for {text}: expected more than nothing")
+    return seconds
+
+
+def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[LiveState], None]) -> LiveEnd:
+    """Play until the time is over or a signal comes; `started` is told when frames may come.
+
+    Errors: UsageError.
+    """
+    check_choice("--engine", options.engine, ENGINES)
+    check_choice("--annotate", options.outputs.annotate, ("drops", "all"))
+    check_choice("--log-rows", options.outputs.log_rows, ("all", "drops"))
+    scenario, seconds = live_scenario(options), duration_seconds(options.duration)
+    expected = [*texts_for(scenario.expect, scenario.policy.name), *options.expect]
+    task = Task(
+        scenario=scenario,
+        name=f"{options.wire_if} to {options.host_if}",
+        outputs=options.outputs,
+        expectations=tuple(parse_expectation(text) for text in expected),
+    )
+    needs_privileges()
+    for sentence in sweep():
+        say(sentence)
+    engine, said = choose_engine(options.engine, None, LIVE)
+    if said:
+        say(said)
+    warm(engine, with_log=options.outputs.log is not None)
+    with Lab() as lab:
+        return _play(lab, options, task, engine, seconds, started)
+
+
+def _play(
+    lab: Lab, options: LiveOptions, task: Task, engine: Engine, seconds: float, started: Callable[[LiveState], None]
+) -> LiveEnd:
+    host, towards = _interfaces(lab, options)
+    wire = engine.new(Wire)
+    longest = task.scenario.device[0].mtu + ethernet.HEADER_LEN + VLAN_BYTES
+    epoch_ns = time.time_ns() - time.monotonic_ns()
+    engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
+    neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
+    run = LiveRun(
+        task,
+        engine,
+        wire,
+        Host(mac_number(host.mac), True, "the interface that faces it"),
+        outside=[each for each in (neighbours,) if each is not None],
+        host_capture=options.host_capture,
+        interruption=Interruption(),
+    )
+    named = LiveState(
+        pid=0,
+        policy=task.scenario.policy.name,
+        scenario="" if options.scenario is None else str(options.scenario),
+        host_if=host.name,
+        wire_if=towards.name,
+        host_namespace=host.namespace,
+        wire_namespace=towards.namespace,
+        started_ns=time.time_ns(),
+        bound_seconds=seconds,
+    )
+    teller = StateTeller(named, lambda: lost_outside(wire, host, towards, run), neighbours)
+    told = False
+
+    def tell(run: LiveRun) -> None:
+        nonlocal told
+        state = teller.state(run)
+        write_state(lab.folder, state)
+        if not told:
+            told = True
+            started(state)
+
+    outcome = run.run_live(Ends(seconds, lambda: _gone((host, towards))), tell)
+    facts = {
+        "host_if": host.name,
+        "wire_if": towards.name,
+        "survivors": int(wire.survivors),
+        "handed_on": int(wire.handed_on),
+        "memalloc_drops_by_reason": by_reason(wire.critical_drops),
+        "sent_by_host": int(wire.sent),
+        "lost_outside": lost_outside(wire, host, towards, run),
+        "writes_completed": 0 if neighbours is None else neighbours.writes_completed,
+    }
+    return LiveEnd(judged(outcome, task.expectations), facts)
+
+
+def _interfaces(lab: Lab, options: LiveOptions) -> tuple[Tap, Tap]:
+    host = lab.tap(options.host_if, namespace=options.host_namespace, address=options.host_address)
+    towards = lab.tap(options.wire_if, namespace=options.wire_namespace, address=options.wire_address)
+    return host, towards
+
+
+def lost_outside(wire: Any, host: Tap, towards: Tap, run: LiveRun) -> Outside:
+    """What was lost outside the model."""
+    return Outside(
+        wire_queue=towards.lost_frames(),
+        host_queue=int(wire.survivors_refused) + run.held.refused,
+        too_long=int(wire.aggregated),
+        sent_by_host=int(wire.sent_refused) + host.lost_frames(),
+    )
+
+
+def _gone(taps: Sequence[Tap]) -> str:
+    """Which interface is not there any more, in words, else nothing."""
+    for tap in taps:
+        try:
+            ioctl(tap.fd, TUNGETIFF, struct.pack("40x"))
+        except OSError:
+            return f"interface {tap.name} has gone"
+    return ""
+
+
+def exit_code(end: LiveEnd) -> Exit:
+    """The exit code: a signal is how a live run ends, an interface that goes is not."""
+    return Exit.CAPTURE if end.run.summary["incomplete"] else end.run.code
