@@ -14,8 +14,8 @@ MIXED = Path(__file__).parents[2] / "pcaps" / "mixed.pcap"
 def test_packets_of_block_io_that_the_check_dropped_are_found_in_the_capture(tmp_path: Path) -> None:
     pytest.importorskip("polars")
     annotated = tmp_path / "wire.pcapng"
-    command = [sys.executable, "-m", "emu", "replay", MIXED, "--policy", "phillips-v5", "--engine", "plain"]
-    subprocess.run([*command, "-w", annotated], check=True, capture_output=True, timeout=120)
+    command = [sys.executable, "-m", "emu", "replay", str(MIXED), "--policy", "phillips-v5", "--engine", "plain"]
+    subprocess.run([*command, "-w", str(annotated)], check=True, capture_output=True, timeout=120)
     assert dropped_by_check(str(annotated)) == 0
     # The check never drops block I/O: the file is made to say so of three others.
     octets = annotated.read_bytes()
