@@ -62,3 +62,35 @@ class LiveCommand:
     expect: Expect = None
     json: Json = False
     engine: EngineName = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveDemoCommand:
+    """What `emu live demo` takes."""
+
+    policies: Annotated[
+        str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated: a world each.")
+    ] = "linux-2.6.12,phillips-v5"
+    scenario: Annotated[
+        str, typer.Option("--scenario", metavar="NAME|FILE", help="The emulated machine; the policy is each world's.")
+    ] = "live-demo"
+    writes: Annotated[int, typer.Option("--writes", min=1, metavar="N", help="Real writes of 4 KiB.")] = 8192
+    depth: Annotated[int, typer.Option("--depth", min=1, metavar="N", help="How many of them are under way.")] = 8
+    flood_pps: Annotated[
+        int, typer.Option("--flood-pps", min=1, metavar="N", help="Datagrams per second to ports that nobody reads.")
+    ] = 5000
+    ports: Annotated[int, typer.Option("--ports", min=1, metavar="N", help="How many such ports.")] = 16
+    limit: Annotated[
+        str, typer.Option("--limit", metavar="TIME", help="A run whose writes take longer has locked up.")
+    ] = "15s"
+    duration: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="The whole of it takes no longer, whatever hangs.")
+    ] = "90s"
+    captures: Annotated[
+        bool, typer.Option("--captures/--no-captures", help="Write captures of both sides and the event stream.")
+    ] = True
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where captures and results go (default: a temporary folder)."),
+    ] = None
+    json: Json = False

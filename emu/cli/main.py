@@ -13,7 +13,7 @@ import typer
 from emu import __version__
 from emu.cli.diff_options import DiffCommand
 from emu.cli.export_options import ExportCommand
-from emu.cli.live_options import LiveCommand
+from emu.cli.live_options import LiveCommand, LiveDemoCommand
 from emu.cli.named_output import NamedOutput
 from emu.cli.options import Json, ReplayCommand, StepCommand, parameters_of, verb, with_parameters
 from emu.cli.report_options import ReportCommand
@@ -273,6 +273,25 @@ def _live(context: typer.Context, **given: Any) -> None:
 
 _context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 live.callback()(with_parameters(_live, [_context, *parameters_of(LiveCommand)]))
+
+
+def _live_demo(command: LiveDemoCommand) -> None:
+    from emu.cli.live_demo import run_live_demo
+
+    _leave(run_live_demo, command)
+
+
+live.command(
+    "demo",
+    epilog="Examples:  sudo emu live demo   |   sudo emu live demo --policies linux-2.6.12,mainline --out demo --json",
+)(
+    verb(
+        LiveDemoCommand,
+        _live_demo,
+        "Lock real block I/O up and cure it: a real iSCSI target and initiator in namespaces of their own, a flood and "
+        "a download, the emulated NIC between them, under one policy after the other.",
+    )
+)
 
 
 @live.command("status", epilog="Examples:  emu live status   |   emu live status --once   |   emu live status --json")

@@ -14,7 +14,9 @@ from emu.closed_runs import run_closed_once
 from emu.crafting import craft_told
 from emu.engine.cache import CacheFolder
 from emu.engine.choose import choose_engine
+from emu.engine.plain import LIVE
 from emu.errors import Exit, UsageError
+from emu.live.warm import warm
 from emu.request import inputs_of, outputs_of
 from emu.runs import run_once
 from emu.task import NO_OUTPUTS
@@ -84,6 +86,8 @@ def uses(folder: Path) -> Iterator[str]:
             engine="compiled",
         )
     )
+    yield "a live run"
+    warm(choose_engine("compiled", None, LIVE)[0], with_log=log is not None)
     yield "running the closed loop"
     run_closed_once(
         RunCommand(scenario="recovery", duration="200ms", engine="compiled", baseline=False),

@@ -87,22 +87,13 @@ def has_reserve(policy: str) -> bool:
 
 
 def packets_of(nic: dict[str, Any] | None) -> dict[str, int | None]:
-    """The three figures of `RunResult` that decide, from the emulated NIC's summary.
-
-    A packet of block I/O that was dropped by the check is told as such by `memalloc_drops_by_reason`; where the summary
-    lacks it, the two totals say whether there can be one.
-    """
+    """The three figures of `RunResult` that decide, from the emulated NIC's summary."""
     if nic is None:
         return {"reserve_packets": None, "block_io_dropped": None, "block_io_dropped_by_check": None}
-    lost = int(nic["memalloc"]["dropped"])
-    checked = int(nic["drops_by_reason"].get("PFMEMALLOC", 0))
-    by_check: int | None = 0 if lost == 0 or checked == 0 else None
-    if "memalloc_drops_by_reason" in nic:
-        by_check = int(nic["memalloc_drops_by_reason"].get("PFMEMALLOC", 0))
     return {
         "reserve_packets": sum(int(device["reserve_allocations"]) for device in nic["devices"].values()),
-        "block_io_dropped": lost,
-        "block_io_dropped_by_check": by_check,
+        "block_io_dropped": int(nic["memalloc"]["dropped"]),
+        "block_io_dropped_by_check": int(nic["live"]["memalloc_drops_by_reason"].get("PFMEMALLOC", 0)),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from emu.capture.output import OutputFile
 from emu.capture.write import CaptureWriter, format_of
-from emu.engine.loop import end_in_oops, resolved
+from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
@@ -119,7 +119,6 @@ class LiveRun(Replay):
         clock_started_ns = time.monotonic_ns()
         incomplete = ""
         with self.stack, self.interruption:
-            self._warm()
             while not self.interruption.happened and not incomplete:
                 self._round()
                 now_ns = time.monotonic_ns()
@@ -140,11 +139,14 @@ class LiveRun(Replay):
             rss_peak_bytes=rss_peak_bytes(),
         )
 
-    def _warm(self) -> None:
-        """Have everything compiled before the first frame waits."""
-        self._serve(0)
-        self._write_host_side(0)
-        self.engine.function(resolved)(self.rows, 0, 0)
+    def run_rounds(self, rounds: int) -> Outcome:
+        """Play so many rounds, of some milliseconds each."""
+        with self.stack:
+            for _ in range(rounds):
+                self._round()
+            self._end()
+            self._close_outputs(None)
+        return self._outcome()
 
     def _serve(self, until_ns: int) -> int:
         """Take turns until then, or until there is something to do; the time of the last one."""

@@ -15,6 +15,7 @@ from emu.live.lab import Lab, Tap, needs_privileges, sweep
 from emu.live.live_run import Ends, LiveRun
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
+from emu.live.warm import warm
 from emu.live.wire import Wire
 from emu.request import check_choice
 from emu.runs import Run, judged
@@ -24,6 +25,7 @@ from emu.scenario_parts import time_ns_of
 from emu.task import Outputs, Task
 from emu.traffic.host import Host, mac_number
 from emu.verdicts.expect import parse_expectation, texts_for
+from emu.verdicts.summary import by_reason
 from emu.wire import ethernet
 
 VLAN_BYTES = 4
@@ -121,6 +123,7 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
     engine, said = choose_engine(options.engine, None, LIVE)
     if said:
         say(said)
+    warm(engine, with_log=options.outputs.log is not None)
     with Lab() as lab:
         return _play(lab, options, task, engine, seconds, started)
 
@@ -171,6 +174,7 @@ def _play(
         "wire_if": towards.name,
         "survivors": int(wire.survivors),
         "handed_on": int(wire.handed_on),
+        "memalloc_drops_by_reason": by_reason(wire.critical_drops),
         "sent_by_host": int(wire.sent),
         "lost_outside": lost_outside(wire, host, towards, run),
         "writes_completed": 0 if neighbours is None else neighbours.writes_completed,

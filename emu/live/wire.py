@@ -4,10 +4,10 @@ Every function of this module touches frames and is compiled.  A descriptor stan
 packet socket's, of which read(2) and write(2) move one frame each.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 from emu.capture.made import put_row
-from emu.kernel.drop_reason import DELIVERED, DROPPED, PENDING, REASONS
+from emu.kernel.drop_reason import DELIVERED, DROPPED, MAX_REASONS, PENDING, REASONS
 from emu.kernel.machine import DIR_INBOUND, DIR_OUTBOUND, NONE, Machine, Packet
 from emu.kernel.record import record
 from emu.kernel.sock import READER_NEEDS_MEMORY, READER_NEVER, READER_RATE
@@ -33,6 +33,7 @@ class Wire:
     sent_refused: int  # that the wire's interface did not take
     survivors: int  # written to the host's interface
     survivors_refused: int  # that it did not take
+    critical_drops: Annotated[list[int], MAX_REASONS]  # packets of memalloc flows, by reason
     handed_on: int  # of the survivors: dropped by the machine for what the protocol itself says; the real stack judges
     aggregated: int  # longer than `longest`
 
@@ -92,6 +93,8 @@ def hand_over(w: Wire, m: Machine, rows: Any, first: int, last: int, octets: Oct
         p = rows[first]
         if p.verdict == PENDING or is_held(w, m, p):
             break
+        if p.verdict == DROPPED and p.memalloc:
+            w.critical_drops[p.reason] += 1
         if survives(p):
             w.survivors += 1
             w.handed_on += p.verdict == DROPPED

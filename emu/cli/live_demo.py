@@ -1,0 +1,45 @@
+"""`emu live demo`: the lockup and its cure on real block I/O."""
+
+import sys
+
+from rich.console import Console
+
+from emu.cli.live_options import LiveDemoCommand
+from emu.cli.replay import print_json, screen
+from emu.engine.choose import choose_engine
+from emu.engine.plain import LIVE
+from emu.live.demo import DemoOptions, run_demo
+from emu.live.demo_screen import DemoScreen
+from emu.live.demo_table import show_demo
+from emu.live.lab import needs_privileges
+from emu.live.session import duration_seconds
+from emu.live.warm import warm
+from emu.request import say_on_stderr
+
+
+def run_live_demo(command: LiveDemoCommand) -> int:
+    """Run it; the exit code: 0 when every world did what is claimed of its policy."""
+    options = DemoOptions(
+        policies=tuple(name.strip() for name in command.policies.split(",") if name.strip()),
+        scenario=command.scenario,
+        writes=command.writes,
+        depth=command.depth,
+        limit_seconds=duration_seconds(command.limit),
+        bound_seconds=duration_seconds(command.duration),
+        flood_per_second=command.flood_pps,
+        ports=command.ports,
+        captures=command.captures,
+        out=command.out,
+    )
+    needs_privileges()
+    engine, said = choose_engine("auto", None, LIVE)
+    if said:
+        say_on_stderr(said)
+    warm(engine, with_log=False)  # what is compiled here the worlds find in the cache: their time is not for that
+    with DemoScreen(Console(stderr=True, highlight=False)) as shown:
+        result = run_demo(options, say_on_stderr, shown)
+    if command.json:
+        print_json(result)
+    else:
+        show_demo(screen(sys.stdout), result)
+    return result.exit_code
