@@ -8,9 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emu.engine.plain import Engine, PlainEngine
-from emu.kernel.sock import IPPROTO_UDP
+from emu.kernel.machine import NONE
+from emu.kernel.sock import IPPROTO_UDP, READER_REAL
 from emu.live.consumption import Consumption, FrameLengths
 from emu.live.diag import RealSocket
+from emu.live.real_reads import rows_waiting
 from emu.live.truesize import tap_truesize
 
 ROW = 5
@@ -170,6 +172,16 @@ def test_drops_of_a_full_real_socket_hold_nothing(name: str) -> None:
     world.read(4)
     world.look()
     assert len(world.emulated.held(ROW)) == 6
+
+
+@pytest.mark.parametrize("name", ["plain", "compiled"])
+def test_the_machine_itself_keeps_the_rows_that_wait(name: str) -> None:
+    engine = engine_of(name)
+    m = Emulated(engine).m
+    m.ready_head[READER_REAL] = NONE
+    assert rows_waiting(m) == []
+    m.ready_head[READER_REAL], m.sk[4].ready_next, m.sk[9].ready_next = 4, 9, NONE
+    assert rows_waiting(m) == [4, 9]
 
 
 def test_what_is_said_of_a_compiled_machine_are_plain_numbers() -> None:
