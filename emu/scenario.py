@@ -457,9 +457,14 @@ class Scenario(Part, frozen=True):
 
 def readers_of(scenario: Scenario) -> dict[str, str]:
     """How sockets are read, by the key that says so."""
-    said = {"readers.ordinary": scenario.readers.ordinary, "readers.memalloc": scenario.readers.memalloc}
-    named = {f"socket.{number}.reader": each.reader for number, each in enumerate(scenario.socket)}
-    return said | {key: reader for key, reader in named.items() if reader is not None}
+    said: dict[str, str] = {
+        "readers.ordinary": scenario.readers.ordinary,
+        "readers.memalloc": scenario.readers.memalloc,
+    }
+    for number, socket in enumerate(scenario.socket):
+        if socket.reader is not None:
+            said[f"socket.{number}.reader"] = socket.reader
+    return said
 
 
 def memory_pages(scenario: Scenario) -> int:

@@ -73,13 +73,14 @@ def _check_devices(scenario: Scenario) -> Iterator[tuple[str, str]]:
 def _check_real_readers(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Only sockets of a live host have real readers: not packet taps, raw sockets, nor anything of a closed loop."""
     nobodys = "has no real reader; expected immediate, rate, needs-memory or never"
-    for table, sockets in (("tap", scenario.tap), ("raw", scenario.raw)):
-        for number, socket in enumerate(sockets):
-            if (socket.reader or scenario.readers.ordinary) == "real":
-                yield f"{table}.{number}.reader", nobodys
+    others = [(f"tap.{number}", tap.reader) for number, tap in enumerate(scenario.tap)]
+    others += [(f"raw.{number}", raw.reader) for number, raw in enumerate(scenario.raw)]
+    for place, reader in others:
+        if (reader or scenario.readers.ordinary) == "real":
+            yield f"{place}.reader", nobodys
     if scenario.is_run:
-        for key, reader in readers_of(scenario).items():
-            if reader == "real":
+        for key, how in readers_of(scenario).items():
+            if how == "real":
                 yield key, nobodys
     for number, download in enumerate(scenario.download):
         if download.reader == "real":
