@@ -3,12 +3,11 @@
 import time
 from typing import Any
 
-from emu.kernel.machine import EVENT_READ, NONE
-from emu.kernel.sock import READER_REAL
+from emu.kernel.machine import EVENT_READ
 from emu.live.consumption import Consumption
 from emu.live.diag import SocketDiag
 from emu.live.live_run import Happening
-from emu.live.real_reads import RealReads
+from emu.live.real_reads import RealReads, rows_waiting
 from emu.live.truesize import Truesize
 from emu.live.wire import LENGTH_BITS, RECENT
 
@@ -28,7 +27,7 @@ class RealReaders:
 
     def look(self, machine: Any) -> list[Happening]:
         """What has been read since the last look."""
-        rows = self._waiting(machine)
+        rows = rows_waiting(machine)
         if not rows:
             return []
         refused = int(self._wire.survivors_refused)
@@ -39,15 +38,6 @@ class RealReaders:
         found = self._reads.reads(machine, rows, time.monotonic_ns())
         self.buffers_read += sum(buffers for _, buffers in found)
         return [Happening(EVENT_READ, row, buffers) for row, buffers in found]
-
-    def _waiting(self, machine: Any) -> list[int]:
-        """The sockets that hold something for a real reader."""
-        of = self._consumption.fields(machine)
-        rows, row = [], int(machine.ready_head[READER_REAL])
-        while row != NONE:
-            rows.append(row)
-            row = of.ready_next(row)
-        return rows
 
     def _length_of(self, frame: int) -> int:
         """How many bytes a frame had; 0 of one that was too long ago."""

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from emu.kernel.e1000 import ring_free
-from emu.kernel.machine import EVENT_PAGES, NONE, ZONE_NORMAL
+from emu.kernel.machine import EVENT_PAGES, ZONE_NORMAL
 from emu.kernel.page_alloc import atomic_floor
-from emu.kernel.sock import READER_REAL, gfp_kernel_would_wait
+from emu.kernel.sock import gfp_kernel_would_wait
 from emu.live.live_run import Happening, LiveRun
+from emu.live.real_reads import rows_waiting
 from emu.live.state import Emulated, Fates, LiveState, Outside, Program, SharedWords
 from emu.verdicts.summary import by_reason
 
@@ -34,18 +35,6 @@ class Neighbours:
         return [Happening(EVENT_PAGES, ZONE_NORMAL, -fresh)]
 
 
-def queued_for_real_readers(m: Any) -> tuple[int, int]:
-    """How many sockets hold what their real readers have not read, and how many skbs."""
-    sockets = skbs = 0
-    i = int(m.ready_head[READER_REAL])
-    while i != NONE:
-        sk = m.sk[i]
-        sockets += 1
-        skbs += int(sk.queue_len)
-        i = int(sk.ready_next)
-    return sockets, skbs
-
-
 def emulated_state(m: Any, writes_completed: int) -> Emulated:
     """The machine as it stands."""
     dev, zone, total = m.dev[0], m.zone[ZONE_NORMAL], m.total
@@ -62,7 +51,7 @@ def emulated_state(m: Any, writes_completed: int) -> Emulated:
         ring_free=int(ring_free(m, 0)),
         skbs_used=int(m.skbs_used),
         sockets=int(m.sk_live),
-        queued_skbs=queued_for_real_readers(m)[1],
+        queued_skbs=sum(int(m.sk[row].queue_len) for row in rows_waiting(m)),
         would_wait=bool(gfp_kernel_would_wait(m)),
         writes_completed=writes_completed,
         frames=int(total.frames),
