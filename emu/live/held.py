@@ -18,7 +18,8 @@ class HeldFrames:
         """Frames are released to this descriptor."""
         self._host_fd = host_fd
         self._held: dict[int, dict[int, bytes]] = {}  # by socket and by frame
-        self.refused = 0  # that the host's interface did not take
+        self.released = 0
+        self.refused = 0  # of these, that the host's interface did not take
 
     def __len__(self) -> int:
         """How many are held."""
@@ -42,6 +43,7 @@ class HeldFrames:
                 del self._held[socket]
 
     def _release(self, octets: bytes) -> None:
+        self.released += 1
         with suppress(OSError):
             os.write(self._host_fd, octets)
             return
