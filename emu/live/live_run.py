@@ -16,7 +16,7 @@ from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
-from emu.kernel.machine import EVENT_CONTEXT, MAX_OUTSIDE, Packet
+from emu.kernel.machine import MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
 from emu.live.held import HeldFrames
 from emu.live.serve import Turn, serve
@@ -197,7 +197,7 @@ class LiveRun(Replay):
         for each in self.outside:
             happened = each.look(self.machine)
             if happened and int(self.machine.total.frames):
-                self._happen([*happened, Happening(EVENT_CONTEXT, 0, 0)], now_ns)
+                self._happen(happened, now_ns)
         if self.held:
             self.held.release(self.machine)
 
