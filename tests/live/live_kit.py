@@ -183,7 +183,7 @@ def scripted() -> Iterator[ScriptedClock]:
 
 
 def replayed(folder: Path, into: Path, *, engine: str = "plain", log: str = "log.csv", **options: Any) -> Run:
-    """The recording of a live run in `folder` as `emu replay CAPTURE --events STREAM` plays it; outputs go to `into`."""
+    """The recording of a live run in a folder, as `emu replay CAPTURE --events STREAM` plays it into another."""
     into.mkdir(exist_ok=True)
     command = ReplayCommand(
         capture=[str(folder / "w.pcapng")],
