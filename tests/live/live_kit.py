@@ -30,7 +30,7 @@ from emu.verdicts.summary import summarise
 
 MS = 1_000_000
 CLOCK_STEP_NS = 700  # what each look at a scripted clock takes
-AT_ONCE = 8  # frames that a socket pair holds (net.unix.max_dgram_qlen is 10 where nobody has changed it)
+AT_ONCE = 8  # frames that a socket pair holds in any case
 
 
 class Script:
@@ -78,6 +78,11 @@ class Played:
         self.host_got: list[bytes] = []
         self.wire_got: list[bytes] = []
         self.sent: list[bytes] = []  # by both sides
+
+    @property
+    def wire_frames(self) -> int:
+        """How many frames have been read."""
+        return int(self.run.wire.frames)
 
     def from_wire(self, *frames: bytes) -> None:
         """Frames that come from the wire; no more than AT_ONCE before the next round."""
