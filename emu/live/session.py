@@ -1,9 +1,8 @@
 """`emu live`, from its options to its end: interfaces are made, the run is played, all is taken down."""
 
-import struct
 import time
 from collections.abc import Callable, Sequence
-from fcntl import ioctl
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,10 @@ from emu.engine.plain import LIVE, Engine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
 from emu.live.lab import Lab, Tap, needs_privileges, sweep
+from emu.live.links import MAC
 from emu.live.live_run import Ends, LiveRun
+from emu.live.packet_ring import PacketPort, interface_exists, open_packet
+from emu.live.ring import SCRATCH_BYTES
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
 from emu.live.warm import warm
@@ -29,7 +31,7 @@ from emu.verdicts.summary import by_reason
 from emu.wire import ethernet
 
 VLAN_BYTES = 4
-TUNGETIFF = 0x800454D2  # linux/if_tun.h
+Port = Tap | PacketPort
 USUAL = {"readers": {"ordinary": "real"}, "replay": {"peers": "real"}}  # what a live run is where nobody says otherwise
 
 
@@ -42,6 +44,7 @@ class LiveOptions(NamedTuple):
     wire_namespace: str = ""
     host_address: str = ""
     wire_address: str = ""
+    host_mac: str = ""
     policy: str | None = None
     scenario: Path | None = None
     settings: Sequence[str] = ()
@@ -117,31 +120,40 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
         outputs=options.outputs,
         expectations=tuple(parse_expectation(text) for text in expected),
     )
-    needs_privileges()
+    needs_privileges(namespaces=bool(options.host_namespace or options.wire_namespace))
     for sentence in sweep():
         say(sentence)
     engine, said = choose_engine(options.engine, None, LIVE)
     if said:
         say(said)
     warm(engine, with_log=options.outputs.log is not None)
-    with Lab() as lab:
-        return _play(lab, options, task, engine, seconds, started)
+    with Lab() as lab, ExitStack() as stack:
+        return _play(lab, stack, options, task, engine, seconds, say, started)
 
 
 def _play(
-    lab: Lab, options: LiveOptions, task: Task, engine: Engine, seconds: float, started: Callable[[LiveState], None]
+    lab: Lab,
+    stack: ExitStack,
+    options: LiveOptions,
+    task: Task,
+    engine: Engine,
+    seconds: float,
+    say: Callable[[str], None],
+    started: Callable[[LiveState], None],
 ) -> LiveEnd:
-    host, towards = _interfaces(lab, options)
-    wire = engine.new(Wire)
     longest = task.scenario.device[0].mtu + ethernet.HEADER_LEN + VLAN_BYTES
+    host, towards = _interfaces(lab, stack, options, longest, say)
+    wire = engine.new(Wire)
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
+    memories = _rings(engine, wire, host, towards)
     neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
     run = LiveRun(
         task,
         engine,
         wire,
-        Host(mac_number(host.mac), True, "the interface that faces it"),
+        _host_behind(host, options),
+        memories=memories,
         outside=[each for each in (neighbours,) if each is not None],
         host_capture=options.host_capture,
         interruption=Interruption(),
@@ -152,6 +164,8 @@ def _play(
         scenario="" if options.scenario is None else str(options.scenario),
         host_if=host.name,
         wire_if=towards.name,
+        host_kind=host.kind,
+        wire_kind=towards.kind,
         host_namespace=host.namespace,
         wire_namespace=towards.namespace,
         started_ns=time.time_ns(),
@@ -168,7 +182,7 @@ def _play(
             told = True
             started(state)
 
-    outcome = run.run_live(Ends(seconds, lambda: _gone((host, towards))), tell)
+    outcome = run.run_live(Ends(seconds, lambda: host.gone() or towards.gone()), tell)
     facts = {
         "host_if": host.name,
         "wire_if": towards.name,
@@ -177,35 +191,78 @@ def _play(
         "memalloc_drops_by_reason": by_reason(wire.critical_drops),
         "sent_by_host": int(wire.sent),
         "lost_outside": lost_outside(wire, host, towards, run),
+        "aggregated": int(wire.host_ring.aggregated) + int(wire.wire_ring.aggregated),
+        "checksums_finished": int(wire.host_ring.finished) + int(wire.wire_ring.finished),
         "writes_completed": 0 if neighbours is None else neighbours.writes_completed,
     }
+    for sentence in _put_together(wire, host, towards):
+        say(sentence)
     return LiveEnd(judged(outcome, task.expectations), facts)
 
 
-def _interfaces(lab: Lab, options: LiveOptions) -> tuple[Tap, Tap]:
-    host = lab.tap(options.host_if, namespace=options.host_namespace, address=options.host_address)
-    towards = lab.tap(options.wire_if, namespace=options.wire_namespace, address=options.wire_address)
-    return host, towards
+def _interfaces(
+    lab: Lab, stack: ExitStack, options: LiveOptions, longest: int, say: Callable[[str], None]
+) -> tuple[Port, Port]:
+    """The host's interface and the wire's, open; the host's first."""
+
+    def opened(option: str, name: str, namespace: str, address: str) -> Port:
+        if not interface_exists(name, namespace):
+            return lab.tap(name, namespace=namespace, address=address)
+        if address:
+            raise UsageError(f"--{option}-address {address}: interface {name} exists, and emu changes nothing of it")
+        port = open_packet(name, namespace, longest)
+        stack.callback(port.close)
+        if port.addresses:
+            both = "the kernel answers there as well as the host behind emu"
+            say(f"interface {name} has {', '.join(port.addresses)}: {both}; `ip addr flush dev {name}` ends that")
+        return port
+
+    host = opened("host", options.host_if, options.host_namespace, options.host_address)
+    return host, opened("wire", options.wire_if, options.wire_namespace, options.wire_address)
 
 
-def lost_outside(wire: Any, host: Tap, towards: Tap, run: LiveRun) -> Outside:
+def _rings(engine: Engine, wire: Any, host: Port, towards: Port) -> list[Any]:
+    """Tell the wire of rings; their memory, the host's first, for interfaces that have none a byte."""
+    memories = []
+    for place, (port, ring) in enumerate(((host, wire.host_ring), (towards, wire.wire_ring))):
+        if isinstance(port, PacketPort):
+            engine.fill(ring, port.ring | {"scratch": place * SCRATCH_BYTES})
+        memories.append(engine.view(port.memory if isinstance(port, PacketPort) else bytearray(1)))
+    return memories
+
+
+def _host_behind(host: Port, options: LiveOptions) -> Host:
+    """Who the host is.  Errors: UsageError when nobody says what its MAC is."""
+    if isinstance(host, Tap):
+        if options.host_mac:
+            raise UsageError(f"--host-mac {options.host_mac}: {host.name} is a TAP, whose own MAC is the host's")
+        return Host(mac_number(host.mac), True, "the interface that faces it")
+    if not MAC.fullmatch(options.host_mac):
+        expected = "expected the MAC of the host behind it, like --host-mac 02:00:00:00:00:01"
+        raise UsageError(f"--host-if {host.name}: the interface exists; {expected}")
+    return Host(mac_number(options.host_mac), True, "--host-mac")
+
+
+def lost_outside(wire: Any, host: Port, towards: Port, run: LiveRun) -> Outside:
     """What was lost outside the model."""
     return Outside(
-        wire_queue=towards.lost_frames(),
+        wire_queue=towards.lost_frames() + int(wire.wire_ring.lost),
         host_queue=int(wire.survivors_refused) + run.held.refused,
         too_long=int(wire.aggregated),
-        sent_by_host=int(wire.sent_refused) + host.lost_frames(),
+        sent_by_host=int(wire.sent_refused) + host.lost_frames() + int(wire.host_ring.lost),
     )
 
 
-def _gone(taps: Sequence[Tap]) -> str:
-    """Which interface is not there any more, in words, else nothing."""
-    for tap in taps:
-        try:
-            ioctl(tap.fd, TUNGETIFF, struct.pack("40x"))
-        except OSError:
-            return f"interface {tap.name} has gone"
-    return ""
+def _put_together(wire: Any, host: Port, towards: Port) -> list[str]:
+    """What an existing interface gave in another form than a wire would, in sentences."""
+    sentences = []
+    for port, ring in ((host, wire.host_ring), (towards, wire.wire_ring)):
+        if int(ring.aggregated):
+            here = f"`ethtool -K {port.name} gro off lro off`"
+            there = "`ethtool -K ... tso off gso off` on a veth's other end"
+            what = f"{int(ring.aggregated)} frames of {port.name} came aggregated and were cut as the wire carries them"
+            sentences.append(f"{what}, each at one time; {here}, and {there}, keeps them apart")
+    return sentences
 
 
 def exit_code(end: LiveEnd) -> Exit:

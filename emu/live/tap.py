@@ -14,6 +14,7 @@ from emu.live.privileges import TUN_DEVICE
 QUEUE_FRAMES = 8192
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
+TUNGETIFF = 0x800454D2
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000
@@ -32,6 +33,7 @@ class Tap:
     index: int
     namespace: str
     _statistics: int  # /proc/net/dev of its namespace
+    kind = "a TAP"
 
     def lost_frames(self) -> int:
         """Frames that the kernel dropped since the TAP was made, because nobody had read its queue and it was full.
@@ -43,6 +45,14 @@ class Tap:
             if line.lstrip().startswith(wanted):
                 return int(line.partition(b":")[2].split()[TX_DROPPED])
         return 0
+
+    def gone(self) -> str:
+        """That the interface is not there any more, in words, else nothing."""
+        try:
+            fcntl.ioctl(self.fd, TUNGETIFF, INTERFACE_REQUEST.pack(b"", 0))
+        except OSError:
+            return f"interface {self.name} has gone"
+        return ""
 
     def close(self) -> None:
         """The interface goes; a second time does nothing."""
