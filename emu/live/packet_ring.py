@@ -15,6 +15,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -106,6 +107,19 @@ class PacketPort:
         self._sender.close()
         with suppress(BufferError):  # an engine's view of it: the mapping goes with the view
             self.memory.close()
+
+
+def answers_for_others(name: str, namespace: str) -> bool:
+    """Whether the kernel answers ARP on this interface for addresses of others of its namespace (ip-sysctl.rst)."""
+
+    def arp_ignore() -> bool:
+        of = (Path(f"/proc/sys/net/ipv4/conf/{each}/arp_ignore") for each in ("all", name))
+        return max(int(each.read_text()) for each in of) > 0
+
+    try:
+        return not open_in_namespace(namespace, arp_ignore)
+    except (OSError, ValueError):
+        return False
 
 
 def interface_exists(name: str, namespace: str) -> bool:

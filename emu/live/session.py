@@ -13,7 +13,7 @@ from emu.interrupt import Interruption
 from emu.live.lab import Lab, Tap, needs_privileges, sweep
 from emu.live.links import MAC
 from emu.live.live_run import Ends, LiveRun
-from emu.live.packet_ring import PacketPort, interface_exists, open_packet
+from emu.live.packet_ring import PacketPort, answers_for_others, interface_exists, open_packet
 from emu.live.ring import SCRATCH_BYTES
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
@@ -218,7 +218,13 @@ def _interfaces(
         return port
 
     host = opened("host", options.host_if, options.host_namespace, options.host_address)
-    return host, opened("wire", options.wire_if, options.wire_namespace, options.wire_address)
+    towards = opened("wire", options.wire_if, options.wire_namespace, options.wire_address)
+    if isinstance(towards, PacketPort) and host.namespace == towards.namespace:
+        if answers_for_others(towards.name, towards.namespace):
+            past = f"the kernel answers ARP on {towards.name} for addresses of {host.name}, and frames go past emu"
+            aside = f"give the host a --host-namespace, or `sysctl net.ipv4.conf.{towards.name}.arp_ignore=1`"
+            say(f"{towards.name} and {host.name} are in one namespace: {past}; {aside}")
+    return host, towards
 
 
 def _rings(engine: Engine, wire: Any, host: Port, towards: Port) -> list[Any]:
