@@ -455,6 +455,18 @@ class Scenario(Part, frozen=True):
         return hashlib.sha256(whole).hexdigest()
 
 
+def readers_of(scenario: Scenario) -> dict[str, str]:
+    """How sockets are read, by the key that says so."""
+    said: dict[str, str] = {
+        "readers.ordinary": scenario.readers.ordinary,
+        "readers.memalloc": scenario.readers.memalloc,
+    }
+    for number, socket in enumerate(scenario.socket):
+        if socket.reader is not None:
+            said[f"socket.{number}.reader"] = socket.reader
+    return said
+
+
 def memory_pages(scenario: Scenario) -> int:
     """The machine's memory in pages of 4096 bytes; a bare number in the scenario is pages.
 

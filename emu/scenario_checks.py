@@ -21,6 +21,7 @@ from emu.scenario import (
     driver_of,
     max_backlog,
     memory_pages,
+    readers_of,
     ring_of,
 )
 from emu.scenario_loop_checks import LOOP_CHECKS
@@ -67,6 +68,23 @@ def _check_devices(scenario: Scenario) -> Iterator[tuple[str, str]]:
             most = ring - RING_BUFFERS_LEFT
             no_buffer = f"{held} leaves the NIC no buffer of {device.name}'s ring of {ring}: at most {most}"
             yield "pressure.background_skbs", no_buffer
+
+
+def _check_real_readers(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Only sockets of a live host have real readers: not packet taps, raw sockets, nor anything of a closed loop."""
+    nobodys = "has no real reader; expected immediate, rate, needs-memory or never"
+    others = [(f"tap.{number}", tap.reader) for number, tap in enumerate(scenario.tap)]
+    others += [(f"raw.{number}", raw.reader) for number, raw in enumerate(scenario.raw)]
+    for place, reader in others:
+        if (reader or scenario.readers.ordinary) == "real":
+            yield f"{place}.reader", nobodys
+    if scenario.is_run:
+        for key, how in readers_of(scenario).items():
+            if how == "real":
+                yield key, nobodys
+    for number, download in enumerate(scenario.download):
+        if download.reader == "real":
+            yield f"download.{number}.reader", nobodys
 
 
 def _check_flows(scenario: Scenario) -> Iterator[tuple[str, str]]:
@@ -269,6 +287,7 @@ CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_uppers,
     _check_plan,
     _check_free_blocks,
+    _check_real_readers,
     _check_flows,
     _check_floods,
     _check_ip,

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from emu.errors import UsageError
-from emu.live.namespaces import open_in_namespace
+from emu.live.namespaces import NAMES, open_in_namespace
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PATIENCE_SECONDS = 1.0  # from the stop signal to SIGKILL
+KILLED_SECONDS = 5.0  # from SIGKILL to the end
 GLANCE_SECONDS = 0.01
 
 
@@ -34,12 +35,34 @@ def start_time(pid: int) -> int:
 
     With its number it names a process for good: numbers are used again.  Source: proc_pid_stat(5), field 22.
     """
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def in_sessions(sessions: Sequence[int], namespaces: Sequence[str]) -> list[int]:
+    """Processes of these sessions that are in one of these namespaces.
+
+    For what programs of a dead run have started in their turn; a session's number alone may be another's by now.
+    """
+    inodes = {(NAMES / name).stat().st_ino for name in namespaces if (NAMES / name).exists()}
+    found = []
+    for folder in Path("/proc").iterdir():
+        fields = _stat(int(folder.name)) if folder.name.isdecimal() else []
+        if fields and int(fields[3]) in sessions:
+            with contextlib.suppress(OSError):
+                if (folder / "ns/net").stat().st_ino in inodes:
+                    found.append(int(folder.name))
+    return found
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/PID/stat from the state on; none when there is no such process, or it is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return 0
+        return []
     fields = stat[stat.rindex(b")") + 2 :].split()  # a program's name may hold anything
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return [] if fields[0] in (b"Z", b"X") else fields
 
 
 def start(
@@ -84,12 +107,15 @@ def _dies_with(parent: int) -> Callable[[], None]:
     return ask
 
 
-def end(children: Sequence[Child], patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """End programs, the last started first: they are asked, and what stays is killed, with all they started."""
+def end(children: Sequence[Child]) -> list[str]:
+    """End programs, the last started first: they are asked, and what stays is killed, with all they started.
+
+    What even SIGKILL does not end (the kernel holds it), is told.
+    """
     for child in reversed(children):
         if not _has_ended(child):
             _signal(child, child.stop)
-    until = time.monotonic() + patience_seconds
+    until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until and not all(_has_ended(child) for child in children):
         time.sleep(GLANCE_SECONDS)
     for child in children:
@@ -97,8 +123,13 @@ def end(children: Sequence[Child], patience_seconds: float = PATIENCE_SECONDS) -
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if child.process.returncode is None:
                 os.killpg(child.process.pid, signal.SIGKILL)
+    stays = []
     for child in children:
-        child.process.wait()
+        try:
+            child.process.wait(KILLED_SECONDS)
+        except subprocess.TimeoutExpired:
+            stays.append(f"program {child.name} (process {child.process.pid} does not end)")
+    return stays
 
 
 def _has_ended(child: Child) -> bool:

@@ -9,7 +9,20 @@ from emu.live.demo_result import DemoResult, RunResult
 from emu.verdicts.run_screen import COLOURS, NOTHING, milliseconds
 from emu.verdicts.screen import figure
 
-HEADS = ("policy", "flood", "writes", "in s", "MB/s", "p50", "p99", "gap s", "reserve", "lost", "by check", "download")
+HEADS = (
+    "policy",
+    "flood",
+    "writes",
+    "in s",
+    "MB/s",
+    "p50",
+    "p99",
+    "gap s",
+    "reserve",
+    "dropped",
+    "by check",
+    "download",
+)
 
 
 def show_demo(console: Console, result: DemoResult) -> None:
@@ -28,7 +41,7 @@ def show_demo(console: Console, result: DemoResult) -> None:
                 table.add_row(*_row(run))
     console.print(table)
     console.print(
-        "reserve: packets whose buffer came from it; lost: packets of block I/O; by check: those dropped by its check",
+        "reserve: packets whose buffer came from it; dropped: packets of block I/O; by check: those by the reserve's",
         style="dim",
         highlight=False,
     )

@@ -8,29 +8,26 @@ import os
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from emu.errors import UsageError
 from emu.live import children
 from emu.live.children import Child, start_time
 from emu.live.links import make_veth, set_route_congestion
-from emu.live.namespaces import make_namespace, open_in_namespace
-from emu.live.privileges import needs_privileges
+from emu.live.namespaces import make_namespace, namespace_exists, open_in_namespace, remove_namespace
+from emu.live.privileges import import_pyroute2, needs_privileges
 from emu.live.record import Link, Made, Started, of_this_process, write_record
 from emu.live.stale import lock_folder, remove_folder, sweep, sweep_folder, take_down
-from emu.live.state import run_folder
+from emu.live.state import RUN_FOLDER, run_folder
 from emu.live.tap import QUEUE_FRAMES, Tap, open_tap
+from emu.live.undisturbed import ended_by_interrupt, put_back, undisturbed
 
 __all__ = ["Lab", "Tap", "needs_privileges", "open_in_namespace", "sweep"]
 
 NAMESPACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-ENDING = (signal.SIGTERM, signal.SIGHUP)  # ends a process at once where nobody has said otherwise
-INTERRUPTING = (signal.SIGINT, *ENDING)
 
 
 class Lab:
@@ -51,9 +48,15 @@ class Lab:
 
     def __enter__(self) -> Self:
         """Make the run's folder.  Errors: UsageError when it cannot be made."""
-        with _undisturbed():
-            self._take_folder()
-            self._handlers = _end_by_interrupt()
+        import_pyroute2()
+        self._handlers = ended_by_interrupt()
+        try:
+            with undisturbed():
+                self._take_folder()
+        except BaseException:
+            self.close()
+            put_back(self._handlers)
+            raise
         return self
 
     def __exit__(
@@ -75,7 +78,7 @@ class Lab:
         if full in self._made.namespaces:
             raise UsageError(f"namespace {full} exists already: this run has made it")
         # A record that names what another made would let us remove it.
-        if (Path("/run/netns") / full).exists():
+        if namespace_exists(full):
             raise UsageError(f"namespace {full} exists already, and is not of this run: `ip netns delete {full}`")
         self._made.namespaces.append(full)
         self._record()
@@ -94,7 +97,7 @@ class Lab:
         """
         self._made.taps.append(Link(namespace, name))
         self._record()
-        with _undisturbed():  # between the interface and the list of what is closed
+        with undisturbed():  # between the interface and the list of what is closed
             made = open_tap(name, namespace, address, mac, queue_frames)
             self._taps.append(made)
         return made
@@ -104,9 +107,14 @@ class Lab:
     ) -> None:
         """Make a veth pair, both ends up and without offloads.  Errors: UsageError."""
         self._made.links += [Link(namespaces[0], a), Link(namespaces[1], b)]
-        self._record()
-        with _undisturbed():  # an end without our mark would not be removed
-            make_veth((a, b), namespaces, addresses, self._made.mark)
+        nursery = self.namespace(f"veth{len(self._made.links)}")  # writes the record
+        try:
+            make_veth((a, b), namespaces, addresses, nursery=nursery, mark=self._made.mark)
+        finally:
+            with undisturbed():
+                remove_namespace(nursery)
+                self._made.namespaces.remove(nursery)
+                self._record()
 
     def route_congestion(self, namespace: str, network: str, device: str, algorithm: str = "cubic") -> None:
         """Let TCP towards a network on `device` use a congestion control; only in a namespace of this run."""
@@ -130,7 +138,7 @@ class Lab:
         `stop` asks it to end when the lab is closed; after 1 s it is killed.  Errors: UsageError when it cannot be
         started, RuntimeError in another thread than the main one (it would end with the thread).
         """
-        with _undisturbed():  # between the process and the list of what is ended
+        with undisturbed():  # between the process and the list of what is ended
             process = children.start(argv, namespace=namespace, stdout=stdout, stderr=stderr, env=env)
             self._children.append(Child(name, process, stop))
             self._made.programs.append(Started(name, process.pid, start_time(process.pid)))
@@ -141,71 +149,42 @@ class Lab:
         """Take all down; a second time does nothing.  Errors: UsageError when something stays, which it names."""
         if self._lock is None or os.getpid() != self._made.pid:  # a fork of ours has made nothing
             return
-        with _undisturbed():
+        with undisturbed():
             lock, self._lock = self._lock, None
-            children.end(self._children)
+            stays = children.end(self._children)
             self._made.programs.clear()
             for tap in self._taps:
                 tap.close()
-            _, stays = take_down(self._made)
+            stays += take_down(self._made)[1]
             if not stays:
                 remove_folder(self.folder)
             os.close(lock)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        put_back(self._handlers)
         if stays:
             raise UsageError(f"not everything could be taken down: {'; '.join(stays)}; the next emu live tries again")
 
     def _record(self) -> None:
         if self._lock is None:
             raise RuntimeError("a lab makes things only in its context")
-        write_record(self.folder, self._made)
+        try:
+            write_record(self.folder, self._made)
+        except OSError as error:  # what is not in the record would not be removed
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> UsageError:
+        return UsageError(f"{self.folder}: {error.strerror}; it is where a live run keeps its record: see {RUN_FOLDER}")
 
     def _take_folder(self) -> None:
         """Make the folder, hold it, write the first record."""
         try:
             self.folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             sweep_folder(self.folder)  # of a run that had our number
+            if self.folder.exists():
+                raise UsageError(f"{self.folder} exists already: a live run of this process keeps its record there")
             self.folder.mkdir(mode=0o700)
-        except FileExistsError as error:
-            raise UsageError(f"{self.folder} exists already: it is of a live run of this process") from error
         except OSError as error:
-            raise UsageError(f"{self.folder}: {error.strerror}; it is where a live run keeps its record") from error
+            raise self._unwritable(error) from error
         self._lock = lock_folder(self.folder)
         if self._lock is None:
             raise UsageError(f"{self.folder}: another process has taken it; try again")
         self._record()
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _end_by_interrupt() -> dict[signal.Signals, Any]:
-    """Let signals that would end the process at once interrupt it instead; the handlers to put back."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    unhandled = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    return {number: signal.signal(number, _interrupt) for number in unhandled}
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Signals that would interrupt what is being done come when it is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    # A handler that is not Python's (None) cannot be put back, so it stays.
-    handlers = {number: signal.signal(number, note) for number in INTERRUPTING if signal.getsignal(number) is not None}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for came_number in dict.fromkeys(came):
-            signal.raise_signal(came_number)

@@ -56,28 +56,26 @@ def _add_address(socket: Any, index: int, address: str) -> None:
     socket.addr("add", index=index, address=str(parsed.ip), prefixlen=parsed.network.prefixlen, **more)
 
 
-def make_veth(names: tuple[str, str], namespaces: tuple[str, str], addresses: tuple[str, str], alias: str) -> None:
+def make_veth(
+    names: tuple[str, str], namespaces: tuple[str, str], addresses: tuple[str, str], *, nursery: str, mark: str
+) -> None:
     """Make a pair whose ends hand each other plain frames: no offload is on.  Errors: UsageError.
 
-    `alias` marks both ends as made by this run.
+    `nursery` is a namespace of the run where both ends are made and get `mark`, their alias: so there is no moment when
+    one stands in a namespace that stays and cannot be told from somebody else's.
     """
     first, second = (checked_name(name) for name in names)
     what = f"veth {first}-{second}"
-    with netlink(namespaces[0], what) as socket:
-        peer: dict[str, Any] = {"ifname": second}
-        if namespaces[1] != namespaces[0]:
-            peer["net_ns_fd"] = namespaces[1] or _own_namespace()
-        socket.link("add", ifname=first, kind="veth", peer=peer)
+    with netlink(nursery, what) as socket:
+        socket.link("add", ifname=first, kind="veth", peer={"ifname": second})
+        for name, namespace in zip((first, second), namespaces, strict=True):
+            index = index_of(socket, name)
+            socket.link("set", index=index, ifalias=mark)
+            open_in_namespace(nursery, lambda name=name: _offloads_off(name))  # type: ignore[misc]
+            socket.link("set", index=index, net_ns_fd=namespace or "/proc/thread-self/ns/net")
     for name, namespace, address in zip((first, second), namespaces, addresses, strict=True):
         with netlink(namespace, what) as socket:
-            index = index_of(socket, name)
-            socket.link("set", index=index, ifalias=alias)
-            open_in_namespace(namespace, lambda name=name: _offloads_off(name))  # type: ignore[misc]
-            configure(socket, index, address=address)
-
-
-def _own_namespace() -> str:
-    return "/proc/thread-self/ns/net"
+            configure(socket, index_of(socket, name), address=address)
 
 
 def _offloads_off(name: str) -> None:

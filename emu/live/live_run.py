@@ -16,13 +16,14 @@ from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
-from emu.kernel.machine import EVENT_CONTEXT, MAX_OUTSIDE, Packet
+from emu.kernel.machine import MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
 from emu.live.held import HeldFrames
 from emu.live.ring import SCRATCH_BYTES
 from emu.live.serve import Turn, serve
 from emu.live.wire import is_held, select_survivors
 from emu.play import EVENT_LOG, Replay
+from emu.scenario import readers_of
 from emu.task import Outcome, Task
 from emu.traffic.host import Host
 
@@ -101,9 +102,7 @@ class LiveRun(Replay):
 
     def _holds(self) -> bool:
         """Whether any socket may have an emulated reader that comes later than at once."""
-        scenario = self.task.scenario
-        readers = [scenario.readers.ordinary, scenario.readers.memalloc, *(each.reader for each in scenario.socket)]
-        return any(reader not in (None, "immediate", "real") for reader in readers)
+        return any(reader not in ("immediate", "real") for reader in readers_of(self.task.scenario).values())
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         super()._open_outputs(inputs)
@@ -132,6 +131,7 @@ class LiveRun(Replay):
                 if now_ns - self.told_ns >= TELL_NS:
                     self.told_ns = now_ns
                     tell(self)
+                    self._let_see()
                     incomplete = ends.gone()
                     if (now_ns - clock_started_ns) / 1e9 >= ends.seconds or int(self.machine.oops):
                         break
@@ -208,7 +208,7 @@ class LiveRun(Replay):
         for each in self.outside:
             happened = each.look(self.machine)
             if happened and int(self.machine.total.frames):
-                self._happen([*happened, Happening(EVENT_CONTEXT, 0, 0)], now_ns)
+                self._happen(happened, now_ns)
         if self.held:
             self.held.release(self.machine)
 
@@ -252,6 +252,13 @@ class LiveRun(Replay):
             self.chosen = self.engine.rows(Packet, self.chosen_room)
         count = int(self.engine.function(select_survivors)(self.rows, 0, last, self.chosen))
         self.host_capture.write(self.chosen, 0, count, self.reader)
+
+    def _let_see(self) -> None:
+        """Whoever watches the captures sees them grow."""
+        if self.annotated is not None:
+            self.annotated_file.flush()
+        if self.host_capture is not None:
+            self.host_file.flush()
 
     def _end(self) -> None:
         """The run is over: what is still in a ring stays in flight."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from emu.errors import UsageError
 from emu.live.privileges import import_pyroute2
+from emu.live.undisturbed import undisturbed
 
 NAMES = Path("/run/netns")
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -20,8 +21,8 @@ T = TypeVar("T")
 def open_in_namespace(namespace: str, make: Callable[[], T]) -> T:
     """What `make` returns, made with this thread in that network namespace; "" is the one that it is in.
 
-    For sockets, TAPs and processes: they stay where they were made.  Errors: UsageError when there is no such namespace
-    or it may not be entered, and whatever `make` raises.
+    For sockets, TAPs and processes: they stay where they were made.  Ctrl-C comes when `make` has returned, so it does
+    nothing that waits.  Errors: UsageError when there is no such namespace or it may not be entered; those of `make`.
     """
     if not namespace:
         return make()
@@ -58,6 +59,7 @@ def make_namespace(name: str) -> None:
 
 def remove_namespace(name: str) -> bool:
     """Remove a namespace's name; it ends with its last process.  False: there was none.  Errors: OSError."""
+    import_pyroute2()
     from pyroute2 import netns
 
     try:
@@ -79,13 +81,14 @@ def netlink(namespace: str, what: str) -> Iterator[Any]:
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    socket = open_in_namespace(namespace, IPRoute)
-    try:
-        yield socket
-    except NetlinkError as error:
-        raise UsageError(f"{what}: {error.args[-1] if error.args else os.strerror(error.code)}") from error
-    finally:
-        socket.close()
+    with undisturbed():  # pyroute2 makes another error of a Ctrl-C, and may leave its event loop open
+        socket = open_in_namespace(namespace, IPRoute)
+        try:
+            yield socket
+        except NetlinkError as error:
+            raise UsageError(f"{what}: {error.args[-1] if error.args else os.strerror(error.code)}") from error
+        finally:
+            socket.close()
 
 
 def _quieten() -> None:
@@ -123,9 +126,10 @@ def _enter(descriptor: int, said: str) -> None:
 @contextmanager
 def _returning() -> Iterator[None]:
     """This thread is afterwards in the namespace that it is in now."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield
-    finally:
-        _enter(home, "of emu itself")
-        os.close(home)
+    with undisturbed():  # Ctrl-C on the way back would leave us in a strange namespace
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            _enter(home, "of emu itself")
+            os.close(home)

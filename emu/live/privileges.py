@@ -1,11 +1,11 @@
 """What a live run needs of the system, told in one line before anything is made."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 from emu.errors import UsageError
+from emu.live.undisturbed import undisturbed
 
 TUN_DEVICE = Path("/dev/net/tun")
 # linux/capability.h
@@ -45,9 +45,14 @@ def needs_capabilities(*wanted: int) -> None:
 
 
 def import_pyroute2() -> None:
-    """Errors: UsageError when pyroute2 is not installed."""
-    if importlib.util.find_spec("pyroute2") is None:
-        raise UsageError("emu live needs pyroute2: pip install 'emu[live]'")
+    """Import pyroute2, whole.  Errors: UsageError when it is not installed."""
+    try:
+        # A module that a Ctrl-C has left half imported (asyncio, for one) fails when it is needed to take things down.
+        with undisturbed():
+            import pyroute2
+            import pyroute2.ethtool.ioctl  # noqa: F401
+    except ImportError as error:
+        raise UsageError("emu live needs pyroute2: pip install 'emu[live]'") from error
 
 
 def effective_capabilities() -> int:

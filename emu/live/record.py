@@ -1,6 +1,7 @@
 """What a live run has made, on disk before it is made: whoever comes after a dead run takes it down by this."""
 
 import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import Struct, field
 from emu.live.children import start_time
 
 RECORD_FILE = "made.json"
+RECORD_OCTETS = 1 << 20  # none is so long
 PREFIX = "emu"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -78,7 +80,11 @@ def write_record(folder: Path, made: Made) -> None:
 
 def read_record(folder: Path) -> Made:
     """The record in a run's folder.  Errors: OSError, msgspec.MsgspecError, ValueError when it is not that folder's."""
-    made = msgspec.json.decode((folder / RECORD_FILE).read_bytes(), type=Made)
+    path = folder / RECORD_FILE
+    facts = path.lstat()
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > RECORD_OCTETS:
+        raise ValueError("it is not a file of ours")
+    made = msgspec.json.decode(path.read_bytes(), type=Made)
     if str(made.pid) != folder.name:
         raise ValueError(f"it is of process {made.pid}")
     prefix = namespace_prefix(made.pid)

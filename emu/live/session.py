@@ -10,28 +10,27 @@ from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import LIVE, Engine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
+from emu.live.diag import SocketDiag
 from emu.live.lab import Lab, Tap, needs_privileges, sweep
-from emu.live.links import MAC
 from emu.live.live_run import Ends, LiveRun
-from emu.live.packet_ring import PacketPort, answers_for_others, interface_exists, open_packet
-from emu.live.ring import SCRATCH_BYTES
+from emu.live.ports import Asked, Port, host_behind, open_ports, put_together, tell_rings, warnings
+from emu.live.real_readers import RealReaders
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
+from emu.live.truesize import measured_truesize
 from emu.live.warm import warm
 from emu.live.wire import Wire
 from emu.request import check_choice
 from emu.runs import Run, judged
-from emu.scenario import Scenario
+from emu.scenario import Scenario, readers_of
 from emu.scenario_file import load_scenario, parse_setting, scenario_path
 from emu.scenario_parts import time_ns_of
 from emu.task import Outputs, Task
-from emu.traffic.host import Host, mac_number
 from emu.verdicts.expect import parse_expectation, texts_for
 from emu.verdicts.summary import by_reason
 from emu.wire import ethernet
 
 VLAN_BYTES = 4
-Port = Tap | PacketPort
 USUAL = {"readers": {"ordinary": "real"}, "replay": {"peers": "real"}}  # what a live run is where nobody says otherwise
 
 
@@ -120,7 +119,9 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
         outputs=options.outputs,
         expectations=tuple(parse_expectation(text) for text in expected),
     )
-    needs_privileges(namespaces=bool(options.host_namespace or options.wire_namespace))
+    # What real readers' sockets are charged is measured in a namespace that is made for it.
+    named = options.host_namespace or options.wire_namespace
+    needs_privileges(namespaces=bool(named) or has_real_readers(scenario))
     for sentence in sweep():
         say(sentence)
     engine, said = choose_engine(options.engine, None, LIVE)
@@ -146,15 +147,16 @@ def _play(
     wire = engine.new(Wire)
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
-    memories = _rings(engine, wire, host, towards)
+    memories = tell_rings(engine, wire, host, towards)
     neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
+    readers = _real_readers(lab, options, task.scenario, wire, host)
     run = LiveRun(
         task,
         engine,
         wire,
-        _host_behind(host, options),
+        host_behind(host, options.host_mac),
         memories=memories,
-        outside=[each for each in (neighbours,) if each is not None],
+        outside=[each for each in (readers, neighbours) if each is not None],
         host_capture=options.host_capture,
         interruption=Interruption(),
     )
@@ -193,60 +195,43 @@ def _play(
         "lost_outside": lost_outside(wire, host, towards, run),
         "aggregated": int(wire.host_ring.aggregated) + int(wire.wire_ring.aggregated),
         "checksums_finished": int(wire.host_ring.finished) + int(wire.wire_ring.finished),
+        "buffers_read": 0 if readers is None else readers.buffers_read,
         "writes_completed": 0 if neighbours is None else neighbours.writes_completed,
     }
-    for sentence in _put_together(wire, host, towards):
+    for sentence in put_together(wire, host, towards):
         say(sentence)
     return LiveEnd(judged(outcome, task.expectations), facts)
+
+
+def _real_readers(lab: Lab, options: LiveOptions, scenario: Scenario, wire: Any, host: Port) -> RealReaders | None:
+    """Who tells what real readers have read; nobody where the scenario has none.  Errors: UsageError."""
+    if not has_real_readers(scenario):
+        return None
+    if not isinstance(host, Tap):
+        asked = "--set readers.ordinary=immediate"
+        raise UsageError(f"--host-if {host.name}: what the host behind it has read cannot be seen from here; {asked}")
+    return RealReaders(wire, SocketDiag(options.host_namespace), measured_truesize(lab))
+
+
+def has_real_readers(scenario: Scenario) -> bool:
+    """Whether real programs have to come for what the machine has queued."""
+    return "real" in readers_of(scenario).values()
 
 
 def _interfaces(
     lab: Lab, stack: ExitStack, options: LiveOptions, longest: int, say: Callable[[str], None]
 ) -> tuple[Port, Port]:
-    """The host's interface and the wire's, open; the host's first."""
-
-    def opened(option: str, name: str, namespace: str, address: str) -> Port:
-        if not interface_exists(name, namespace):
-            return lab.tap(name, namespace=namespace, address=address)
-        if address:
-            raise UsageError(f"--{option}-address {address}: interface {name} exists, and emu changes nothing of it")
-        port = open_packet(name, namespace, longest)
-        stack.callback(port.close)
-        if port.addresses:
-            both = "the kernel answers there as well as the host behind emu"
-            say(f"interface {name} has {', '.join(port.addresses)}: {both}; `ip addr flush dev {name}` ends that")
-        return port
-
-    host = opened("host", options.host_if, options.host_namespace, options.host_address)
-    towards = opened("wire", options.wire_if, options.wire_namespace, options.wire_address)
-    if isinstance(towards, PacketPort) and host.namespace == towards.namespace:
-        if answers_for_others(towards.name, towards.namespace):
-            past = f"the kernel answers ARP on {towards.name} for addresses of {host.name}, and frames go past emu"
-            aside = f"give the host a --host-namespace, or `sysctl net.ipv4.conf.{towards.name}.arp_ignore=1`"
-            say(f"{towards.name} and {host.name} are in one namespace: {past}; {aside}")
+    """The host's interface and the wire's, open; warnings are said."""
+    host, towards = open_ports(
+        lab,
+        stack,
+        Asked("host", options.host_if, options.host_namespace, options.host_address),
+        Asked("wire", options.wire_if, options.wire_namespace, options.wire_address),
+        longest,
+    )
+    for sentence in warnings(host, towards):
+        say(sentence)
     return host, towards
-
-
-def _rings(engine: Engine, wire: Any, host: Port, towards: Port) -> list[Any]:
-    """Tell the wire of rings; their memory, the host's first, for interfaces that have none a byte."""
-    memories = []
-    for place, (port, ring) in enumerate(((host, wire.host_ring), (towards, wire.wire_ring))):
-        if isinstance(port, PacketPort):
-            engine.fill(ring, port.ring | {"scratch": place * SCRATCH_BYTES})
-        memories.append(engine.view(port.memory if isinstance(port, PacketPort) else bytearray(1)))
-    return memories
-
-
-def _host_behind(host: Port, options: LiveOptions) -> Host:
-    """Who the host is.  Errors: UsageError when nobody says what its MAC is."""
-    if isinstance(host, Tap):
-        if options.host_mac:
-            raise UsageError(f"--host-mac {options.host_mac}: {host.name} is a TAP, whose own MAC is the host's")
-        return Host(mac_number(host.mac), True, "the interface that faces it")
-    if not MAC.fullmatch(options.host_mac):
-        expected = "expected the MAC of the host behind it, like --host-mac 02:00:00:00:00:01"
-        raise UsageError(f"--host-if {host.name}: the interface exists; {expected}")
-    return Host(mac_number(options.host_mac), True, "--host-mac")
 
 
 def lost_outside(wire: Any, host: Port, towards: Port, run: LiveRun) -> Outside:
@@ -257,18 +242,6 @@ def lost_outside(wire: Any, host: Port, towards: Port, run: LiveRun) -> Outside:
         too_long=int(wire.aggregated),
         sent_by_host=int(wire.sent_refused) + host.lost_frames() + int(wire.host_ring.lost),
     )
-
-
-def _put_together(wire: Any, host: Port, towards: Port) -> list[str]:
-    """What an existing interface gave in another form than a wire would, in sentences."""
-    sentences = []
-    for port, ring in ((host, wire.host_ring), (towards, wire.wire_ring)):
-        if int(ring.aggregated):
-            here = f"`ethtool -K {port.name} gro off lro off`"
-            there = "`ethtool -K ... tso off gso off` on a veth's other end"
-            what = f"{int(ring.aggregated)} frames of {port.name} came aggregated and were cut as the wire carries them"
-            sentences.append(f"{what}, each at one time; {here}, and {there}, keeps them apart")
-    return sentences
 
 
 def exit_code(end: LiveEnd) -> Exit:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,8 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from emu.errors import EmuError
-from emu.live.children import start_time
+from emu.live.children import in_sessions, start_time
 from emu.live.links import remove_link
 from emu.live.namespaces import NAMES, namespace_exists, remove_namespace
 from emu.live.record import RECORD_FILE, Made, boot_id, is_alive, namespace_prefix, read_record
@@ -26,7 +26,7 @@ def sweep() -> list[str]:
     """
     told = []
     try:
-        folders = sorted(folder for folder in run_folder().iterdir() if folder.name.isdecimal())
+        folders = sorted(folder for folder in run_folder().iterdir() if re.fullmatch("[1-9][0-9]{0,9}", folder.name))
     except OSError:
         return []
     for folder in folders:
@@ -71,6 +71,8 @@ def take_down(made: Made) -> tuple[list[str], list[str]]:
         return gone, stays
     for program in made.programs:
         _note(gone, stays, f"program {program.name}", lambda program=program: _kill(program.pid, program.start_ticks))  # type: ignore[misc]
+    for pid in in_sessions([program.pid for program in made.programs], made.namespaces):
+        _note(gone, stays, f"process {pid}", lambda pid=pid: _kill(pid, start_time(pid)))  # type: ignore[misc]
     for link in made.links:
         if not link.namespace or namespace_exists(link.namespace):
             what = f"interface {link.name}"
@@ -117,8 +119,7 @@ def _sweep_unknown(folder: Path, error: Exception) -> list[str]:
     if start_time(int(folder.name)):  # it may just be starting
         return []
     if isinstance(error, FileNotFoundError):
-        if not folder.exists():
-            return []
+        return _sweep_recordless(folder)
     left = sorted(path.name for path in NAMES.glob(f"{namespace_prefix(int(folder.name))}*"))
     said = f"{folder / RECORD_FILE}: the record of a run that died cannot be read ({_why(error)})"
     if left:
@@ -126,6 +127,14 @@ def _sweep_unknown(folder: Path, error: Exception) -> list[str]:
         return [f"{said}; these namespaces look like its own and are left: {commands}, then remove {folder}"]
     remove_folder(folder)
     return [f"{said}; its folder is removed, and no namespace has its name"]
+
+
+def _sweep_recordless(folder: Path) -> list[str]:
+    """A folder without a record: its run died before it made anything, or it is somebody else's."""
+    with suppress(OSError):
+        (folder / f"{RECORD_FILE}.partial").unlink(missing_ok=True)
+        folder.rmdir()
+    return [f"{folder}: no record of what was made, so it is left: remove it"] if folder.exists() else []
 
 
 def _why(error: Exception) -> str:
@@ -136,7 +145,7 @@ def _note(gone: list[str], stays: list[str], what: str, remove: Callable[[], boo
     try:
         if remove():
             gone.append(what)
-    except (OSError, EmuError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to go
         stays.append(f"{what} ({_why(error)})")
 
 

@@ -33,6 +33,7 @@ class Tap:
     index: int
     namespace: str
     _statistics: int  # /proc/net/dev of its namespace
+    _lost: int = 0
     kind = "a TAP"
 
     def lost_frames(self) -> int:
@@ -41,10 +42,11 @@ class Tap:
         About 20 us.  Source: `tx_dropped` of the interface, which tun_net_xmit() counts (drivers/net/tun.c).
         """
         wanted = self.name.encode() + b":"
-        for line in os.pread(self._statistics, STATISTICS_OCTETS, 0).splitlines():
-            if line.lstrip().startswith(wanted):
-                return int(line.partition(b":")[2].split()[TX_DROPPED])
-        return 0
+        if self._statistics >= 0:
+            for line in os.pread(self._statistics, STATISTICS_OCTETS, 0).splitlines():
+                if line.lstrip().startswith(wanted):
+                    self._lost = int(line.partition(b":")[2].split()[TX_DROPPED])
+        return self._lost  # what was read last, when it is closed, or somebody has removed its namespace
 
     def gone(self) -> str:
         """That the interface is not there any more, in words, else nothing."""

@@ -111,7 +111,7 @@ def test_a_world_on_a_plain_veth_writes_all_and_is_called_no_evidence(tools: Pat
 
 def test_a_world_that_is_cut_off_is_a_lockup_within_its_limit(tools: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    options = DemoOptions(policies=("linux-2.6.12",), limit_seconds=1.0, out=tmp_path, **(SMALL | {"writes": 100_000}))
+    options = DemoOptions(policies=("linux-2.6.12",), limit_seconds=0.7, out=tmp_path, **(SMALL | {"writes": 100_000}))
     run = _only_flooded(options)
     assert time.monotonic() - began < 30
     assert run.outcome == LOCKUP
@@ -147,7 +147,7 @@ import sys, msgspec
 from pathlib import Path
 from emu.live.demo import DemoOptions, run_demo
 from emu.live.joins import VethJoin
-options = DemoOptions(writes=10**6, limit_seconds=20, captures=False, out=Path(sys.argv[1]))
+options = DemoOptions(writes=10**6, lead_seconds=0.1, limit_seconds=20, captures=False, out=Path(sys.argv[1]))
 result = run_demo(options, lambda _: None, None, VethJoin)
 sys.stdout.buffer.write(msgspec.json.encode(result))
 """

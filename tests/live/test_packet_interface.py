@@ -228,6 +228,34 @@ def test_what_an_existing_interface_cannot_be_is_said_in_a_line(
     assert "\n" not in str(error.value)
 
 
+def test_real_readers_behind_an_existing_interface_are_refused(ground3: Ground) -> None:
+    asked = options_for(ground3, host_if="eth1", host_namespace=ground3.middle, wire_if="emuw0")
+    with pytest.raises(UsageError, match=r"cannot be seen from here; --set readers\.ordinary=immediate"):
+        live(asked._replace(settings=()), lambda _said: None, lambda _state: None)
+
+
+def test_both_interfaces_may_exist(ground3: Ground) -> None:
+    """A host behind a veth of its own: the peer pings it through two rings."""
+    middle = ground3.middle
+    ip("-n", middle, "link", "add", "eth2", "type", "veth", "peer", "name", "host0", "netns", ground3.host)
+    ip("-n", middle, "link", "set", "eth2", "up")
+    ip("-n", ground3.host, "link", "set", "host0", "address", "02:00:00:00:93:05", "up")
+    ip("-n", ground3.host, "addr", "add", f"{HOST}/24", "dev", "host0")
+    ping = ["ip", "netns", "exec", ground3.peer, "ping", "-c", "3", "-i", "0.05", "-W", "2", HOST]
+    done: list[int] = []
+
+    def started(_state: LiveState) -> None:
+        threading.Thread(
+            target=lambda: done.append(subprocess.run(ping, capture_output=True, check=False).returncode)
+        ).start()
+
+    asked = options_for(ground3, host_if="eth2", host_namespace=middle, host_mac="02:00:00:00:93:05", duration="1500ms")
+    ended = live(asked, lambda _said: None, started)
+    assert done == [0]
+    assert ended.live["sent_by_host"] >= 3 <= ended.live["survivors"]
+    assert promiscuity(middle, "eth1") == promiscuity(middle, "eth2") == "0"
+
+
 def test_the_run_ends_when_the_interface_goes_and_warns_of_what_answers_beside(ground3: Ground) -> None:
     ip("-n", ground3.middle, "addr", "add", "10.93.0.7/24", "dev", "eth1")
     said: list[str] = []
