@@ -20,6 +20,7 @@ from emu.interrupt import Interruption
 from emu.kernel.machine import DIR_INBOUND, MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
 from emu.live.held import Held, HeldFrames
+from emu.live.ring import SCRATCH_BYTES
 from emu.live.serve import BURST, Turn, serve
 from emu.live.wire import RECENT, is_held, select_survivors
 from emu.play import EVENT_LOG, Replay
@@ -80,15 +81,21 @@ class LiveRun(Replay):
         wire: Any,
         host: Host,
         *,
+        memories: Sequence[Any] = (),
         outside: Sequence[Outside] = (),
         host_capture: str | None = None,
         interruption: Interruption | None = None,
     ) -> None:
-        """Set the machine up; `wire` is a `Wire` whose interfaces are open, `host_capture` a file for the host's side.
+        """Set the machine up; `wire` is a `Wire` whose interfaces are open, `memories` are their rings'.
+
+        The host's interface comes first in `memories`; `host_capture` is a file for the host's side.
 
         Errors: as of a replay.
         """
         self.wire = wire
+        # Where an interface is a TAP it has no ring, and its memory is never looked at.
+        self.memories = list(memories) or [engine.view(bytearray(1)), engine.view(bytearray(1))]
+        self.scratch = engine.view(bytearray(2 * SCRATCH_BYTES))
         self.outside = list(outside)
         self.host_capture: CaptureWriter | None = None
         self.host_capture_name = host_capture
@@ -175,6 +182,9 @@ class LiveRun(Replay):
         now_ns = int(
             self.engine.function(serve)(
                 self.wire,
+                self.memories[0],
+                self.memories[1],
+                self.scratch,
                 turn,
                 self.machine,
                 self.feed,

@@ -108,6 +108,8 @@ NAMED = (
     "scenario",
     "host_if",
     "wire_if",
+    "host_kind",
+    "wire_kind",
     "host_namespace",
     "wire_namespace",
     "started_ns",

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.capture.lexicon import find_octet, same_octets
-from emu.live.system import NOTHING, clock_ns, read_into, wait_readable, write_from
+from emu.live.system import NOTHING, clock_ns, load_word, read_into, store_word, wait_readable, write_from
 from emu.wire.checksum import ones_sum
 from emu.wire.octets import copy_octets
 
@@ -40,7 +40,7 @@ def view(octets: bytes) -> tuple[bytearray, Any]:
 def test_every_twin_is_tested() -> None:
     """Here, and the sum of words beside its plain twin in tests/wire/test_dissect.py."""
     of_bytes = {ones_sum, copy_octets, find_octet, same_octets}
-    assert set(TWINS) == of_bytes | {read_into, write_from, wait_readable, clock_ns}
+    assert set(TWINS) == of_bytes | {read_into, write_from, wait_readable, clock_ns, load_word, store_word}
 
 
 @given(octets=OCTETS, places=PLACES, short=st.integers(-9, 0))
@@ -76,6 +76,19 @@ def test_same_octets(octets: bytes, places: tuple[float, float, float], at: int,
         assert found == same_octets(bytes(text), at, octets, start, length)
         if other < len(text):
             text[other] ^= 1
+
+
+@given(octets=st.binary(min_size=4, max_size=64), word=st.integers(0, 15), value=st.integers(0, 2**32 - 1))
+def test_words_of_shared_memory(octets: bytes, word: int, value: int) -> None:
+    """Aligned, as the kernel's are."""
+    at = 4 * min(word, len(octets) // 4 - 1)
+    buffer, memory = view(octets)
+    plain = bytearray(octets)
+    assert compiled(load_word)(memory, at) == load_word(plain, at)
+    store_word(plain, at, value)
+    compiled(store_word)(memory, at, value)
+    assert buffer == plain
+    assert compiled(load_word)(memory, at) == load_word(plain, at) == value
 
 
 @pytest.fixture

@@ -94,7 +94,8 @@ def test_what_the_protocols_refuse_is_for_the_real_stack_to_refuse(tmp_path: Pat
 def check_fates(ended: Ended, played: Played, policy: str) -> None:
     """The log says of every frame what its fate was: exactly the survivors have come out."""
     by_protocol = {"NO_SOCKET", "TCP_CSUM", "UDP_CSUM", "IP_CSUM", "PKT_TOO_SMALL", "TCP_OLD_DATA", "UNHANDLED_PROTO"}
-    survivors, lost = [], []
+    survivors: list[bytes] = []
+    lost: list[bytes] = []
     for row in log_rows(ended.folder / "log.csv"):
         if row["verdict"] == "event":
             continue

@@ -172,14 +172,14 @@ def test_engines_agree_on_a_recording(tmp_path: Path, live: str, later: str, rea
     from engine_pair import engine_named
 
     dice = random.Random(3)
-    with nullcontext() if live == "compiled" else scripted():
-        with playing(tmp_path, engine=engine_named(live), settings={"readers.ordinary": readers}) as played:
-            for _ in range(60):
-                played.from_wire(*frames(dice, dice.randrange(8)))
-                played.from_host(*frames(dice, dice.randrange(3)))
-                played.happen(*[Happening(EVENT_READ, dice.randrange(9), 1) for _ in range(dice.randrange(3))])
-                played.rounds(dice.randrange(1, 3))
-            until(lambda: int(played.wire_frames) == len(played.sent), played)
-            ended = played.end()
+    script = nullcontext() if live == "compiled" else scripted()
+    with script, playing(tmp_path, engine=engine_named(live), settings={"readers.ordinary": readers}) as played:
+        for _ in range(60):
+            played.from_wire(*frames(dice, dice.randrange(8)))
+            played.from_host(*frames(dice, dice.randrange(3)))
+            played.happen(*[Happening(EVENT_READ, dice.randrange(9), 1) for _ in range(dice.randrange(3))])
+            played.rounds(dice.randrange(1, 3))
+        until(lambda: int(played.wire_frames) == len(played.sent), played)
+        ended = played.end()
     counted(ended, played)
     check_replay(ended, tmp_path / "again", engine=later)
