@@ -84,7 +84,8 @@ def test_frames_beyond_what_may_wait_stay_with_the_interface(tmp_path: Path, mon
 
 def test_a_long_silence_fills_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers with a rate come a thousand times a second, whether a frame comes or not."""
-    monkeypatch.setattr(live_run, "EVENT_LOG", serve.MOST_EVENTS + 500)
+    room = serve.MOST_EVENTS + 500
+    monkeypatch.setattr(live_run, "EVENT_LOG", room)
     settings = {"pressure.start": "quiet", "readers.ordinary": "rate", "readers.rate": 1}
     with scripted() as clock, playing(tmp_path, settings=settings) as played:
         played.from_wire(*[udp(payload=1)] * 12)
@@ -95,7 +96,7 @@ def test_a_long_silence_fills_the_stream(tmp_path: Path, monkeypatch: pytest.Mon
         played.from_wire(udp())
         until(lambda: len(played.host_got) == 12, played)
         ended = played.end()
-    assert recorded(tmp_path, "tick") > 2 * live_run.EVENT_LOG
+    assert recorded(tmp_path, "tick") > 2 * room
     check_replay(ended, tmp_path / "again")
 
 
