@@ -381,13 +381,14 @@ class Replay(RunInProgress):
                 self.events_read,
                 int(self.events.more),
             )
+            full = int(self.machine.later_len) > LATER_ENOUGH
             self._take_later()
             if int(self.machine.oops):
                 return first
             if self.at_event == self.events_read and self.events.more:
                 self.events_read = self.events.chunk()
                 self.at_event = 0
-            elif first == last:
+            elif first == last and not full:
                 return first
 
     def _incomplete(self, interrupted: bool) -> str | None:

@@ -57,7 +57,7 @@ from emu.kernel.drop_reason import (
     RX_MISSED,
     VERDICTS,
 )
-from emu.kernel.machine import MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
+from emu.kernel.machine import DIR_INBOUND, MAX_DEVICES, NONE, PACKET_OTHERHOST, PACKET_OUTGOING
 from emu.kernel.record import record
 from emu.wire.headers import KINDS, LINKTYPE_ETHERNET
 from emu.wire.octets import Octets, copy_octets, put_le16, put_le32
@@ -462,8 +462,8 @@ def put_identity(packet: Any, out: bytearray, at: int, sheet: Any, words: Octets
     way = FLAG_INBOUND
     if packet.pkt_type == PACKET_OUTGOING:
         way = FLAG_OUTBOUND
-    elif packet.pkt_type == PACKET_OTHERHOST:
-        way = FLAG_NO_DIRECTION  # overheard: neither to the host nor from it
+    elif packet.pkt_type == PACKET_OTHERHOST and packet.direction != DIR_INBOUND:
+        way = FLAG_NO_DIRECTION  # overheard: neither to the host nor from it, and nobody has said that it came in
     put_le16(out, at + 4, way | min(packet.fcs_bytes, MAX_FCS_BYTES) << FLAGS_FCS_SHIFT)
     put_le32(out, at + 12, packet.packet_id)
     put_le32(out, at + 16, packet.packet_id >> 32)

@@ -11,24 +11,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from emu.capture.output import OutputFile
+from emu.capture.pcap import Interface
 from emu.capture.write import CaptureWriter, format_of
 from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
-from emu.kernel.machine import MAX_OUTSIDE, Packet
+from emu.kernel.machine import DIR_INBOUND, MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
-from emu.live.held import HeldFrames
+from emu.live.held import Held, HeldFrames
 from emu.live.ring import SCRATCH_BYTES
-from emu.live.serve import Turn, serve
-from emu.live.wire import is_held, select_survivors
+from emu.live.serve import BURST, Turn, serve
+from emu.live.wire import RECENT, is_held, select_survivors
 from emu.play import EVENT_LOG, Replay
 from emu.scenario import readers_of
 from emu.task import Outcome, Task
 from emu.traffic.host import Host
+from emu.wire.headers import LINKTYPE_ETHERNET
 
 NS_PER_MS = 1_000_000
 HAND_OUT_ROWS = 1024
+MOST_ROWS = RECENT  # behind one that waits in the ring; more of them wait in the interfaces' queues
 HAND_OUT_NS = 20 * NS_PER_MS
 LOOK_NS = 2 * NS_PER_MS  # how often what happens outside is looked at
 TELL_NS = 250 * NS_PER_MS
@@ -55,6 +58,13 @@ class Ends(NamedTuple):
 
     seconds: float
     gone: Callable[[], str]  # says what is wrong when one of the interfaces has gone, else nothing
+
+
+class Released(NamedTuple):
+    """What a writer of captures asks of whoever has the frames."""
+
+    octets: Any
+    interfaces: Sequence[Interface]
 
 
 class LiveRun(Replay):
@@ -155,10 +165,20 @@ class LiveRun(Replay):
             self._close_outputs(None)
         return self._outcome()
 
-    def _serve(self, until_ns: int) -> int:
+    def _turns(self, until_ns: int) -> int:
         """Take turns until then, or until there is something to do; the time of the last one."""
+        now_ns = self._serve(until_ns)
+        while self._is_held_back():
+            self._hold()
+            now_ns = self._serve(0)
+        return now_ns
+
+    def _serve(self, until_ns: int) -> int:
+        """The same, but for frames that are held."""
         self.reader.make_room()
         turn = self.turn
+        if int(turn.last) + 2 * BURST > self.room:
+            self.make_room(min(2 * self.room, MOST_ROWS))
         now_ns = int(
             self.engine.function(serve)(
                 self.wire,
@@ -192,10 +212,7 @@ class LiveRun(Replay):
 
     def _round(self) -> None:
         """Some milliseconds of turns, and what has to be done after them."""
-        now_ns = self._serve(time.monotonic_ns() + int(self.wire.epoch_ns) + LOOK_NS)
-        while self._is_held_back():
-            self._hold()
-            now_ns = self._serve(0)
+        now_ns = self._turns(time.monotonic_ns() + int(self.wire.epoch_ns) + LOOK_NS)
         if now_ns - self.looked_ns >= LOOK_NS:
             self.looked_ns = now_ns
             self._look(now_ns)
@@ -209,8 +226,9 @@ class LiveRun(Replay):
             happened = each.look(self.machine)
             if happened and int(self.machine.total.frames):
                 self._happen(happened, now_ns)
-        if self.held:
-            self.held.release(self.machine)
+        if self.held and (released := self.held.release(self.machine)):
+            self._hand_out_live(now_ns)  # what has come before goes to the host's capture before
+            self._write_released(released, now_ns)
 
     def _happen(self, happened: Sequence[Happening], now_ns: int) -> None:
         for at in range(0, len(happened), MAX_OUTSIDE):
@@ -218,7 +236,7 @@ class LiveRun(Replay):
             for place, each in enumerate(some):
                 self.engine.fill(self.machine.outside[place], each._asdict() | {"time_ns": now_ns})
             self.engine.fill(self.machine, {"outside_len": len(some)})
-            self._serve(0)
+            self._turns(0)
 
     def _is_held_back(self) -> bool:
         """Whether the next frame to be handed over has to wait for an emulated reader."""
@@ -250,8 +268,24 @@ class LiveRun(Replay):
         if last >= self.chosen_room:
             self.chosen_room = 2 * last + 1
             self.chosen = self.engine.rows(Packet, self.chosen_room)
-        count = int(self.engine.function(select_survivors)(self.rows, 0, last, self.chosen))
+        count = int(self.engine.function(select_survivors)(self.wire, self.rows, 0, last, self.chosen))
         self.host_capture.write(self.chosen, 0, count, self.reader)
+
+    def _write_released(self, released: Sequence[Held], now_ns: int) -> None:
+        """Frames that the host has got only now."""
+        if self.host_capture is None:
+            return
+        rows = self.engine.rows(Packet, len(released))
+        at = 0
+        for place, held in enumerate(released):
+            size = len(held.octets)
+            said = {"frame": held.frame, "packet_id": held.frame, "own_id": 1, "file_time_ns": now_ns}
+            said |= {"offset": at, "caplen": size, "length": size}
+            self.engine.fill(rows[place], said | {"direction": DIR_INBOUND, "linktype": LINKTYPE_ETHERNET})
+            at += size
+        octets = self.engine.view(bytearray().join(held.octets for held in released))
+        source: Any = Released(octets, self.reader.interfaces)
+        self.host_capture.write(rows, 0, len(released), source)
 
     def _let_see(self) -> None:
         """Whoever watches the captures sees them grow."""
@@ -262,12 +296,15 @@ class LiveRun(Replay):
 
     def _end(self) -> None:
         """The run is over: what is still in a ring stays in flight."""
-        now_ns = self._serve(0)
         turn = self.turn
+        now_ns = self._turns(0)
+        while int(turn.arrived) < int(turn.last) and not int(self.machine.oops):
+            now_ns = self._turns(0)
         if int(self.machine.oops):
             self._bury()
         self._hand_out_live(now_ns)
         self.kept = int(turn.last)
+        self._write_host_side(self.kept)
         self._end_rows()
         if self.host_capture is not None:
             self.host_capture.close()

@@ -10,7 +10,7 @@ from emu.wire.octets import Octets
 
 NOTHING = -1
 MAX_FRAME = 65_600  # the longest that an interface may give: one that aggregates gives 64 KiB and headers
-NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 
 
 def read_into(fd: int, octets: Octets, at: int, size: int) -> int:
@@ -31,9 +31,12 @@ def write_from(fd: int, octets: Octets, at: int, size: int) -> int:
 
 def wait_readable(one: int, other: int, timeout_ns: int) -> int:
     """Wait until one of two descriptors has a frame, so long at most: how many have one, or -1."""
+    polled = select.poll()  # select(2) knows no descriptor beyond 1023
+    for fd in (one, other):
+        polled.register(fd, select.POLLIN)
     try:
-        return len(select.select([one, other], [], [], timeout_ns / NS_PER_S)[0])
-    except (OSError, ValueError):
+        return len(polled.poll(timeout_ns / NS_PER_MS))
+    except OSError:
         return NOTHING
 
 

@@ -7,7 +7,7 @@ read(2) and write(2) move one frame each, or a packet socket's, which is only wr
 from typing import Annotated, Any
 
 from emu.capture.made import put_row
-from emu.kernel.drop_reason import DELIVERED, DROPPED, MAX_REASONS, PENDING, REASONS
+from emu.kernel.drop_reason import DELIVERED, DROPPED, MAX_REASONS, PENDING, REASONS, TCP_OFOMERGE, TCP_OLD_DATA
 from emu.kernel.machine import DIR_INBOUND, DIR_OUTBOUND, NONE, Machine, Packet
 from emu.kernel.record import record
 from emu.kernel.sock import READER_NEEDS_MEMORY, READER_NEVER, READER_RATE
@@ -104,11 +104,24 @@ def survives(p: Packet) -> bool:
     return p.verdict == DELIVERED or (p.verdict == DROPPED and HANDED_ON >> p.reason & 1 == 1)
 
 
-def is_held(w: Wire, m: Machine, p: Packet) -> bool:
-    """Whether an emulated reader, not a real one, has to come for a frame before the real stack gets it."""
-    if w.holds == 0 or p.verdict != DELIVERED or p.sk == NONE or p.payload_length == 0:
+def waits_for_reader(w: Wire, m: Machine, p: Packet) -> bool:
+    """Whether an emulated reader, not a real one, comes for what a frame brings."""
+    if w.holds == 0 or p.sk == NONE or p.payload_length == 0:
         return False
     return bool(HELD_READERS >> m.sk[p.sk].reader & 1 == 1)
+
+
+def is_held(w: Wire, m: Machine, p: Packet) -> bool:
+    """Whether a frame has to wait for an emulated reader before the real stack gets it."""
+    return p.verdict == DELIVERED and waits_for_reader(w, m, p)
+
+
+def is_copy(w: Wire, m: Machine, p: Packet) -> bool:
+    """Whether a frame only repeats what is held: the real stack has not got that, and must not before it is read."""
+    if p.verdict != DROPPED or p.reason not in (TCP_OLD_DATA, TCP_OFOMERGE) or not waits_for_reader(w, m, p):
+        return False
+    sk = m.sk[p.sk]
+    return bool(sk.queue_len > 0 or sk.ofo_len > 0)
 
 
 def hand_over(w: Wire, m: Machine, rows: Any, first: int, last: int, octets: Octets) -> int:
@@ -122,7 +135,7 @@ def hand_over(w: Wire, m: Machine, rows: Any, first: int, last: int, octets: Oct
             break
         if p.verdict == DROPPED and p.memalloc:
             w.critical_drops[p.reason] += 1
-        if survives(p):
+        if survives(p) and not is_copy(w, m, p):
             w.recent[p.frame % RECENT] = p.frame << LENGTH_BITS | p.caplen
             w.survivors += 1
             w.handed_on += p.verdict == DROPPED
@@ -131,15 +144,15 @@ def hand_over(w: Wire, m: Machine, rows: Any, first: int, last: int, octets: Oct
     return first
 
 
-def select_survivors(rows: Any, first: int, last: int, chosen: Any) -> int:
+def select_survivors(w: Wire, rows: Any, first: int, last: int, chosen: Any) -> int:
     """What the host has sent and got of rows[first:last], as rows for a capture of its side; how many.
 
-    Their packet ids are the frame numbers of the wire's side.
+    Their packet ids are the frame numbers of the wire's side.  What is held is not among them.
     """
     count = 0
     for i in range(first, last):
         p = rows[i]
-        if p.direction == DIR_OUTBOUND or survives(p):
+        if p.direction == DIR_OUTBOUND or w.recent[p.frame % RECENT] >> LENGTH_BITS == p.frame:
             put_row(chosen[count], p.frame, p.file_time_ns, p.offset, p.caplen, p.direction)
             chosen[count].own_id = 1
             count += 1

@@ -143,11 +143,11 @@ def packet_type_by_address(inlet: Inlet, p: Packet) -> int:
 
 def packet_type_by_mac(inlet: Inlet, p: Packet, octets: Octets) -> int:
     """PACKET_*: by the link layer's direction, else by the host's MAC (eth_type_trans)."""
+    if inlet.by_direction and p.direction == DIR_OUTBOUND:
+        return PACKET_OUTGOING
     if p.caplen < ethernet.TYPE:
         return PACKET_HOST
     destination = mac_at(octets, p.offset + ethernet.DST)
-    if inlet.by_direction and p.direction == DIR_OUTBOUND:
-        return PACKET_OUTGOING
     inbound = inlet.by_direction and p.direction == DIR_INBOUND
     if not inbound and destination != inlet.host_mac and mac_at(octets, p.offset + ethernet.SRC) == inlet.host_mac:
         return PACKET_OUTGOING

@@ -1,8 +1,11 @@
 """What numba is given in place of a plain function does what that does, byte by byte."""
 
+import fcntl
+import os
+import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.capture.lexicon import find_octet, same_octets
-from emu.live.system import clock_ns, load_word, read_into, store_word, wait_readable, write_from
+from emu.live.system import NOTHING, clock_ns, load_word, read_into, store_word, wait_readable, write_from
 from emu.wire.checksum import ones_sum
 from emu.wire.octets import copy_octets
 
@@ -36,8 +39,8 @@ def view(octets: bytes) -> tuple[bytearray, Any]:
 
 def test_every_twin_is_tested() -> None:
     """Here, and the sum of words beside its plain twin in tests/wire/test_dissect.py."""
-    of_live = {read_into, write_from, wait_readable, clock_ns, load_word, store_word}
-    assert set(TWINS) == {ones_sum, copy_octets, find_octet, same_octets} | of_live
+    of_bytes = {ones_sum, copy_octets, find_octet, same_octets}
+    assert set(TWINS) == of_bytes | {read_into, write_from, wait_readable, clock_ns, load_word, store_word}
 
 
 @given(octets=OCTETS, places=PLACES, short=st.integers(-9, 0))
@@ -88,26 +91,137 @@ def test_words_of_shared_memory(octets: bytes, word: int, value: int) -> None:
     assert compiled(load_word)(memory, at) == load_word(plain, at) == value
 
 
-def test_frames_through_a_descriptor() -> None:
-    """Whole, to and from the middle of a buffer; nothing is there when nothing waits."""
-    for read, write, wait in (
-        (read_into, write_from, wait_readable),
-        (compiled(read_into), compiled(write_from), compiled(wait_readable)),
-    ):
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        quiet, _far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with one, other, quiet, _far:
-            one.setblocking(False)
-            other.setblocking(False)
-            buffer, octets = view(bytes(range(100)))
-            assert read(other.fileno(), octets, 0, 50) == -1
-            assert wait(other.fileno(), quiet.fileno(), 0) == 0
-            assert write(one.fileno(), octets, 10, 20) == 20
-            assert wait(quiet.fileno(), other.fileno(), 10**10) == 1
-            assert read(other.fileno(), octets, 60, 30) == 20
-            assert buffer == bytes([*range(60), *range(10, 30), *range(80, 100)])
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends that pass frames on, as an interface does."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        one.setblocking(False)
+        other.setblocking(False)
+        yield one, other
 
 
-def test_the_clock_is_the_system_s() -> None:
-    before = time.monotonic_ns()
-    assert before <= compiled(clock_ns)() <= clock_ns() <= time.monotonic_ns()
+def of_both(function: Callable[..., Any]) -> list[tuple[Callable[..., Any], Callable[[bytes], tuple[bytearray, Any]]]]:
+    """The function and its twin, each with how its engine indexes bytes."""
+
+    def plain_view(octets: bytes) -> tuple[bytearray, Any]:
+        buffer = bytearray(octets)
+        return buffer, buffer
+
+    return [(function, plain_view), (compiled(function), view)]
+
+
+@pytest.mark.parametrize(("sent", "size"), [(60, 100), (100, 100), (160, 100), (0, 100)])
+def test_a_frame_is_read_no_further_than_its_room(
+    pair: tuple[socket.socket, socket.socket], sent: int, size: int
+) -> None:
+    """What is beyond the room is lost with the frame: the next one begins at its beginning."""
+    frame, following = os.urandom(sent), os.urandom(33)
+    for reads, indexed in of_both(read_into):
+        buffer, octets = indexed(bytes(200))
+        for each in (frame, following):
+            pair[1].send(each)
+        assert reads(pair[0].fileno(), octets, 50, size) == min(sent, size)
+        assert buffer == bytes(50) + frame[:size] + bytes(150 - min(sent, size))
+        assert reads(pair[0].fileno(), octets, 0, size) == 33
+        assert buffer[:33] == following
+
+
+def test_nothing_is_read_where_nothing_waits(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Nor from a descriptor that is closed or not one to read; the bytes stay as they were."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        for reads, indexed in of_both(read_into):
+            buffer, octets = indexed(bytes(range(100)))
+            for descriptor in (pair[0].fileno(), reading, writing, -1):
+                assert reads(descriptor, octets, 0, 100) == NOTHING
+            assert buffer == bytes(range(100))
+    finally:
+        os.close(writing)
+
+
+@given(octets=OCTETS, places=PLACES)
+def test_what_is_written_is_what_the_other_end_gets(octets: bytes, places: tuple[float, float, float]) -> None:
+    at = round(places[0] * (len(octets) - 1))
+    size = round(places[1] * (len(octets) - at))
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        other.setblocking(False)
+        for writes, indexed in of_both(write_from):
+            assert writes(one.fileno(), indexed(octets)[1], at, size) == size
+            assert other.recv(1000) == octets[at : at + size]
+
+
+def test_a_frame_that_nobody_takes_is_refused_whole(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The other end is full; the descriptor is closed, is for reading only, or its other end has gone."""
+    frame = bytes(range(200))
+    taken = []
+    for writes, indexed in of_both(write_from):
+        octets = indexed(frame)[1]
+        written = 0
+        while writes(pair[0].fileno(), octets, 0, 200) == 200:
+            written += 1
+        assert writes(pair[0].fileno(), octets, 0, 200) == NOTHING
+        for _ in range(written):
+            assert pair[1].recv(1000) == frame
+        with pytest.raises(BlockingIOError):
+            pair[1].recv(1000)
+        taken.append(written)
+        reading, writing = os.pipe()
+        assert writes(reading, octets, 0, 200) == NOTHING
+        os.close(reading)
+        assert writes(writing, octets, 0, 200) == NOTHING  # SIGPIPE is ignored, as Python does from its start
+        os.close(writing)
+        for descriptor in (writing, -1):
+            assert writes(descriptor, octets, 0, 200) == NOTHING
+    assert taken[0] == taken[1] > 0
+
+
+def test_either_of_two_descriptors_is_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
+    """So long at most; a closed descriptor is never waited for, whatever the other does."""
+    one, other = pair[0].fileno(), pair[1].fileno()
+    reading, writing = os.pipe()
+    try:
+        for waits, _ in of_both(wait_readable):
+            before = time.monotonic_ns()
+            assert waits(one, other, 0) == 0
+            assert waits(one, other, 2_000_001) == 0
+            assert time.monotonic_ns() - before >= 2_000_000
+            pair[0].send(b"frame")
+            assert waits(one, other, 60 * 10**9) == waits(other, one, 60 * 10**9) == 1
+            pair[1].send(b"frame")
+            assert waits(one, other, 60 * 10**9) == 2
+            for end in pair:
+                end.recv(100)
+            assert waits(one, reading, 0) == 0
+    finally:
+        os.close(reading)
+        os.close(writing)
+    for waits, _ in of_both(wait_readable):
+        assert waits(one, reading, 60 * 10**9) != 0
+        assert waits(reading, one, 60 * 10**9) != 0
+
+
+def test_descriptors_may_have_any_number(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A program with many open files waits as any other does: select(2) would refuse numbers from 1024 on."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed[1], allowed[1]))
+    high = fcntl.fcntl(pair[0].fileno(), fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        for waits, _ in of_both(wait_readable):
+            assert waits(high, pair[1].fileno(), 0) == 0
+            pair[1].send(b"frame")
+            assert waits(high, pair[1].fileno(), 60 * 10**9) == 1
+            pair[0].recv(100)
+    finally:
+        os.close(high)
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+
+
+def test_there_is_one_clock() -> None:
+    """And it is Python's: events from outside are timed by that."""
+    clocks = [time.monotonic_ns, clock_ns, compiled(clock_ns)] * 20
+    told = [clock() for clock in clocks]
+    assert told == sorted(told)
+    assert told[-1] - told[0] < 60 * 10**9
