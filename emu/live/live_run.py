@@ -16,7 +16,7 @@ from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
-from emu.kernel.machine import EVENT_CONTEXT, MAX_OUTSIDE, Packet
+from emu.kernel.machine import MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
 from emu.live.held import HeldFrames
 from emu.live.serve import Turn, serve
@@ -124,6 +124,7 @@ class LiveRun(Replay):
                 if now_ns - self.told_ns >= TELL_NS:
                     self.told_ns = now_ns
                     tell(self)
+                    self._let_see()
                     incomplete = ends.gone()
                     if (now_ns - clock_started_ns) / 1e9 >= ends.seconds or int(self.machine.oops):
                         break
@@ -197,7 +198,7 @@ class LiveRun(Replay):
         for each in self.outside:
             happened = each.look(self.machine)
             if happened and int(self.machine.total.frames):
-                self._happen([*happened, Happening(EVENT_CONTEXT, 0, 0)], now_ns)
+                self._happen(happened, now_ns)
         if self.held:
             self.held.release(self.machine)
 
@@ -241,6 +242,13 @@ class LiveRun(Replay):
             self.chosen = self.engine.rows(Packet, self.chosen_room)
         count = int(self.engine.function(select_survivors)(self.rows, 0, last, self.chosen))
         self.host_capture.write(self.chosen, 0, count, self.reader)
+
+    def _let_see(self) -> None:
+        """Whoever watches the captures sees them grow."""
+        if self.annotated is not None:
+            self.annotated_file.flush()
+        if self.host_capture is not None:
+            self.host_file.flush()
 
     def _end(self) -> None:
         """The run is over: what is still in a ring stays in flight."""
