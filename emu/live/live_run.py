@@ -89,6 +89,7 @@ class LiveRun(Replay):
         self.held = HeldFrames(int(wire.host_fd))
         self.turn = engine.new(Turn)
         self.followed = self.store if self.store is not None else engine.view(bytearray(1))
+        self.round_ns = LOOK_NS if self.outside or self._holds() else HAND_OUT_NS
         self.handed_out_ns = 0
         self.looked_ns = 0
         self.told_ns = 0
@@ -182,7 +183,7 @@ class LiveRun(Replay):
 
     def _round(self) -> None:
         """Some milliseconds of turns, and what has to be done after them."""
-        now_ns = self._serve(time.monotonic_ns() + int(self.wire.epoch_ns) + LOOK_NS)
+        now_ns = self._serve(time.monotonic_ns() + int(self.wire.epoch_ns) + self.round_ns)
         while self._is_held_back():
             self._hold()
             now_ns = self._serve(0)
