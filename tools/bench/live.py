@@ -2,7 +2,8 @@
 
 Between two network namespaces there are two roads: a veth pair without offloads, and `emu live` with its two TAPs under
 the scenario live.toml, in which the emulated machine drops nothing.  Each round measures the veth, then each kind of
-wire: bare, writing its files, with real readers, with both.  Senders and receivers are live_ends.py's; nothing is
+wire: bare, staying awake between frames,
+writing its files, with real readers, with files and real readers.  Senders and receivers are live_ends.py's; nothing is
 pinned, so programs and wire share the cores as they would with a user.  Ratios are taken within a round; a row shows
 medians and range.  Misses do not change the exit code: 0 when all was measured, 2 when bench was used wrongly, 1 when
 something failed or may not be done (it needs root), 130 when interrupted; namespaces and programs go in any case.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from line_rate import machine, shown
 from live_roads import VARIANTS, Ground, Variant
-from live_rows import MEASURES, ROWS, Figures, Lengths, Outcome, Row, outcome, road_of
+from live_rows import BESIDE, MEASURES, ROWS, Figures, Lengths, Outcome, Row, outcome, road_of
 from measure import BenchError, Spread
 from rich.console import Console
 from rich.table import Table
@@ -45,9 +46,7 @@ def measure_road(ground: Ground, variant: Variant | None, rows: list[Row], lengt
     return found
 
 
-def measure_rounds(
-    ground: Ground, variants: list[Variant], rows: list[Row], lengths: Lengths, rounds: int
-) -> Measured:
+def measure_rounds(ground: Ground, variants: list[Variant], rows: list[Row], lengths: Lengths, rounds: int) -> Measured:
     """Every road in turn, again and again."""
     found: Measured = defaultdict(lambda: defaultdict(list))
     for round_ in range(rounds):
@@ -57,6 +56,11 @@ def measure_rounds(
             for row, figure in measure_road(ground, variant, rows, lengths).items():
                 found[name][row].append(figure)
     return found
+
+
+def beside(found: Measured, variant: Variant, row: Row) -> list[float]:
+    """The veth's figures: those that were measured in turn with this wire, or in the same round."""
+    return found[variant.name].get(f"{BESIDE}{row.name}") or found["veth"][row.name]
 
 
 def table_of(outcomes: list[Outcome]) -> Table:
@@ -138,14 +142,16 @@ def measure_all(options: argparse.Namespace, folder: Path) -> None:
     with Lab() as lab:
         found = measure_rounds(Ground(lab, folder, options.engine), variants, rows, lengths, options.rounds)
     outcomes = [
-        outcome(row, variant.name, found["veth"][row.name], found[variant.name][row.name])
+        outcome(row, variant.name, beside(found, variant, row), found[variant.name][row.name])
         for row in rows
         for variant in variants
     ]
     seconds = round(time.perf_counter() - started)
     if options.json:
         asked = {"rounds": options.rounds, "seconds": seconds}
-        print(json.dumps({"live": 1, "machine": about, **asked, "rows": [as_json(each) for each in outcomes]}, indent=1))
+        print(
+            json.dumps({"live": 1, "machine": about, **asked, "rows": [as_json(each) for each in outcomes]}, indent=1)
+        )
         return
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(f"{about}\n{options.rounds} rounds, {seconds} s", highlight=False)

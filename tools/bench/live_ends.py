@@ -19,6 +19,7 @@ from typing import Any
 
 BATCH = 64  # datagrams of one sendmmsg; at a pace, those of a millisecond
 READ_BATCH = 1024
+WARM_TURNS, TURN = 2, 100  # round trips to one address before the next has its turn; the first turns do not count
 CHUNK_BYTES = 1 << 17  # of a TCP stream, at once
 BUFFER_BYTES = 64 << 20  # of a UDP receiver: what is lost before it is lost on the way
 PAUSE_S = 0.001  # of a receiver that has read all: others need the core
@@ -80,7 +81,7 @@ def bound(kind: socket.SocketKind, port: int) -> Iterator[socket.socket]:
 def tcp_send(options: argparse.Namespace) -> dict[str, Any]:
     """As much as goes."""
     chunk, sent = bytes(CHUNK_BYTES), 0
-    with socket.create_connection((options.to, options.port), timeout=5) as stream:
+    with socket.create_connection((options.to[0], options.port), timeout=5) as stream:
         ready()
         until = time.monotonic() + options.seconds
         while time.monotonic() < until:
@@ -110,7 +111,7 @@ def udp_send(options: argparse.Namespace) -> dict[str, Any]:
     sent = refused = 0
     headers, kept = many(BATCH, options.bytes)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect((options.to, options.port))
+        sender.connect((options.to[0], options.port))
         fd = sender.fileno()
         ready()
         began = time.monotonic()
@@ -166,23 +167,33 @@ def echo(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ping(options: argparse.Namespace) -> dict[str, Any]:
-    """Round trips back to back, after a hundred that do not count: all times in ns, and how many were lost."""
-    times, lost, payload = [], 0, bytes(options.bytes)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.connect((options.to, options.port))
-        asker.settimeout(0.5)
+    """Round trips back to back, by turns to each address: all times of each in ns, and how many were lost."""
+    times: list[list[int]] = [[] for _ in options.to]
+    lost = 0
+    with contextlib.ExitStack() as open_sockets:
+        askers = [open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in options.to]
+        for asker, to in zip(askers, options.to, strict=True):
+            asker.connect((to, options.port))
+            asker.settimeout(0.5)
         ready()
-        for _ in range(100 + options.rounds):
-            before = time.perf_counter_ns()
-            asker.send(payload)
-            try:
-                asker.recv(2048)
-            except TimeoutError:
-                lost += 1
-                continue
-            times.append(time.perf_counter_ns() - before)
-        asker.send(b"")
-    return {"times_ns": times[100:], "lost": lost}
+        for turn in range(WARM_TURNS + -(-options.rounds // TURN)):
+            for asker, found in zip(askers, times, strict=True):
+                asked = [trip_ns(asker, bytes(options.bytes)) for _ in range(TURN)]
+                lost += asked.count(0)
+                found += filter(None, asked if turn >= WARM_TURNS else [])
+        askers[0].send(b"")
+    return {"times_ns": times, "lost": lost}
+
+
+def trip_ns(asker: socket.socket, payload: bytes) -> int:
+    """One round trip; 0 when it is lost."""
+    before = time.perf_counter_ns()
+    asker.send(payload)
+    try:
+        asker.recv(2048)
+    except TimeoutError:
+        return 0
+    return time.perf_counter_ns() - before
 
 
 ENDS = {
@@ -198,7 +209,7 @@ ENDS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("end", choices=ENDS)
-    parser.add_argument("--to", default="", help="an IPv4 address")
+    parser.add_argument("--to", action="append", default=[], help="an IPv4 address; ping takes several")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=30.0, help="a sender's time; how long others are patient")
     parser.add_argument("--per-second", type=int, default=0, help="datagrams; 0: as fast as they go")

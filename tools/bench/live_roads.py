@@ -47,10 +47,12 @@ class Variant(NamedTuple):
     about: str
     settings: Sequence[str] = ()
     files: bool = False  # the annotated capture and the event stream are written
+    awake: str = "0s"
 
 
 VARIANTS = (
     Variant("bare", "emu live, no file"),
+    Variant("awake", "emu live --awake 200us, no file", awake="200us"),
     Variant("files", "emu live -w --record-events", files=True),
     Variant("readers", "emu live, real readers", settings=("readers.ordinary=real",)),
     Variant("all", "emu live -w --record-events, real readers", settings=("readers.ordinary=real",), files=True),
@@ -127,7 +129,17 @@ class Ground:
         """A running `emu live`, until the block ends."""
         options = ["--host-if", WIRE.host_if, "--host-namespace", self.host, "--host-address", f"{WIRE.host}/24"]
         options += ["--wire-if", WIRE.peer_if, "--wire-namespace", self.peer, "--wire-address", f"{WIRE.peer}/24"]
-        options += ["--scenario", str(SCENARIO), "--engine", self.engine, "--for", "5min", "--json"]
+        options += [
+            "--scenario",
+            str(SCENARIO),
+            "--engine",
+            self.engine,
+            "--for",
+            "5min",
+            "--awake",
+            variant.awake,
+            "--json",
+        ]
         options += [word for setting in variant.settings for word in ("--set", setting)]
         if variant.files:
             options += ["-w", str(self.folder / "wire.pcapng"), "--record-events", str(self.folder / "events")]

@@ -60,6 +60,7 @@ ROWS = (
 )
 
 Figures = dict[str, float]
+BESIDE = "veth:"  # before the name of a row: what the veth had in turns with the wire
 
 
 def tcp(ground: Ground, road: Road, _wire: Wire | None, lengths: Lengths) -> Figures:
@@ -108,31 +109,36 @@ def both_ways(ground: Ground, road: Road, _wire: Wire | None, lengths: Lengths) 
     return {"both-ways": read / seconds}
 
 
-def round_trip(ground: Ground, road: Road, _wire: Wire | None, lengths: Lengths) -> Figures:
-    """From the peer to a program of the host and back."""
+def round_trip(ground: Ground, road: Road, wire: Wire | None, lengths: Lengths) -> Figures:
+    """From the peer to a program of the host and back, by turns on the wire and on the veth."""
+    if wire is None:
+        return {}
     port = ground.next_port()
     answerer = ground.start(True, "echo", "--port", port)
-    asker = ground.start(False, "ping", "--to", road.host, "--port", port, "--rounds", lengths.rounds)
-    asked = asker.result()
+    words = ("--to", road.host, "--to", VETH.host, "--port", port, "--rounds", lengths.rounds)
+    asked = ground.start(False, "ping", *words).result()
     answerer.result()
-    times_us = [each / 1000 for each in asked["times_ns"]]
-    if len(times_us) < 2:
-        raise BenchError(f"{asked['lost']} of {lengths.rounds} round trips were lost")
-    return {"round-trip": statistics.median(times_us), "round-trip-p99": statistics.quantiles(times_us, n=100)[98]}
+    found: Figures = {}
+    for prefix, times_ns in zip(("", BESIDE), asked["times_ns"], strict=True):
+        if len(times_ns) < 2:
+            raise BenchError(f"{asked['lost']} round trips were lost, of {lengths.rounds} on each road")
+        found[f"{prefix}round-trip"] = statistics.median(times_ns) / 1000
+        found[f"{prefix}round-trip-p99"] = statistics.quantiles(times_ns, n=100)[98] / 1000
+    return found
 
 
 def steady(ground: Ground, road: Road, wire: Wire | None, lengths: Lengths) -> Figures:
     """A steady pace: who has lost what, and what it costs."""
     port = ground.next_port()
     receiver = ground.start(True, "udp-receive", "--port", port)
-    before = wire and wire.state()
+    before = wire.state() if wire else None
     words = ("--to", road.host, "--port", port, "--seconds", lengths.steady_seconds, "--per-second", STEADY_PPS)
     sender = ground.start(False, "udp-send", *words)
     cpu_before, began = cpu_ns(wire.pid) if wire else 0, time.monotonic()
     time.sleep(max(0.1, lengths.steady_seconds - 0.2))
     cpu_s, seconds = ((cpu_ns(wire.pid) if wire else 0) - cpu_before) / 1e9, time.monotonic() - began
     sent = sender.result()
-    after = wire and wire.state()
+    after = wire.state() if wire else None
     got = receiver.result(stop=True)
     found = {"lost-by-socket": got["dropped"], "steady": got["received"] / sent["seconds"]}
     if before is not None and after is not None:
