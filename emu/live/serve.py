@@ -39,7 +39,7 @@ def heed(w: Wire, t: Turn, now_ns: int) -> None:
 
 
 def is_awake(w: Wire, t: Turn, now_ns: int) -> bool:
-    """Whether to ask again rather than sleep: an idle core takes longer to wake than a short pause of the talk lasts."""
+    """Whether to ask again rather than sleep: to wake an idle core takes longer than a short pause of a talk."""
     return t.alert == 1 and now_ns - t.heard_ns <= w.awake_ns
 
 
