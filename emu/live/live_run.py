@@ -89,7 +89,9 @@ class LiveRun(Replay):
         self.held = HeldFrames(int(wire.host_fd))
         self.turn = engine.new(Turn)
         self.followed = self.store if self.store is not None else engine.view(bytearray(1))
-        self.round_ns = LOOK_NS if self.outside or self._holds() else HAND_OUT_NS
+        # Python's turn keeps frames waiting: often and short where it has work, else seldom.
+        has_work = bool(self.outside) or self._holds() or self.recorder is not None
+        self.round_ns = LOOK_NS if has_work else HAND_OUT_NS
         self.handed_out_ns = 0
         self.looked_ns = 0
         self.told_ns = 0
