@@ -102,6 +102,7 @@ def run_demo(
         scenario=options.scenario,
         writes=options.writes,
         depth=options.depth,
+        page_cache=options.page_cache,
         flood_per_second=options.flood_per_second,
         limit_seconds=options.limit_seconds,
         seconds=round(time.monotonic() - began, 2),

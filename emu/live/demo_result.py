@@ -65,6 +65,7 @@ class DemoResult(Struct, frozen=True, kw_only=True):
     scenario: str
     writes: int
     depth: int
+    page_cache: bool = False  # the writes were write-back of the machine's own page cache
     flood_per_second: int
     limit_seconds: float
     seconds: float
