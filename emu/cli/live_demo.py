@@ -40,6 +40,8 @@ def run_live_demo(command: LiveDemoCommand) -> int:
     warm(engine, with_log=False)  # what is compiled here the worlds find in the cache: their time is not for that
     with DemoScreen(Console(stderr=True, highlight=False)) as shown:
         result = run_demo(options, say_on_stderr, shown)
+    if result.unwritten:
+        say_on_stderr(result.unwritten)
     if command.json:
         print_json(result)
     else:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -98,6 +98,8 @@ def run_demo(
     except KeyboardInterrupt:
         ended_by = INTERRUPTED if watch.seconds_left else OUT_OF_TIME
         worlds = [world if world.outcome else replace(world, outcome=BROKEN, verdict=ended_by) for world in worlds]
+    for sentence in sweep():  # an emulated NIC that was killed leaves its folder
+        say(sentence)
     result = DemoResult(
         scenario=options.scenario,
         writes=options.writes,
@@ -111,8 +113,7 @@ def run_demo(
         folder=str(folder),
         worlds=worlds,
     )
-    _write(folder / RESULT_FILE, result)
-    return result
+    return replace(result, unwritten=_write(folder / RESULT_FILE, result))
 
 
 def _check(options: DemoOptions) -> None:
@@ -219,12 +220,18 @@ def _times(world: WorldResult) -> float | None:
     return round(flooded.writes.seconds / alone.writes.seconds, 3) if alone.writes.seconds > 0 else None
 
 
-def _write(path: Path, result: DemoResult) -> None:
+def _write(path: Path, result: DemoResult) -> str:
+    """Write the result, whole or not at all; why it could not be written, which is no reason not to tell it."""
     encoded = msgspec.json.format(msgspec.json.encode(result), indent=2)
+    beside = path.with_name(f"{path.name}.partial")
     try:
-        path.write_bytes(encoded + b"\n")
+        beside.write_bytes(encoded + b"\n")
+        beside.replace(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; the results are to be written there") from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        return f"{path}: {error.strerror}; the results are to be written there"
+    return ""
 
 
 @contextmanager

@@ -197,7 +197,9 @@ class _World:
 
     def _broken(self, join: Join) -> str:
         if not self._jobs["tgtd"].lives:
-            return f"tgtd ended early: {self._jobs['tgtd'].last_words() or 'it said nothing'}"
+            return f"tgtd {self._jobs['tgtd'].ended_early()}"
+        if not self._jobs[INITIATOR].lives and self._jobs[WRITER].lives:
+            return f"{self._jobs[INITIATOR].name} {self._jobs[INITIATOR].ended_early()}"
         return join.broken()
 
     def _end(self, join: Join) -> RunResult:

@@ -166,7 +166,7 @@ def test_an_emulated_nic_that_is_stopped_and_killed_under_write_back_leaves_noth
     clean: Path, tmp_path: Path
 ) -> None:
     run, _ = one_run(StoppedJoin, tmp_path / "out", writes=16384)
-    assert run.problem.startswith("emu live ended early")
+    assert run.problem.startswith("emu live ended early with signal 9")
 
 
 PLAY = """
