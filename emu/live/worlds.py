@@ -198,7 +198,8 @@ class _World:
     def _broken(self, join: Join) -> str:
         if not self._jobs["tgtd"].lives:
             return f"tgtd {self._jobs['tgtd'].ended_early()}"
-        if not self._jobs[INITIATOR].lives and self._jobs[WRITER].lives:
+        # The writer to the page cache ends its initiator itself when it is stuck.
+        if not self._jobs[INITIATOR].lives and self._page_cache is None:
             return f"{self._jobs[INITIATOR].name} {self._jobs[INITIATOR].ended_early()}"
         return join.broken()
 
