@@ -52,7 +52,7 @@ def load_scenario(
 ) -> Scenario:
     """Read a scenario file (none: `tables`, else all defaults) and put `settings` (dotted key -> value) over it.
 
-    `usual` has defaults of the caller's own (table -> key -> value) for what the file does not say.
+    `usual` has defaults of the caller's own (table -> key -> value) for what the file of a replay does not say.
 
     `options` names the option that made a setting, where it was not --set.  `devices` are there in any case: with
     defaults, when the scenario does not name them.  Errors: UsageError, a ScenarioError with every problem.
@@ -68,7 +68,7 @@ def load_scenario(
             problems.append(Problem(option, 0, "", str(error)))
     said |= _add_devices(tree, devices)
     _complete_run(tree)
-    for table, keys in (usual or {}).items():
+    for table, keys in (usual or {}).items() if "run" not in tree else ():
         if isinstance(said_of := tree.setdefault(table, {}), dict):
             for key, value in keys.items():
                 said_of.setdefault(key, value)

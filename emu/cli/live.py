@@ -42,6 +42,7 @@ def options_of(command: LiveCommand) -> LiveOptions:
         host_namespace=command.host_namespace,
         wire_namespace=command.wire_namespace,
         host_address=command.host_address,
+        host_mac=command.host_mac,
         wire_address=command.wire_address,
         policy=command.policy,
         scenario=command.scenario,
@@ -59,7 +60,7 @@ def options_of(command: LiveCommand) -> LiveOptions:
 
 def say_started(state: LiveState) -> None:
     """Say that frames may come."""
-    names = f"{state.wire_if} to {state.host_if}"
+    names = f"{state.wire_if} ({state.wire_kind}) to {state.host_if} ({state.host_kind})"
     say_on_stderr(f"{names} under {state.policy}, for {state.bound_seconds:g} s at most; Ctrl-C ends it")
 
 

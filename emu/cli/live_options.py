@@ -15,7 +15,10 @@ class LiveCommand:
     """What `emu live` takes."""
 
     host_if: Annotated[
-        str, typer.Option("--host-if", metavar="NAME", help="The interface that faces the host: a TAP, which is made.")
+        str,
+        typer.Option(
+            "--host-if", metavar="NAME", help="The one that faces the host: a TAP, which is made, or one that exists."
+        ),
     ] = "emu0"
     wire_if: Annotated[
         str,
@@ -34,6 +37,12 @@ class LiveCommand:
     ] = ""
     wire_address: Annotated[
         str, typer.Option("--wire-address", metavar="IP/LEN", help="An address for the wire's TAP.")
+    ] = ""
+    host_mac: Annotated[
+        str,
+        typer.Option(
+            "--host-mac", metavar="MAC", help="The host's MAC, where its interface exists already (a TAP has its own)."
+        ),
     ] = ""
     policy: Annotated[str | None, typer.Option("--policy", metavar="NAME", help=meanings.POLICY_OF_REPLAY)] = None
     scenario: Annotated[Path | None, typer.Option("--scenario", metavar="NAME|FILE", help=meanings.SCENARIO)] = None

@@ -12,6 +12,7 @@ import platform
 import sys
 import sysconfig
 from collections.abc import Mapping
+from mmap import mmap
 from types import FunctionType
 from typing import Any
 
@@ -154,6 +155,8 @@ SOURCES = (
     "emu.engine.loop",
     "emu.traffic.peer.loop",
     "emu.live.system",
+    "emu.live.cut",
+    "emu.live.ring",
     "emu.live.wire",
     "emu.live.serve",
 )
@@ -376,7 +379,7 @@ class CompiledEngine:
         """An array of `length` records, zeroed."""
         return np.zeros(length, dtype_of(row))
 
-    def view(self, buffer: bytearray) -> Any:
+    def view(self, buffer: bytearray | mmap) -> Any:
         """The buffer as an array of bytes, without a copy."""
         return np.frombuffer(buffer, np.uint8)
 

@@ -1,6 +1,7 @@
 """The plain engine: the machine's functions as they stand, on plain Python records.  No numpy, no numba."""
 
 from collections.abc import Callable, Mapping
+from mmap import mmap
 from typing import Any, Protocol, TypeVar
 
 from emu.kernel.record import Rows
@@ -30,7 +31,7 @@ class Engine(Protocol):
         """An array of `length` records, zeroed."""
         ...
 
-    def view(self, buffer: bytearray) -> Any:
+    def view(self, buffer: bytearray | mmap) -> Any:
         """The buffer as this engine's functions index it."""
         ...
 
@@ -72,7 +73,7 @@ class PlainEngine:
         """An array of `length` records that come into being when touched."""
         return Rows(row, length)
 
-    def view(self, buffer: bytearray) -> Any:
+    def view(self, buffer: bytearray | mmap) -> Any:
         """The buffer itself."""
         return buffer
 

@@ -1,4 +1,4 @@
-"""read(2), write(2), ppoll(2) and the clock for compiled code: what a live run does for every frame.
+"""read(2), write(2), ppoll(2), the clock and words of shared memory for compiled code: a live run's for every frame.
 
 Declared as `emu.engine.memcpy` is, and for its reasons.  The plain engine has the same in `emu.live.system`.
 """
@@ -34,6 +34,16 @@ def sys_wait(one: int, other: int, timeout_ns: int) -> int:
     raise NotImplementedError
 
 
+def sys_load(memory: Any, at: int) -> int:
+    """The aligned 32-bit word at memory[at:], with acquire ordering; nothing is checked."""
+    raise NotImplementedError
+
+
+def sys_store(memory: Any, at: int, value: int) -> int:
+    """Store an aligned 32-bit word with release ordering, and give it back; nothing is checked."""
+    raise NotImplementedError
+
+
 def sys_clock_ns() -> int:
     """clock_gettime(2) of CLOCK_MONOTONIC, in ns."""
     raise NotImplementedError
@@ -45,6 +55,26 @@ def typed(_context: Any) -> Any:
     """What they return."""
 
     def returns(_fd: Any, _octets: Any, _at: Any, _size: Any) -> Any:
+        return types.int64
+
+    return returns
+
+
+@type_callable(sys_load)  # type: ignore[untyped-decorator,unused-ignore]
+def typed_load(_context: Any) -> Any:
+    """What it returns."""
+
+    def returns(_memory: Any, _at: Any) -> Any:
+        return types.int64
+
+    return returns
+
+
+@type_callable(sys_store)  # type: ignore[untyped-decorator,unused-ignore]
+def typed_store(_context: Any) -> Any:
+    """What it returns."""
+
+    def returns(_memory: Any, _at: Any, _value: Any) -> Any:
         return types.int64
 
     return returns
@@ -87,6 +117,28 @@ def _transfer(name: str) -> Any:
 ARGUMENTS = (types.Integer, types.Array, types.Integer, types.Integer)
 lower_builtin(sys_read, *ARGUMENTS)(_transfer("read"))
 lower_builtin(sys_write, *ARGUMENTS)(_transfer("write"))
+
+
+def _word(context: Any, builder: Any, kind: Any, memory: Any, at: Any) -> Any:
+    """Where the word is."""
+    data = context.make_array(kind)(context, builder, memory).data
+    return builder.bitcast(builder.gep(data, [at]), DESCRIPTOR.as_pointer())
+
+
+@lower_builtin(sys_load, types.Array, types.Integer)  # type: ignore[untyped-decorator,unused-ignore]
+def generate_load(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """LLVM's instructions: the kernel writes the word, so the compiler may neither keep nor move it."""
+    place = _word(context, builder, signature.args[0], *arguments)
+    return builder.zext(builder.load_atomic(place, "acquire", 4), WORD)
+
+
+@lower_builtin(sys_store, types.Array, types.Integer, types.Integer)  # type: ignore[untyped-decorator,unused-ignore]
+def generate_store(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """LLVM's instructions."""
+    memory, at, value = arguments
+    place = _word(context, builder, signature.args[0], memory, at)
+    builder.store_atomic(builder.trunc(value, DESCRIPTOR), place, "release", 4)
+    return value
 
 
 @lower_builtin(sys_wait, types.Integer, types.Integer, types.Integer)  # type: ignore[untyped-decorator,unused-ignore]

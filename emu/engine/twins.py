@@ -9,7 +9,7 @@ import numpy as np
 
 from emu.capture import lexicon
 from emu.engine.memcpy import memcpy
-from emu.engine.syscalls import sys_clock_ns, sys_read, sys_wait, sys_write
+from emu.engine.syscalls import sys_clock_ns, sys_load, sys_read, sys_store, sys_wait, sys_write
 from emu.live import system
 from emu.wire import checksum, octets
 from emu.wire.octets import Octets, be16, be32
@@ -91,6 +91,16 @@ def wait_readable(one: int, other: int, timeout_ns: int) -> int:
     return sys_wait(one, other, timeout_ns)
 
 
+def load_word(memory: Octets, at: int) -> int:
+    """A word of shared memory, as `emu.live.system.load_word`."""
+    return sys_load(memory, at)
+
+
+def store_word(memory: Octets, at: int, value: int) -> None:
+    """Set a word of shared memory, as `emu.live.system.store_word`."""
+    sys_store(memory, at, value)
+
+
 def clock_ns() -> int:
     """The clock, as `emu.live.system.clock_ns`."""
     return sys_clock_ns()
@@ -104,5 +114,7 @@ TWINS: dict[Any, Any] = {
     system.read_into: read_into,
     system.write_from: write_from,
     system.wait_readable: wait_readable,
+    system.load_word: load_word,
+    system.store_word: store_word,
     system.clock_ns: clock_ns,
 }

@@ -5,7 +5,7 @@ from typing import Any
 from emu.capture.made import CraftedFrames
 from emu.capture.pcap import MAX_CAPLEN, Interface
 from emu.engine.plain import Engine
-from emu.live.wire import MAX_FRAME
+from emu.live.system import MAX_FRAME
 from emu.wire.headers import LINKTYPE_ETHERNET
 
 WINDOW_BYTES = 2 << 20

@@ -16,9 +16,10 @@ from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
-from emu.kernel.machine import EVENT_CONTEXT, MAX_OUTSIDE, Packet
+from emu.kernel.machine import MAX_OUTSIDE, Packet
 from emu.live.frames import LiveFrames
 from emu.live.held import HeldFrames
+from emu.live.ring import SCRATCH_BYTES
 from emu.live.serve import Turn, serve
 from emu.live.wire import is_held, select_survivors
 from emu.play import EVENT_LOG, Replay
@@ -70,15 +71,21 @@ class LiveRun(Replay):
         wire: Any,
         host: Host,
         *,
+        memories: Sequence[Any] = (),
         outside: Sequence[Outside] = (),
         host_capture: str | None = None,
         interruption: Interruption | None = None,
     ) -> None:
-        """Set the machine up; `wire` is a `Wire` whose interfaces are open, `host_capture` a file for the host's side.
+        """Set the machine up; `wire` is a `Wire` whose interfaces are open, `memories` are their rings'.
+
+        The host's interface comes first in `memories`; `host_capture` is a file for the host's side.
 
         Errors: as of a replay.
         """
         self.wire = wire
+        # Where an interface is a TAP it has no ring, and its memory is never looked at.
+        self.memories = list(memories) or [engine.view(bytearray(1)), engine.view(bytearray(1))]
+        self.scratch = engine.view(bytearray(2 * SCRATCH_BYTES))
         self.outside = list(outside)
         self.host_capture: CaptureWriter | None = None
         self.host_capture_name = host_capture
@@ -124,6 +131,7 @@ class LiveRun(Replay):
                 if now_ns - self.told_ns >= TELL_NS:
                     self.told_ns = now_ns
                     tell(self)
+                    self._let_see()
                     incomplete = ends.gone()
                     if (now_ns - clock_started_ns) / 1e9 >= ends.seconds or int(self.machine.oops):
                         break
@@ -154,6 +162,9 @@ class LiveRun(Replay):
         now_ns = int(
             self.engine.function(serve)(
                 self.wire,
+                self.memories[0],
+                self.memories[1],
+                self.scratch,
                 turn,
                 self.machine,
                 self.feed,
@@ -197,7 +208,7 @@ class LiveRun(Replay):
         for each in self.outside:
             happened = each.look(self.machine)
             if happened and int(self.machine.total.frames):
-                self._happen([*happened, Happening(EVENT_CONTEXT, 0, 0)], now_ns)
+                self._happen(happened, now_ns)
         if self.held:
             self.held.release(self.machine)
 
@@ -241,6 +252,13 @@ class LiveRun(Replay):
             self.chosen = self.engine.rows(Packet, self.chosen_room)
         count = int(self.engine.function(select_survivors)(self.rows, 0, last, self.chosen))
         self.host_capture.write(self.chosen, 0, count, self.reader)
+
+    def _let_see(self) -> None:
+        """Whoever watches the captures sees them grow."""
+        if self.annotated is not None:
+            self.annotated_file.flush()
+        if self.host_capture is not None:
+            self.host_file.flush()
 
     def _end(self) -> None:
         """The run is over: what is still in a ring stays in flight."""

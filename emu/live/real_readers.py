@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from emu.kernel.machine import EVENT_READ
+from emu.kernel.machine import EVENT_CONTEXT, EVENT_READ
 from emu.live.consumption import Consumption
 from emu.live.diag import SocketDiag
 from emu.live.live_run import Happening
@@ -37,7 +37,8 @@ class RealReaders:
                 self._consumption.lost(machine, row)
         found = self._reads.reads(machine, rows, time.monotonic_ns())
         self.buffers_read += sum(buffers for _, buffers in found)
-        return [Happening(EVENT_READ, row, buffers) for row, buffers in found]
+        read = [Happening(EVENT_READ, row, buffers) for row, buffers in found]
+        return [*read, Happening(EVENT_CONTEXT, 0, 0)] if read else []
 
     def _length_of(self, frame: int) -> int:
         """How many bytes a frame had; 0 of one that was too long ago."""

@@ -10,8 +10,9 @@ from emu.kernel.boot import start_clock
 from emu.kernel.iscsi_follow import follow_wire
 from emu.kernel.machine import LATER_ENOUGH, Machine
 from emu.kernel.record import record
-from emu.live.system import clock_ns, wait_readable
-from emu.live.wire import MAX_FRAME, Wire, hand_over, is_held, receive
+from emu.live.ring import input_of, is_cutting
+from emu.live.system import MAX_FRAME, clock_ns, wait_readable
+from emu.live.wire import Wire, hand_over, is_held, receive
 from emu.traffic.arrivals import Feed, prepare
 from emu.wire.octets import Octets
 
@@ -44,14 +45,24 @@ def arrive(t: Turn, m: Machine, rows: Any, octets: Octets, store: Any, log: Any,
         t.arrived, t.logged = run_on(m, rows, t.arrived, upto, 0, log, t.logged, log_size)
 
 
+def wait_for_frames(w: Wire, timeout_ns: int) -> None:
+    """Wait for a frame of either interface, so long at most."""
+    if is_cutting(w.wire_ring) or is_cutting(w.host_ring):
+        return
+    wait_readable(input_of(w.host_ring, w.host_fd), input_of(w.wire_ring, w.wire_fd), timeout_ns)
+
+
 def serve(
     w: Wire,
+    host_memory: Octets,
+    wire_memory: Octets,
+    scratch: bytearray,
     t: Turn,
     m: Machine,
     feed: Feed,
     rows: Any,
     limit: int,
-    octets: Octets,
+    octets: bytearray,
     store: Any,
     program: Any,
     inlets: Any,
@@ -66,8 +77,9 @@ def serve(
     now_ns = w.epoch_ns + clock_ns()
     while True:
         if t.arrived == t.last:
-            wait_readable(w.host_fd, w.wire_fd, max(0, until_ns - now_ns) if m.poll_len == 0 else 0)
-            t.last, t.at = receive(w, rows, t.arrived, min(limit, t.arrived + BURST), octets, t.at)
+            wait_for_frames(w, max(0, until_ns - now_ns) if m.poll_len == 0 else 0)
+            most = min(limit, t.arrived + BURST)
+            t.last, t.at = receive(w, host_memory, wire_memory, scratch, rows, t.arrived, most, octets, t.at)
             prepare(feed, rows, t.arrived, t.last, octets, program, inlets)
         if t.arrived < t.last:
             arrive(t, m, rows, octets, store, log, log_size)

@@ -1,9 +1,8 @@
 """`emu live`, from its options to its end: interfaces are made, the run is played, all is taken down."""
 
-import struct
 import time
 from collections.abc import Callable, Sequence
-from fcntl import ioctl
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from emu.interrupt import Interruption
 from emu.live.diag import SocketDiag
 from emu.live.lab import Lab, Tap, needs_privileges, sweep
 from emu.live.live_run import Ends, LiveRun
+from emu.live.ports import Asked, Port, host_behind, open_ports, put_together, tell_rings, warnings
 from emu.live.real_readers import RealReaders
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
@@ -26,13 +26,11 @@ from emu.scenario import Scenario, readers_of
 from emu.scenario_file import load_scenario, parse_setting, scenario_path
 from emu.scenario_parts import time_ns_of
 from emu.task import Outputs, Task
-from emu.traffic.host import Host, mac_number
 from emu.verdicts.expect import parse_expectation, texts_for
 from emu.verdicts.summary import by_reason
 from emu.wire import ethernet
 
 VLAN_BYTES = 4
-TUNGETIFF = 0x800454D2  # linux/if_tun.h
 USUAL = {"readers": {"ordinary": "real"}, "replay": {"peers": "real"}}  # what a live run is where nobody says otherwise
 
 
@@ -45,6 +43,7 @@ class LiveOptions(NamedTuple):
     wire_namespace: str = ""
     host_address: str = ""
     wire_address: str = ""
+    host_mac: str = ""
     policy: str | None = None
     scenario: Path | None = None
     settings: Sequence[str] = ()
@@ -120,32 +119,43 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
         outputs=options.outputs,
         expectations=tuple(parse_expectation(text) for text in expected),
     )
-    needs_privileges()
+    # What real readers' sockets are charged is measured in a namespace that is made for it.
+    named = options.host_namespace or options.wire_namespace
+    needs_privileges(namespaces=bool(named) or has_real_readers(scenario))
     for sentence in sweep():
         say(sentence)
     engine, said = choose_engine(options.engine, None, LIVE)
     if said:
         say(said)
     warm(engine, with_log=options.outputs.log is not None)
-    with Lab() as lab:
-        return _play(lab, options, task, engine, seconds, started)
+    with Lab() as lab, ExitStack() as stack:
+        return _play(lab, stack, options, task, engine, seconds, say, started)
 
 
 def _play(
-    lab: Lab, options: LiveOptions, task: Task, engine: Engine, seconds: float, started: Callable[[LiveState], None]
+    lab: Lab,
+    stack: ExitStack,
+    options: LiveOptions,
+    task: Task,
+    engine: Engine,
+    seconds: float,
+    say: Callable[[str], None],
+    started: Callable[[LiveState], None],
 ) -> LiveEnd:
-    host, towards = _interfaces(lab, options)
-    wire = engine.new(Wire)
     longest = task.scenario.device[0].mtu + ethernet.HEADER_LEN + VLAN_BYTES
+    host, towards = _interfaces(lab, stack, options, longest, say)
+    wire = engine.new(Wire)
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
+    memories = tell_rings(engine, wire, host, towards)
     neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
-    readers = _real_readers(lab, options, task.scenario, wire)
+    readers = _real_readers(lab, options, task.scenario, wire, host)
     run = LiveRun(
         task,
         engine,
         wire,
-        Host(mac_number(host.mac), True, "the interface that faces it"),
+        host_behind(host, options.host_mac),
+        memories=memories,
         outside=[each for each in (readers, neighbours) if each is not None],
         host_capture=options.host_capture,
         interruption=Interruption(),
@@ -156,6 +166,8 @@ def _play(
         scenario="" if options.scenario is None else str(options.scenario),
         host_if=host.name,
         wire_if=towards.name,
+        host_kind=host.kind,
+        wire_kind=towards.kind,
         host_namespace=host.namespace,
         wire_namespace=towards.namespace,
         started_ns=time.time_ns(),
@@ -172,7 +184,7 @@ def _play(
             told = True
             started(state)
 
-    outcome = run.run_live(Ends(seconds, lambda: _gone((host, towards))), tell)
+    outcome = run.run_live(Ends(seconds, lambda: host.gone() or towards.gone()), tell)
     facts = {
         "host_if": host.name,
         "wire_if": towards.name,
@@ -181,43 +193,55 @@ def _play(
         "memalloc_drops_by_reason": by_reason(wire.critical_drops),
         "sent_by_host": int(wire.sent),
         "lost_outside": lost_outside(wire, host, towards, run),
+        "aggregated": int(wire.host_ring.aggregated) + int(wire.wire_ring.aggregated),
+        "checksums_finished": int(wire.host_ring.finished) + int(wire.wire_ring.finished),
         "buffers_read": 0 if readers is None else readers.buffers_read,
         "writes_completed": 0 if neighbours is None else neighbours.writes_completed,
     }
+    for sentence in put_together(wire, host, towards):
+        say(sentence)
     return LiveEnd(judged(outcome, task.expectations), facts)
 
 
-def _real_readers(lab: Lab, options: LiveOptions, scenario: Scenario, wire: Any) -> RealReaders | None:
-    """Who tells what real readers have read; nobody where the scenario has none."""
-    if "real" not in readers_of(scenario).values():
+def _real_readers(lab: Lab, options: LiveOptions, scenario: Scenario, wire: Any, host: Port) -> RealReaders | None:
+    """Who tells what real readers have read; nobody where the scenario has none.  Errors: UsageError."""
+    if not has_real_readers(scenario):
         return None
+    if not isinstance(host, Tap):
+        asked = "--set readers.ordinary=immediate"
+        raise UsageError(f"--host-if {host.name}: what the host behind it has read cannot be seen from here; {asked}")
     return RealReaders(wire, SocketDiag(options.host_namespace), measured_truesize(lab))
 
 
-def _interfaces(lab: Lab, options: LiveOptions) -> tuple[Tap, Tap]:
-    host = lab.tap(options.host_if, namespace=options.host_namespace, address=options.host_address)
-    towards = lab.tap(options.wire_if, namespace=options.wire_namespace, address=options.wire_address)
+def has_real_readers(scenario: Scenario) -> bool:
+    """Whether real programs have to come for what the machine has queued."""
+    return "real" in readers_of(scenario).values()
+
+
+def _interfaces(
+    lab: Lab, stack: ExitStack, options: LiveOptions, longest: int, say: Callable[[str], None]
+) -> tuple[Port, Port]:
+    """The host's interface and the wire's, open; warnings are said."""
+    host, towards = open_ports(
+        lab,
+        stack,
+        Asked("host", options.host_if, options.host_namespace, options.host_address),
+        Asked("wire", options.wire_if, options.wire_namespace, options.wire_address),
+        longest,
+    )
+    for sentence in warnings(host, towards):
+        say(sentence)
     return host, towards
 
 
-def lost_outside(wire: Any, host: Tap, towards: Tap, run: LiveRun) -> Outside:
+def lost_outside(wire: Any, host: Port, towards: Port, run: LiveRun) -> Outside:
     """What was lost outside the model."""
     return Outside(
-        wire_queue=towards.lost_frames(),
+        wire_queue=towards.lost_frames() + int(wire.wire_ring.lost),
         host_queue=int(wire.survivors_refused) + run.held.refused,
         too_long=int(wire.aggregated),
-        sent_by_host=int(wire.sent_refused) + host.lost_frames(),
+        sent_by_host=int(wire.sent_refused) + host.lost_frames() + int(wire.host_ring.lost),
     )
-
-
-def _gone(taps: Sequence[Tap]) -> str:
-    """Which interface is not there any more, in words, else nothing."""
-    for tap in taps:
-        try:
-            ioctl(tap.fd, TUNGETIFF, struct.pack("40x"))
-        except OSError:
-            return f"interface {tap.name} has gone"
-    return ""
 
 
 def exit_code(end: LiveEnd) -> Exit:

@@ -76,6 +76,8 @@ class LiveState(Struct, frozen=True, kw_only=True):
     scenario: str = ""
     host_if: str = ""
     wire_if: str = ""
+    host_kind: str = "a TAP"  # what the interface is
+    wire_kind: str = "a TAP"
     host_namespace: str = ""  # "": the namespace in which emu was started
     wire_namespace: str = ""
     started_ns: int = 0

@@ -2,12 +2,14 @@
 
 import os
 import select
+import sys
 import time
 from typing import cast
 
 from emu.wire.octets import Octets
 
 NOTHING = -1
+MAX_FRAME = 65_600  # the longest that an interface may give: one that aggregates gives 64 KiB and headers
 NS_PER_S = 1_000_000_000
 
 
@@ -33,6 +35,16 @@ def wait_readable(one: int, other: int, timeout_ns: int) -> int:
         return len(select.select([one, other], [], [], timeout_ns / NS_PER_S)[0])
     except (OSError, ValueError):
         return NOTHING
+
+
+def load_word(memory: Octets, at: int) -> int:
+    """The 32-bit word at memory[at:], in this machine's order; what is read after it is not older than it."""
+    return int.from_bytes(memory[at : at + 4], sys.byteorder)
+
+
+def store_word(memory: Octets, at: int, value: int) -> None:
+    """Store a 32-bit word, in this machine's order; what was read before it may be written over from then on."""
+    cast(bytearray, memory)[at : at + 4] = value.to_bytes(4, sys.byteorder)
 
 
 def clock_ns() -> int:

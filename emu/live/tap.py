@@ -14,6 +14,7 @@ from emu.live.privileges import TUN_DEVICE
 QUEUE_FRAMES = 8192
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
+TUNGETIFF = 0x800454D2
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000
@@ -33,6 +34,7 @@ class Tap:
     namespace: str
     _statistics: int  # /proc/net/dev of its namespace
     _lost: int = 0
+    kind = "a TAP"
 
     def lost_frames(self) -> int:
         """Frames that the kernel dropped since the TAP was made, because nobody had read its queue and it was full.
@@ -45,6 +47,14 @@ class Tap:
                 if line.lstrip().startswith(wanted):
                     self._lost = int(line.partition(b":")[2].split()[TX_DROPPED])
         return self._lost  # what was read last, when it is closed, or somebody has removed its namespace
+
+    def gone(self) -> str:
+        """That the interface is not there any more, in words, else nothing."""
+        try:
+            fcntl.ioctl(self.fd, TUNGETIFF, INTERFACE_REQUEST.pack(b"", 0))
+        except OSError:
+            return f"interface {self.name} has gone"
+        return ""
 
     def close(self) -> None:
         """The interface goes; a second time does nothing."""

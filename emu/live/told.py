@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from emu.kernel.e1000 import ring_free
-from emu.kernel.machine import EVENT_PAGES, ZONE_NORMAL
+from emu.kernel.machine import EVENT_CONTEXT, EVENT_PAGES, ZONE_NORMAL
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.sock import gfp_kernel_would_wait
 from emu.live.live_run import Happening, LiveRun
@@ -18,21 +18,30 @@ MOST_PAGES = 1 << 20  # of one look: more have not been written in it
 
 
 class Neighbours:
-    """The programs of a demonstration: their completed writes free pages, and their readers ask whether they may."""
+    """The programs of a demonstration: their completed writes free pages, and their readers ask whether they may.
+
+    Tasks that wait for memory have no order in which they wake, so blocked writers and readers take turns at being
+    first when pages come back.
+    """
 
     def __init__(self, words: SharedWords) -> None:
         """`words` is shared with them."""
         self._words = words
+        self._readers_turn = False
         self.writes_completed = 0
 
     def look(self, machine: Any) -> list[Happening]:
         """A page comes back with each write that has been answered; a reader that needs a page waits for one."""
-        self._words.put("would_wait", int(gfp_kernel_would_wait(machine)))
         fresh = self._words.get("writes_completed") - self.writes_completed
         if not 0 < fresh <= MOST_PAGES:
+            self._words.put("would_wait", int(gfp_kernel_would_wait(machine)))
             return []
         self.writes_completed += fresh
-        return [Happening(EVENT_PAGES, ZONE_NORMAL, -fresh)]
+        self._readers_turn = not self._readers_turn
+        zone = machine.zone[ZONE_NORMAL]
+        enough = int(zone.free_pages) + fresh > int(zone.pages_min)
+        self._words.put("would_wait", int(not (self._readers_turn and enough)))
+        return [Happening(EVENT_PAGES, ZONE_NORMAL, -fresh), Happening(EVENT_CONTEXT, 0, 0)]
 
 
 def emulated_state(m: Any, writes_completed: int) -> Emulated:
@@ -99,6 +108,8 @@ NAMED = (
     "scenario",
     "host_if",
     "wire_if",
+    "host_kind",
+    "wire_kind",
     "host_namespace",
     "wire_namespace",
     "started_ns",

@@ -1,7 +1,7 @@
 """Between two interfaces: frames are read and timed, the host's go to the wire at once, survivors go to the host.
 
-Every function of this module touches frames and is compiled.  A descriptor stands for an interface: a TAP's, or a
-packet socket's, of which read(2) and write(2) move one frame each.
+Every function of this module touches frames and is compiled.  A descriptor stands for an interface: a TAP's, of which
+read(2) and write(2) move one frame each, or a packet socket's, which is only written to: its frames come from a ring.
 """
 
 from typing import Annotated, Any
@@ -11,12 +11,12 @@ from emu.kernel.drop_reason import DELIVERED, DROPPED, MAX_REASONS, PENDING, REA
 from emu.kernel.machine import DIR_INBOUND, DIR_OUTBOUND, NONE, Machine, Packet
 from emu.kernel.record import record
 from emu.kernel.sock import READER_NEEDS_MEMORY, READER_NEVER, READER_RATE
-from emu.live.system import clock_ns, read_into, write_from
+from emu.live.ring import Ring, read_ring
+from emu.live.system import MAX_FRAME, clock_ns, read_into, write_from
 from emu.wire.octets import Octets
 
 RECENT = 1 << 17  # frames whose length is remembered
 LENGTH_BITS = 17
-MAX_FRAME = 65_600  # the longest that an interface may give: one that aggregates gives 64 KiB and headers
 HANDED_ON = sum(1 << reason.number for reason in REASONS if reason.by_protocol)  # what the real stack refuses itself
 assert 1 << LENGTH_BITS > MAX_FRAME, "a length leaves the number alone"
 HELD_READERS = 1 << READER_RATE | 1 << READER_NEEDS_MEMORY | 1 << READER_NEVER
@@ -40,11 +40,24 @@ class Wire:
     recent: Annotated[list[int], RECENT]  # of frames for the host: number << LENGTH_BITS | bytes
     handed_on: int  # of the survivors: dropped by the machine for what the protocol itself says; the real stack judges
     aggregated: int  # longer than `longest`
+    host_ring: Ring
+    wire_ring: Ring
 
 
-def read_frame(w: Wire, fd: int, rows: Any, first: int, octets: Octets, at: int, direction: int) -> int:
+def read_frame(
+    w: Wire,
+    r: Ring,
+    fd: int,
+    memory: Octets,
+    scratch: bytearray,
+    rows: Any,
+    first: int,
+    octets: bytearray,
+    at: int,
+    direction: int,
+) -> int:
     """Read one frame of an interface into octets[at:] and rows[first]; its bytes, 0 when none waits."""
-    size = read_into(fd, octets, at, MAX_FRAME)
+    size = read_ring(r, memory, scratch, octets, at) if r.slots > 0 else read_into(fd, octets, at, MAX_FRAME)
     if size <= 0:
         return 0
     w.frames += 1
@@ -53,7 +66,17 @@ def read_frame(w: Wire, fd: int, rows: Any, first: int, octets: Octets, at: int,
     return size
 
 
-def receive(w: Wire, rows: Any, first: int, last: int, octets: Octets, at: int) -> tuple[int, int]:
+def receive(
+    w: Wire,
+    host_memory: Octets,
+    wire_memory: Octets,
+    scratch: bytearray,
+    rows: Any,
+    first: int,
+    last: int,
+    octets: bytearray,
+    at: int,
+) -> tuple[int, int]:
     """Read what waits at both interfaces, in turns, into rows[first:last]; the row and the byte behind it.
 
     It ends before octets[at:] could be too short for a frame.
@@ -61,12 +84,12 @@ def receive(w: Wire, rows: Any, first: int, last: int, octets: Octets, at: int) 
     size_of_window = len(octets)
     waiting = True
     while waiting and first + 1 < last and at + 2 * MAX_FRAME <= size_of_window:
-        size = read_frame(w, w.wire_fd, rows, first, octets, at, DIR_INBOUND)
+        size = read_frame(w, w.wire_ring, w.wire_fd, wire_memory, scratch, rows, first, octets, at, DIR_INBOUND)
         waiting = size > 0
         if size > 0:
             first += 1
             at += size
-        size = read_frame(w, w.host_fd, rows, first, octets, at, DIR_OUTBOUND)
+        size = read_frame(w, w.host_ring, w.host_fd, host_memory, scratch, rows, first, octets, at, DIR_OUTBOUND)
         if size > 0:
             waiting = True
             w.sent += 1

@@ -11,7 +11,7 @@ from emu.kernel.policy import RX_NEVER
 from emu.kernel.record import fields_of
 from emu.kernel.vlan import ETH_P_8021Q, VLAN_VID_MASK
 from emu.machine_of import crafted_sockets
-from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, ring_of, writers
+from emu.scenario import Scenario, background_skbs, memory_pages, notes_on_geometry, readers_of, ring_of, writers
 from emu.tables import shown
 from emu.task import Outcome
 from emu.traffic.host import Host, mac_text
@@ -29,6 +29,16 @@ OPEN_LOOP = (
 COMES_AGAIN = (
     "replay is open loop: packets come whatever happens, and windows are not obeyed; what was dropped of memalloc "
     "flows comes again after 200 ms, then doubling (no fast retransmit), and of other flows counts as received"
+)
+
+REAL_PEERS = (
+    "the peers are real: what is dropped is lost, and they send it again; what the real host sends leaves, however "
+    "little emulated memory there is"
+)
+
+REAL_READERS = (
+    "real readers cannot be blocked: their programs read when they like, however short of memory the emulated machine "
+    "is (those of emu live demo ask first)"
 )
 
 # How the host's own tools spell the counters whose name here carries a prefix.
@@ -338,10 +348,11 @@ def assumptions(outcome: Outcome) -> list[str]:
     per_byte = f"{machine.cpu_ps_per_byte / 1000:g} ns per byte (an assumption, not a measurement)"
     flows = f"memalloc flows ({scenario.replay.memalloc or 'none'}): {readers.memalloc}"
     said = [
-        COMES_AGAIN if scenario.replay.retransmit else OPEN_LOOP,
+        _loop(scenario),
         f"the CPU needs {machine.cpu_ns_per_packet} ns per packet and {per_byte}",
         _pressure(scenario),
         f"sockets are inferred from the frames{_open_already(scenario)}; readers: {readers.ordinary}, {flows}",
+        *([REAL_READERS] if "real" in readers_of(scenario).values() else []),
         *_said_of_hosts(outcome),
         *_said_by_crafted(outcome),
         *_said_of_iscsi(outcome.machine.follow),
@@ -358,6 +369,13 @@ def assumptions(outcome: Outcome) -> list[str]:
         if int(count):
             said.append(f"{int(count)} {sentence}")
     return said
+
+
+def _loop(scenario: Scenario) -> str:
+    """What becomes of what is dropped."""
+    if scenario.replay.peers == "real":
+        return REAL_PEERS
+    return COMES_AGAIN if scenario.replay.retransmit else OPEN_LOOP
 
 
 def _open_already(scenario: Scenario) -> str:

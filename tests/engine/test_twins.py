@@ -1,5 +1,7 @@
 """What numba is given in place of a plain function does what that does, byte by byte."""
 
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emu.capture.lexicon import find_octet, same_octets
+from emu.live.system import clock_ns, load_word, read_into, store_word, wait_readable, write_from
 from emu.wire.checksum import ones_sum
 from emu.wire.octets import copy_octets
 
@@ -33,7 +36,8 @@ def view(octets: bytes) -> tuple[bytearray, Any]:
 
 def test_every_twin_is_tested() -> None:
     """Here, and the sum of words beside its plain twin in tests/wire/test_dissect.py."""
-    assert set(TWINS) == {ones_sum, copy_octets, find_octet, same_octets}
+    of_live = {read_into, write_from, wait_readable, clock_ns, load_word, store_word}
+    assert set(TWINS) == {ones_sum, copy_octets, find_octet, same_octets} | of_live
 
 
 @given(octets=OCTETS, places=PLACES, short=st.integers(-9, 0))
@@ -69,3 +73,41 @@ def test_same_octets(octets: bytes, places: tuple[float, float, float], at: int,
         assert found == same_octets(bytes(text), at, octets, start, length)
         if other < len(text):
             text[other] ^= 1
+
+
+@given(octets=st.binary(min_size=4, max_size=64), word=st.integers(0, 15), value=st.integers(0, 2**32 - 1))
+def test_words_of_shared_memory(octets: bytes, word: int, value: int) -> None:
+    """Aligned, as the kernel's are."""
+    at = 4 * min(word, len(octets) // 4 - 1)
+    buffer, memory = view(octets)
+    plain = bytearray(octets)
+    assert compiled(load_word)(memory, at) == load_word(plain, at)
+    store_word(plain, at, value)
+    compiled(store_word)(memory, at, value)
+    assert buffer == plain
+    assert compiled(load_word)(memory, at) == load_word(plain, at) == value
+
+
+def test_frames_through_a_descriptor() -> None:
+    """Whole, to and from the middle of a buffer; nothing is there when nothing waits."""
+    for read, write, wait in (
+        (read_into, write_from, wait_readable),
+        (compiled(read_into), compiled(write_from), compiled(wait_readable)),
+    ):
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        quiet, _far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with one, other, quiet, _far:
+            one.setblocking(False)
+            other.setblocking(False)
+            buffer, octets = view(bytes(range(100)))
+            assert read(other.fileno(), octets, 0, 50) == -1
+            assert wait(other.fileno(), quiet.fileno(), 0) == 0
+            assert write(one.fileno(), octets, 10, 20) == 20
+            assert wait(quiet.fileno(), other.fileno(), 10**10) == 1
+            assert read(other.fileno(), octets, 60, 30) == 20
+            assert buffer == bytes([*range(60), *range(10, 30), *range(80, 100)])
+
+
+def test_the_clock_is_the_system_s() -> None:
+    before = time.monotonic_ns()
+    assert before <= compiled(clock_ns)() <= clock_ns() <= time.monotonic_ns()
