@@ -27,7 +27,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tools/bench/line_rate.py $(BENCH_ARGS)
 
-# Four minutes, as root: namespaces and interfaces are made, and removed.
+# Six minutes, as root: namespaces and interfaces are made, and removed.
 bench-live: $(STAMP)
 	$(BIN)/python tools/bench/live.py $(BENCH_ARGS)
 
