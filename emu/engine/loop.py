@@ -25,7 +25,7 @@ from emu.kernel.drop_reason import (
 )
 from emu.kernel.e1000 import E1000_WATCHDOG_NS
 from emu.kernel.fate import count, note_memory
-from emu.kernel.flows import flow_received, flow_sent
+from emu.kernel.flows import flow_received, flow_sent, sk_init
 from emu.kernel.ip_fragment import frag_timer_ns, ip_expire_run
 from emu.kernel.iscsi_write_back import follow_news, follow_read
 from emu.kernel.machine import (
@@ -33,6 +33,7 @@ from emu.kernel.machine import (
     EVENT_CONTEXT,
     EVENT_FRAG,
     EVENT_INTR,
+    EVENT_OPEN,
     EVENT_PACKETS,
     EVENT_PAGES,
     EVENT_PLAN,
@@ -40,6 +41,7 @@ from emu.kernel.machine import (
     EVENT_POLL_END,
     EVENT_READ,
     EVENT_REAP,
+    EVENT_SQUEEZE,
     EVENT_TICK,
     LATER_ENOUGH,
     NONE,
@@ -55,7 +57,7 @@ from emu.kernel.policy import RULE_NONE
 from emu.kernel.retransmit import AGAIN_SEQ, again_begin, again_due_ns, again_next
 from emu.kernel.route import ROUTE_LOCAL, route_input
 from emu.kernel.slab import REAPTIMEOUT_CPUC_NS, cache_reap
-from emu.kernel.sock import SS_FREE, reader_tick, sk_dequeue
+from emu.kernel.sock import SS_BOUND, SS_CLOSED, SS_FREE, ends_of_port, reader_tick, sk_dequeue
 from emu.kernel.timeline import carry_out, plan_due_ns
 from emu.kernel.writeback import process_context
 from emu.wire.headers import KIND_MALFORMED, KIND_TCP, KIND_UDP
@@ -220,8 +222,11 @@ def poll_seq(m: Machine, rows: Any, d: int, seq: int) -> None:
 
 def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
     """The CPU's next step in the softirq: one packet, or the end of a poll; the length of the recorded stream."""
+    squeezed = m.mib.softnet_time_squeeze
     d = net_rx_next(m)
     dev = m.dev[d]
+    if m.mib.softnet_time_squeeze > squeezed:
+        at = write_event(m, log, at, EVENT_SQUEEZE, d, 0)
     if dev.poll_work == 0:
         at = write_event(m, log, at, EVENT_POLL_BEGIN, d, dev.poll_limit)
     seq = next_seq(m, d)
@@ -238,12 +243,15 @@ def poll_step(m: Machine, rows: Any, log: Any, at: int) -> int:
 
 
 def happen(m: Machine, e: Any) -> None:
-    """What happens to the machine from outside: a reader reads, others take or give back pages, tasks run."""
+    """What happens to the machine from outside: a reader reads, a socket opens, pages come and go, tasks run."""
     if e.event == EVENT_READ:
         if e.dev < m.sks_made and m.sk[e.dev].state != SS_FREE:
             sk_dequeue(m, e.dev, e.number)
             if m.follow.live:
                 follow_read(m)
+    elif e.event == EVENT_OPEN:
+        if e.dev < m.sks_made and m.sk[e.dev].state == SS_CLOSED:
+            sk_init(m, e.dev, SS_BOUND, ends_of_port(m.sk[e.dev].family, m.sk[e.dev].protocol, m.sk[e.dev].sport))
     elif e.event == EVENT_PAGES:
         move_pages(m, e.dev, e.number)
     else:
@@ -331,6 +339,8 @@ def play_event(m: Machine, rows: Any, e: Any) -> None:
         read_at_tick(m)
     elif e.event == EVENT_FRAG:
         ip_expire_run(m)
+    elif e.event == EVENT_SQUEEZE:
+        m.mib.softnet_time_squeeze += 1
     else:
         happen(m, e)
 

@@ -860,7 +860,9 @@ class Machine:
     EVENT_INTR,  # dev: a device that is not polled refills its ring from an interrupt of its own
     EVENT_PLAN,  # number: entry of the plan
     EVENT_AGAIN,  # dev: row of the lost segment that comes again
-) = range(12)
+    EVENT_SQUEEZE,  # the softirq has had its time
+    EVENT_OPEN,  # socket: one that the host had refused for is there
+) = range(14)
 EVENTS = (
     "poll-begin",
     "packets",
@@ -874,6 +876,8 @@ EVENTS = (
     "intr",
     "plan",
     "again",
+    "squeeze",
+    "open",
 )
 
 LIMIT_NONE, LIMIT_SOCKETS, LIMIT_SKBS, LIMIT_SLABS = range(4)

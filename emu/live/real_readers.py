@@ -3,13 +3,17 @@
 import time
 from typing import Any
 
-from emu.kernel.machine import EVENT_CONTEXT, EVENT_READ
+from emu.kernel.drop_reason import NO_SOCKET
+from emu.kernel.machine import EVENT_CONTEXT, EVENT_OPEN, EVENT_READ, NONE
+from emu.kernel.sock import IPPROTO_UDP, SS_CLOSED, ends_of_port, sk_find
 from emu.live.consumption import Consumption
 from emu.live.diag import SocketDiag
 from emu.live.live_run import Happening
 from emu.live.real_reads import RealReads, rows_waiting
 from emu.live.truesize import Truesize
 from emu.live.wire import LENGTH_BITS, RECENT
+
+OPENED_EVERY_NS = 250_000_000  # a look at all sockets takes a millisecond
 
 
 class RealReaders:
@@ -22,11 +26,31 @@ class RealReaders:
         self._wire = wire
         self._consumption = Consumption(self._length_of, truesize=truesize, arrives_at_once=arrives_at_once)
         self._reads = RealReads(diag, self._consumption)
+        self._diag = diag
+        self._no_socket = 0  # packets that found none
+        self._asked_ns = 0
         self._refused = 0
         self.buffers_read = 0
 
     def look(self, machine: Any) -> list[Happening]:
-        """What has been read since the last look."""
+        """What has been read since the last look, and which sockets are there again."""
+        return self._opened(machine) + self._read(machine)
+
+    def _opened(self, machine: Any) -> list[Happening]:
+        """UDP sockets on ports for which the host had refused a datagram: no frame shows that they are there now."""
+        refused, now_ns = int(machine.total.drops_by_reason[NO_SOCKET]), time.monotonic_ns()
+        if refused == self._no_socket or now_ns - self._asked_ns < OPENED_EVERY_NS:
+            return []
+        self._no_socket, self._asked_ns = refused, now_ns
+        found = []
+        for socket in self._diag.look():
+            for family in (4, 6) if socket.both_families else (socket.family,):
+                row = sk_find(machine, ends_of_port(family, IPPROTO_UDP, socket.local_port))
+                if socket.protocol == IPPROTO_UDP and row != NONE and int(machine.sk[row].state) == SS_CLOSED:
+                    found.append(Happening(EVENT_OPEN, int(row), 0))
+        return found
+
+    def _read(self, machine: Any) -> list[Happening]:
         rows = rows_waiting(machine)
         if not rows:
             return []

@@ -23,8 +23,8 @@ VERSION = 1
 CHUNK = 4096
 MAX_HEADER = 1 << 24  # bytes
 MAX_NUMBER = 1 << 24  # packets, buffers or pages of one event
-POLLS = ("poll-begin", "packets", "poll-end")  # of a device, or of the CPU's backlog
-BOUNDS = {"read": MAX_SOCKETS, "pages": MAX_ZONES, "again": MAX_AGAIN}
+POLLS = ("poll-begin", "packets", "poll-end", "squeeze")  # of a device, or of the CPU's backlog
+BOUNDS = {"read": MAX_SOCKETS, "open": MAX_SOCKETS, "pages": MAX_ZONES, "again": MAX_AGAIN}
 
 
 COLUMNS = ("event", "frames", "time_ns", "dev", "number")
@@ -66,16 +66,15 @@ class EventWriter:
         """Write the header."""
         self.output = output
         self._column = engine.column
+        self._encode = msgspec.json.Encoder().encode_lines
         output.write(msgspec.json.encode(header, order="deterministic") + b"\n")
 
     def write(self, log: Any, length: int) -> None:
         """Append log[0:length]."""
         if length:
-            columns = (self._column(log, name, length) for name in COLUMNS)
-            lines = [
-                f'["{EVENTS[row[0]]}", {row[1]}, {row[2]}, {row[3]}, {row[4]}]\n' for row in zip(*columns, strict=True)
-            ]
-            self.output.write("".join(lines).encode())
+            kinds, *numbers = (self._column(log, name, length) for name in COLUMNS)
+            rows = zip(map(EVENTS.__getitem__, kinds), *numbers, strict=True)
+            self.output.write(self._encode(list(rows)))
 
 
 def header_in(path: str) -> Header:
