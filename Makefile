@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test lint format lock bench fuzz docs clean
+.PHONY: demo test lint format lock bench bench-live fuzz docs clean
 
 demo: $(STAMP)
 	$(BIN)/python tools/demo.py
@@ -26,6 +26,10 @@ format: $(STAMP)
 # Beside it: tools/bench/billion.py (ten minutes), tools/bench/instructions.py (a test runs it; --update after a change).
 bench: $(STAMP)
 	$(BIN)/python tools/bench/line_rate.py $(BENCH_ARGS)
+
+# Four minutes, as root: namespaces and interfaces are made, and removed.
+bench-live: $(STAMP)
+	$(BIN)/python tools/bench/live.py $(BENCH_ARGS)
 
 # Hours of it: make fuzz FUZZ_SECONDS=14400
 FUZZ_SECONDS ?= 3600

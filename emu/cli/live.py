@@ -50,6 +50,7 @@ def options_of(command: LiveCommand) -> LiveOptions:
         as_posted=command.as_posted,
         memalloc=command.memalloc,
         duration=command.duration,
+        awake=command.awake,
         outputs=outputs,
         host_capture=command.host_capture,
         words=command.words,

@@ -9,6 +9,7 @@ from emu.cli.replay import print_json, screen
 from emu.engine.choose import choose_engine
 from emu.engine.plain import LIVE
 from emu.live.demo import DemoOptions, run_demo
+from emu.live.demo_result import has_reserve
 from emu.live.demo_screen import DemoScreen
 from emu.live.demo_table import show_demo
 from emu.live.lab import needs_privileges
@@ -20,7 +21,7 @@ from emu.request import say_on_stderr
 def run_live_demo(command: LiveDemoCommand) -> int:
     """Run it; the exit code: 0 when every world did what is claimed of its policy."""
     options = DemoOptions(
-        policies=tuple(name.strip() for name in command.policies.split(",") if name.strip()),
+        policies=_policies(command),
         scenario=command.scenario,
         writes=command.writes,
         depth=command.depth,
@@ -28,6 +29,7 @@ def run_live_demo(command: LiveDemoCommand) -> int:
         bound_seconds=duration_seconds(command.duration),
         flood_per_second=command.flood_pps,
         ports=command.ports,
+        page_cache=command.page_cache,
         captures=command.captures,
         out=command.out,
     )
@@ -38,8 +40,17 @@ def run_live_demo(command: LiveDemoCommand) -> int:
     warm(engine, with_log=False)  # what is compiled here the worlds find in the cache: their time is not for that
     with DemoScreen(Console(stderr=True, highlight=False)) as shown:
         result = run_demo(options, say_on_stderr, shown)
+    if result.unwritten:
+        say_on_stderr(result.unwritten)
     if command.json:
         print_json(result)
     else:
         show_demo(screen(sys.stdout), result)
     return result.exit_code
+
+
+def _policies(command: LiveDemoCommand) -> tuple[str, ...]:
+    if command.policies is None:
+        shown = DemoOptions().policies
+        return tuple(policy for policy in shown if has_reserve(policy)) if command.page_cache else shown
+    return tuple(name.strip() for name in command.policies.split(",") if name.strip())

@@ -52,6 +52,15 @@ class LiveCommand:
     duration: Annotated[
         str, typer.Option("--for", metavar="TIME", help="End after so long; Ctrl-C ends it sooner.")
     ] = "10min"
+    awake: Annotated[
+        str,
+        typer.Option(
+            "--awake",
+            metavar="TIME",
+            help="Between frames that come closer together, ask for the next instead of sleeping: quicker round trips "
+            "(100us to 200us), for up to a whole core.",
+        ),
+    ] = "0s"
     write: Write = None
     annotate: Annotate = "drops"
     log: Log = None
@@ -78,8 +87,14 @@ class LiveDemoCommand:
     """What `emu live demo` takes."""
 
     policies: Annotated[
-        str, typer.Option("--policies", metavar="NAMES", help="Rows of `emu policies`, comma-separated: a world each.")
-    ] = "linux-2.6.12,phillips-v5"
+        str | None,
+        typer.Option(
+            "--policies",
+            metavar="NAMES",
+            help="Rows of `emu policies`, comma-separated: a world each (default: linux-2.6.12,phillips-v5; "
+            "with --page-cache phillips-v5).",
+        ),
+    ] = None
     scenario: Annotated[
         str, typer.Option("--scenario", metavar="NAME|FILE", help="The emulated machine; the policy is each world's.")
     ] = "live-demo"
@@ -95,6 +110,13 @@ class LiveDemoCommand:
     duration: Annotated[
         str, typer.Option("--for", metavar="TIME", help="The whole of it takes no longer, whatever hangs.")
     ] = "90s"
+    page_cache: Annotated[
+        bool,
+        typer.Option(
+            "--page-cache",
+            help="Write back dirty pages of this machine's own page cache (FUSE, a loop device): for the brave.",
+        ),
+    ] = False
     captures: Annotated[
         bool, typer.Option("--captures/--no-captures", help="Write captures of both sides and the event stream.")
     ] = True

@@ -53,7 +53,8 @@ def first_sentence(text: str) -> str:
 def _listed(name: str, path: str) -> dict[str, Any]:
     scenario = load_scenario(path)
     expected = scenario.expect
-    verb = "emu run" if scenario.is_run else "emu step"
+    real = scenario.replay.peers == "real"
+    verb = "emu live" if real else "emu run" if scenario.is_run else "emu step"
     policies = [*expected] if isinstance(expected, dict) else [EVERY_POLICY] if expected else []
     return {"name": name, "verb": verb, "why": " ".join(scenario.why.split()), "expects_of": policies}
 

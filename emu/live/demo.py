@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -35,6 +35,7 @@ from emu.live.demo_view import WorldView
 from emu.live.foreign import require_binaries
 from emu.live.joins import MakeJoin, NicJoin
 from emu.live.lab import needs_privileges, sweep
+from emu.live.page_cache import MOST_WRITES, require_page_cache
 from emu.live.watch import Screen, Watch
 from emu.live.worlds import RunPlan, run_world
 
@@ -60,6 +61,7 @@ class DemoOptions(Struct, frozen=True, kw_only=True):
     ports: int = 16  # flooded, bound, unread
     download_bytes_per_second: int = 20_000_000  # 0: as fast as it goes
     download_receive_bytes: int = 0  # SO_RCVBUF of its reader; 0: the system's own, which grows
+    page_cache: bool = False  # the machine's own page cache writes; only for policies with a reserve
     captures: bool = True
     out: Path | None = None  # None: a temporary folder, which is told
 
@@ -78,6 +80,8 @@ def run_demo(
     _check(options)
     needs_privileges()
     require_binaries()
+    if options.page_cache:
+        require_page_cache()
     for sentence in sweep():
         say(sentence)
     folder = _folder(options.out)
@@ -94,10 +98,13 @@ def run_demo(
     except KeyboardInterrupt:
         ended_by = INTERRUPTED if watch.seconds_left else OUT_OF_TIME
         worlds = [world if world.outcome else replace(world, outcome=BROKEN, verdict=ended_by) for world in worlds]
+    for sentence in sweep():  # an emulated NIC that was killed leaves its folder
+        say(sentence)
     result = DemoResult(
         scenario=options.scenario,
         writes=options.writes,
         depth=options.depth,
+        page_cache=options.page_cache,
         flood_per_second=options.flood_per_second,
         limit_seconds=options.limit_seconds,
         seconds=round(time.monotonic() - began, 2),
@@ -106,8 +113,7 @@ def run_demo(
         folder=str(folder),
         worlds=worlds,
     )
-    _write(folder / RESULT_FILE, result)
-    return result
+    return replace(result, unwritten=_write(folder / RESULT_FILE, result))
 
 
 def _check(options: DemoOptions) -> None:
@@ -120,9 +126,23 @@ def _check(options: DemoOptions) -> None:
     for name, lowest in least.items():
         if getattr(options, name) < lowest:
             raise UsageError(f"{name.replace('_', ' ')}: {lowest} or more expected, not {getattr(options, name)}")
+    if options.page_cache:
+        _check_page_cache(options)
     for name in ("limit_seconds", "bound_seconds"):
         if not 0 < getattr(options, name) <= 600:
             raise UsageError(f"{name.replace('_', ' ')}: more than 0 and at most 600 expected")
+
+
+def _check_page_cache(options: DemoOptions) -> None:
+    """A machine that locks up would hold real write-back of the whole machine until it is cut off."""
+    for policy in options.policies:
+        if not has_reserve(policy):
+            raise UsageError(
+                f"the real page cache is not for {policy}, which has no reserve: in its lockup write-back of this "
+                "machine hangs; leave the policy out, or the page cache"
+            )
+    if options.writes > MOST_WRITES:
+        raise UsageError(f"writes: at most {MOST_WRITES} through the real page cache, not {options.writes}")
 
 
 def _label(policy: str) -> str:
@@ -185,6 +205,7 @@ def _plan(policy: str, flooded: bool, options: DemoOptions, folder: Path) -> Run
         ports=options.ports,
         download_bytes_per_second=options.download_bytes_per_second,
         download_receive_bytes=options.download_receive_bytes,
+        page_cache=options.page_cache,
         seed=int.from_bytes(os.urandom(7), "big"),
         captures=folder / f"{policy}-{'flood' if flooded else 'baseline'}" if options.captures else None,
     )
@@ -199,12 +220,18 @@ def _times(world: WorldResult) -> float | None:
     return round(flooded.writes.seconds / alone.writes.seconds, 3) if alone.writes.seconds > 0 else None
 
 
-def _write(path: Path, result: DemoResult) -> None:
+def _write(path: Path, result: DemoResult) -> str:
+    """Write the result, whole or not at all; why it could not be written, which is no reason not to tell it."""
     encoded = msgspec.json.format(msgspec.json.encode(result), indent=2)
+    beside = path.with_name(f"{path.name}.partial")
     try:
-        path.write_bytes(encoded + b"\n")
+        beside.write_bytes(encoded + b"\n")
+        beside.replace(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; the results are to be written there") from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        return f"{path}: {error.strerror}; the results are to be written there"
+    return ""
 
 
 @contextmanager

@@ -65,12 +65,14 @@ class DemoResult(Struct, frozen=True, kw_only=True):
     scenario: str
     writes: int
     depth: int
+    page_cache: bool = False  # the writes were write-back of the machine's own page cache
     flood_per_second: int
     limit_seconds: float
     seconds: float
     proven: bool  # every world did what is claimed of its policy
     ended_by: str = ""  # what cut it short
     folder: str
+    unwritten: str = ""  # why the result is not in its file
     worlds: list[WorldResult]
 
     @property
@@ -78,6 +80,8 @@ class DemoResult(Struct, frozen=True, kw_only=True):
         """0 when every world did what is claimed of its policy."""
         if self.ended_by == INTERRUPTED:
             return Exit.INTERRUPTED
+        if self.unwritten:
+            return Exit.USAGE
         return Exit.DONE if self.proven else Exit.EXPECTATION_FAILED
 
 
@@ -99,18 +103,24 @@ def packets_of(nic: dict[str, Any] | None) -> dict[str, int | None]:
 
 def judge(world: WorldResult) -> tuple[str, str, bool]:
     """Outcome, sentence, and whether it is what is claimed of the policy."""
-    for run in (world.without_flood, world.under_flood):
-        if run is None:
-            return BROKEN, "not run", False
-        if run.problem or run.writes is None:
-            return BROKEN, run.problem or "the writer told no result", False
+    if problem := _problem(world.without_flood):
+        return BROKEN, problem, False
     assert world.without_flood is not None
-    assert world.under_flood is not None
     if not world.without_flood.finished:
         return BROKEN, f"without the flood: {_fell_short(world.without_flood)}", False
+    if problem := _problem(world.under_flood):
+        return BROKEN, problem, False
+    assert world.under_flood is not None
     if not world.under_flood.finished:
         return _judge_unfinished(world, world.under_flood)
     return _judge_finished(world, world.under_flood)
+
+
+def _problem(run: RunResult | None) -> str:
+    """Why there is nothing to judge; "" when there is."""
+    if run is None:
+        return "not run"
+    return run.problem or ("" if run.writes is not None else "the writer told no result")
 
 
 def _judge_unfinished(world: WorldResult, run: RunResult) -> tuple[str, str, bool]:

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emu.live.demo_result import DemoResult, RunResult
+from emu.live.programs.writer import PageCacheSeen
 from emu.verdicts.run_screen import COLOURS, NOTHING, milliseconds
 from emu.verdicts.screen import figure
 
@@ -27,8 +28,9 @@ HEADS = (
 
 def show_demo(console: Console, result: DemoResult) -> None:
     """Print the result."""
+    how = "write-back of the real page cache" if result.page_cache else f"{result.depth} at a time"
     console.print(
-        f"[bold]{figure(result.writes)}[/] writes of 4 KiB, {result.depth} at a time, over real iSCSI; "
+        f"[bold]{figure(result.writes)}[/] writes of 4 KiB, {how}, over real iSCSI; "
         f"{figure(result.flood_per_second)} datagrams per second; scenario [bold]{escape(result.scenario)}[/]",
         highlight=False,
     )
@@ -45,6 +47,10 @@ def show_demo(console: Console, result: DemoResult) -> None:
         style="dim",
         highlight=False,
     )
+    for world in result.worlds:
+        for run in (world.without_flood, world.under_flood):
+            if run is not None and run.writes is not None and run.writes.page_cache is not None:
+                console.print(_page_cache(run, run.writes.page_cache), highlight=False)
     for world in result.worlds:
         colour = COLOURS.get(world.outcome, "yellow")
         said = f"[bold]{world.policy}[/]: [bold {colour}]{world.outcome}[/], {escape(world.verdict)}"
@@ -70,6 +76,16 @@ def _row(run: RunResult) -> tuple[str, ...]:
         _told(run.block_io_dropped),
         _told(run.block_io_dropped_by_check),
         NOTHING if download is None else f"{download.megabytes_per_second:.1f} MB/s",
+    )
+
+
+def _page_cache(run: RunResult, seen: PageCacheSeen) -> str:
+    how = "under the flood" if run.flooded else "without the flood"
+    when = "never all" if seen.dirtied_seconds is None else f"all after {seen.dirtied_seconds:.2f} s"
+    dirty, writeback = seen.most_dirty_bytes_of_machine / 1e6, seen.most_writeback_bytes_of_machine / 1e6
+    return (
+        f"page cache {how}: {figure(seen.most_dirty_pages)} pages of {seen.device} dirty at a time ({when}); "
+        f"at most Dirty {dirty:.1f} MB, Writeback {writeback:.1f} MB of the whole machine"
     )
 
 

@@ -10,6 +10,10 @@ PACKAGES = {
     "tgtadm": "tgt",
     "qemu-nbd": "qemu-utils (its iSCSI part is in qemu-block-extra)",
 }
+PAGE_CACHE_PACKAGES = {  # of `--page-cache` alone
+    "qemu-storage-daemon": "qemu-system-common (its iSCSI part is in qemu-block-extra)",
+    "unshare": "util-linux",
+}
 ADMIN_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # often not in a user's PATH
 
 
@@ -21,7 +25,8 @@ def binary(name: str) -> str:
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *ADMIN_PATHS))
     found = shutil.which(name, path=path)
     if found is None:
-        raise UsageError(f"{name} is not installed; on Debian it is in the package {PACKAGES[name]}")
+        packages = PACKAGES | PAGE_CACHE_PACKAGES
+        raise UsageError(f"{name} is not installed; on Debian it is in the package {packages[name]}")
     return found
 
 

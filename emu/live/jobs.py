@@ -60,6 +60,10 @@ class Job:
         happened = "takes too long to start" if self.lives else f"ended with {_code(self.process.returncode)}"
         raise UsageError(f"{self.name} {happened}: {self.last_words() or 'it said nothing'}")
 
+    def ended_early(self) -> str:
+        """How it ended, and what it said last; for one that was to go on."""
+        return f"ended early with {_code(self.process.returncode)}: {self.last_words() or 'it said nothing'}"
+
     def says_ready(self) -> bool:
         """One of our own programs has told that it is at work."""
         return any(line == READY for line in self._said(self._out))

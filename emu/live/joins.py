@@ -95,10 +95,7 @@ class NicJoin:
 
     def broken(self) -> str:
         """It ends only when it is told to, or when something has gone wrong."""
-        return "" if self.job.lives else self._why()
-
-    def _why(self) -> str:
-        return f"emu live ended early: {self.job.last_words() or f'code {self.job.process.returncode}'}"
+        return "" if self.job.lives else f"emu live {self.job.ended_early()}"
 
     def finish(self, wait: Wait) -> dict[str, Any] | None:
         """Its summary.

@@ -106,6 +106,9 @@ class LiveRun(Replay):
         self.held = HeldFrames(int(wire.host_fd))
         self.turn = engine.new(Turn)
         self.followed = self.store if self.store is not None else engine.view(bytearray(1))
+        # Python's turn keeps frames waiting: often and short where it has work, else seldom.
+        has_work = bool(self.outside) or self._holds() or self.recorder is not None
+        self.round_ns = LOOK_NS if has_work else HAND_OUT_NS
         self.handed_out_ns = 0
         self.looked_ns = 0
         self.told_ns = 0
@@ -212,7 +215,7 @@ class LiveRun(Replay):
 
     def _round(self) -> None:
         """Some milliseconds of turns, and what has to be done after them."""
-        now_ns = self._turns(time.monotonic_ns() + int(self.wire.epoch_ns) + LOOK_NS)
+        now_ns = self._turns(time.monotonic_ns() + int(self.wire.epoch_ns) + self.round_ns)
         if now_ns - self.looked_ns >= LOOK_NS:
             self.looked_ns = now_ns
             self._look(now_ns)

@@ -29,6 +29,19 @@ class Turn:
     done: int  # rows[0:done] are decided, and their survivors are with the host
     at: int  # the window's bytes that are in use
     logged: int  # events in the recorded stream
+    heard_ns: int  # when the last frames were read
+    alert: int  # 1: they came soon after those before them
+
+
+def heed(w: Wire, t: Turn, now_ns: int) -> None:
+    """Frames have been read: whether the next ones are worth staying awake for."""
+    t.alert = int(now_ns - t.heard_ns <= w.awake_ns)
+    t.heard_ns = now_ns
+
+
+def is_awake(w: Wire, t: Turn, now_ns: int) -> bool:
+    """Whether to ask again rather than sleep: to wake an idle core takes longer than a short pause of a talk."""
+    return t.alert == 1 and now_ns - t.heard_ns <= w.awake_ns
 
 
 def is_stuck(t: Turn, m: Machine, log_size: int) -> bool:
@@ -77,10 +90,14 @@ def serve(
     now_ns = w.epoch_ns + clock_ns()
     while True:
         if t.arrived == t.last:
-            wait_for_frames(w, max(0, until_ns - now_ns) if m.poll_len == 0 else 0)
             most = min(limit, t.arrived + BURST)
             t.last, t.at = receive(w, host_memory, wire_memory, scratch, rows, t.arrived, most, octets, t.at)
+            if t.arrived == t.last and m.poll_len == 0 and not is_awake(w, t, now_ns):
+                wait_for_frames(w, max(0, until_ns - now_ns))
+                t.last, t.at = receive(w, host_memory, wire_memory, scratch, rows, t.arrived, most, octets, t.at)
             prepare(feed, rows, t.arrived, t.last, octets, program, inlets)
+            if t.arrived < t.last:
+                heed(w, t, rows[t.last - 1].time_ns)
         if t.arrived < t.last:
             arrive(t, m, rows, octets, store, log, log_size)
         now_ns = w.epoch_ns + clock_ns()

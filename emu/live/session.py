@@ -50,6 +50,7 @@ class LiveOptions(NamedTuple):
     as_posted: str | None = None
     memalloc: str | None = None
     duration: str = "10min"
+    awake: str = "0s"
     outputs: Outputs = Outputs()
     host_capture: str | None = None
     words: Path | None = None
@@ -103,6 +104,14 @@ def duration_seconds(text: str) -> float:
     return seconds
 
 
+def awake_ns(text: str) -> int:
+    """How long to stay awake between frames.  Errors: UsageError."""
+    try:
+        return time_ns_of(text)
+    except ValueError as error:
+        raise UsageError(f"--awake {error}") from None
+
+
 def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[LiveState], None]) -> LiveEnd:
     """Play until the time is over or a signal comes; `started` is told when frames may come.
 
@@ -112,6 +121,7 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
     check_choice("--annotate", options.outputs.annotate, ("drops", "all"))
     check_choice("--log-rows", options.outputs.log_rows, ("all", "drops"))
     scenario, seconds = live_scenario(options), duration_seconds(options.duration)
+    awake_ns(options.awake)  # before anything is made
     expected = [*texts_for(scenario.expect, scenario.policy.name), *options.expect]
     task = Task(
         scenario=scenario,
@@ -147,6 +157,7 @@ def _play(
     wire = engine.new(Wire)
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
+    engine.fill(wire, {"awake_ns": awake_ns(options.awake)})
     memories = tell_rings(engine, wire, host, towards)
     neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
     readers = _real_readers(lab, options, task.scenario, wire, host)

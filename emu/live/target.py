@@ -11,6 +11,7 @@ from emu.live.lab import Lab
 
 TARGET_NAME = "iqn.2024-01.emu.lab:disk"
 PORT = 3260
+DISK_IMAGE = "disk.img"
 DISK_BYTES = 128 << 20
 CONTROL = 1  # the number of tgtd's control socket, which lies in the run's own folder
 CONTROL_SOCKET = "TGT_IPC_SOCKET"  # tgtd and tgtadm append a dot and the number
@@ -38,7 +39,7 @@ class Target:
         self._environment = {**os.environ, CONTROL_SOCKET: str(socket_path(lab.folder / "tgtd"))}
         self._tgtadm = binary("tgtadm")
         self._control = lab.folder / f"tgtd.{CONTROL}"
-        backing = lab.folder / "disk.img"
+        backing = lab.folder / DISK_IMAGE
         with backing.open("wb") as file:
             file.truncate(DISK_BYTES)
         portal = f"portal={address}:{PORT}"

@@ -12,14 +12,16 @@ from emu.live.initiator import Initiator
 from emu.live.jobs import Job, program
 from emu.live.joins import HOST_ADDRESS, NETWORK, WIRE_ADDRESS, WIRE_INTERFACE, Ends, Join, MakeJoin, capture_files
 from emu.live.lab import Lab
+from emu.live.page_cache import PageCacheInitiator
 from emu.live.programs.download import DownloadResult
 from emu.live.programs.flood import FloodResult
 from emu.live.programs.ports import PortsResult
 from emu.live.programs.writer import VERIFY_SECONDS, WriterResult
 from emu.live.state import WORDS_FILE, LiveState, Program, SharedWords
-from emu.live.target import Target
+from emu.live.target import DISK_IMAGE, Target
 from emu.live.watch import Watch
 
+INITIATOR, WRITER = "initiator", "writer"  # of the run's jobs, whichever programs they are
 CONNECT_SECONDS = 1.5  # of the download
 LOGOUT_SECONDS = 1.0  # an initiator that is locked up never gets an answer to its logout
 WRITER_GRACE_SECONDS = 3.0  # from the writes' limit to the writer's own end
@@ -42,6 +44,7 @@ class RunPlan(Struct, frozen=True, kw_only=True):
     download_bytes_per_second: int  # 0: as fast as it goes
     download_receive_bytes: int  # 0: the system's own
     seed: int
+    page_cache: bool = False  # the machine's own page cache writes, not an NBD client
     captures: Path | None  # the beginning of the captures' paths
 
     @property
@@ -77,6 +80,8 @@ class _World:
         self._jobs: dict[str, Job] = {}
         self._join: Join | None = None
         self._ended = False
+        self._page_cache: PageCacheInitiator | None = None
+        self._writer: tuple[object, ...] = ()
         self._host = self._wire = ""
         self.words = SharedWords(lab.folder / WORDS_FILE)
         watch.look_at(at, self.words, self._state)
@@ -95,6 +100,8 @@ class _World:
 
     def close(self) -> None:
         """Whatever has happened: the emulated NIC closes its captures, and the figures stay as they were last."""
+        if not self._ended:
+            self._let_go()
         if self._join is not None and not self._ended:
             with suppress(UsageError):  # another problem is on its way, and is the one to tell
                 self._join.finish(self._watch.wait)
@@ -105,7 +112,7 @@ class _World:
         state = None if self._join is None else self._join.state()
         if state is None:
             return None
-        programs = [Program(name=name, pid=job.process.pid) for name, job in self._jobs.items() if job.lives]
+        programs = [Program(name=job.name, pid=job.process.pid) for job in self._jobs.values() if job.lives]
         return replace(state, programs=programs)
 
     def _start_machines(self) -> Join:
@@ -117,10 +124,23 @@ class _World:
         target = Target(lab, self._wire, WIRE_ADDRESS, wait)
         self._jobs["tgtd"] = target.job
         self._program("ports", self._host, "--address", HOST_ADDRESS, "--ports", plan.ports)
-        initiator = Initiator(lab, self._host, WIRE_ADDRESS, wait)
-        self._jobs["qemu-nbd"] = initiator.job
-        self._socket = initiator.socket
+        self._log_in()
         return join
+
+    def _log_in(self) -> None:
+        """The initiator, and how its writer is started."""
+        plan, wait = self._plan, self._watch.wait
+        writes = ("--writes", plan.writes, "--verify", plan.verify_blocks, "--seed", plan.seed)
+        if plan.page_cache:
+            cache = self._page_cache = PageCacheInitiator(self._lab, self._host, WIRE_ADDRESS, wait)
+            self._jobs[INITIATOR] = cache.job
+            image = self._lab.folder / DISK_IMAGE
+            where = ("--disk", cache.disk, "--initiator", cache.job.process.pid, "--image", image)
+            self._writer = ("page_writer", *where, *writes)
+        else:
+            initiator = Initiator(self._lab, self._host, WIRE_ADDRESS, wait)
+            self._jobs[INITIATOR] = initiator.job
+            self._writer = ("writer", "--socket", initiator.socket, "--depth", plan.depth, *writes)
 
     def _ends(self) -> Ends:
         return Ends(
@@ -160,9 +180,9 @@ class _World:
     def _write(self, join: Join) -> None:
         """Errors: UsageError when the emulated NIC or the target ends meanwhile."""
         plan = self._plan
-        options = ("--socket", self._socket, "--writes", plan.writes, "--depth", plan.depth)
-        verify = ("--verify", plan.verify_blocks, "--seed", plan.seed)
-        writer = self._start("writer", self._host, plan.limit_seconds, *options, *verify)
+        name, *options = self._writer
+        writer = self._start(str(name), self._host, plan.limit_seconds, *options)
+        self._jobs[WRITER] = self._jobs.pop(str(name))
         self._watch.wait(lambda: writer.says_ready() or not writer.lives, WRITER_GRACE_SECONDS)
         self._watch.writing()
         longest = plan.limit_seconds + VERIFY_SECONDS + WRITER_GRACE_SECONDS
@@ -170,24 +190,33 @@ class _World:
         if broken := self._broken(join):
             raise UsageError(broken)
 
+    def _let_go(self) -> None:
+        """A writer that is at work yet may be held by the kernel until its initiator is gone."""
+        if self._page_cache is not None and (WRITER not in self._jobs or self._jobs[WRITER].lives):
+            self._page_cache.cut()
+
     def _broken(self, join: Join) -> str:
         if not self._jobs["tgtd"].lives:
-            return f"tgtd ended early: {self._jobs['tgtd'].last_words() or 'it said nothing'}"
+            return f"tgtd {self._jobs['tgtd'].ended_early()}"
+        # The writer to the page cache ends its initiator itself when it is stuck.
+        if not self._jobs[INITIATOR].lives and self._page_cache is None:
+            return f"{self._jobs[INITIATOR].name} {self._jobs[INITIATOR].ended_early()}"
         return join.broken()
 
     def _end(self, join: Join) -> RunResult:
         """End the programs first, so that what they tell is not cut by the end of the wire."""
         wait = self._watch.wait
         last = self._state()
+        self._let_go()
         self.words.put("stop", 1)
-        for name in ("writer", "flood", "download", "download_server", "ports"):
+        for name in (WRITER, "flood", "download", "download_server", "ports"):
             if name in self._jobs:
                 self._jobs[name].end(wait)
-        self._jobs["qemu-nbd"].end(wait, LOGOUT_SECONDS)
+        self._jobs[INITIATOR].end(wait, LOGOUT_SECONDS)
         run = RunResult(
             policy=self._plan.policy,
             flooded=self._plan.flooded,
-            writes=self._jobs["writer"].result(WriterResult),
+            writes=self._jobs[WRITER].result(WriterResult),
             flood=self._jobs["flood"].result(FloodResult) if "flood" in self._jobs else None,
             download=self._jobs["download"].result(DownloadResult),
             ports=self._jobs["ports"].result(PortsResult),

@@ -29,7 +29,8 @@ def test_shipped_scenarios_are_listed_with_their_why() -> None:
         assert row["name"] in done.out
         assert row["why"].endswith(".")
         scenario = load_scenario(shipped_scenarios()[row["name"]])
-        assert row["verb"] == ("emu run" if scenario.is_run else "emu step")
+        real = scenario.replay.peers == "real"
+        assert row["verb"] == ("emu live" if real else "emu run" if scenario.is_run else "emu step")
         assert row["expects_of"] == ([*scenario.expect] if isinstance(scenario.expect, dict) else row["expects_of"])
 
 

@@ -1,12 +1,14 @@
 """What the figures of two runs prove, and what they do not."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from emu.errors import Exit, UsageError
-from emu.live.demo import DemoOptions, run_demo
+from emu.live.demo import DemoOptions, _write, run_demo
 from emu.live.demo_result import (
     BROKEN,
     DEGRADED,
@@ -153,3 +155,32 @@ def test_the_exit_code_says_what_was_proven() -> None:
 def test_options_that_cannot_be_are_refused_before_anything_is_made(options: DemoOptions) -> None:
     with pytest.raises(UsageError):
         run_demo(options, print, None)
+
+
+def test_a_baseline_that_falls_short_is_told_and_not_the_run_that_was_left_out() -> None:
+    alone = run("phillips-v5", False, 3, LIMIT)
+    outcome, sentence, as_claimed = judge(
+        WorldResult(label="", policy="phillips-v5", has_reserve=True, without_flood=alone)
+    )
+    assert (outcome, as_claimed) == (BROKEN, False)
+    assert sentence.startswith("without the flood: 3 of 100 writes")
+
+
+def test_results_that_cannot_be_written_are_told_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    result = DemoResult(
+        scenario="",
+        writes=1,
+        depth=1,
+        flood_per_second=1,
+        limit_seconds=1,
+        seconds=1,
+        proven=True,
+        folder="",
+        worlds=[],
+    )
+    assert result.exit_code == Exit.DONE
+    said = _write(tmp_path / "none" / "demo.json", result)
+    assert said.endswith("No such file or directory; the results are to be written there")
+    assert structs.replace(result, unwritten=said).exit_code == Exit.USAGE
+    assert _write(tmp_path / "demo.json", result) == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.json"]

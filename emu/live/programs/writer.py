@@ -34,6 +34,16 @@ VERIFY_SECONDS = 10.0
 DONE, LIMIT, STOPPED, LOST = "done", "limit", "stopped", "connection lost"
 
 
+class PageCacheSeen(Struct, frozen=True, kw_only=True):
+    """What was seen of the real page cache; what is of the machine has everybody's pages in it."""
+
+    device: str  # the loop device
+    dirtied_seconds: float | None  # until all pages were dirty; None: not all
+    most_dirty_pages: int  # of this disk: dirtied, and not yet written
+    most_dirty_bytes_of_machine: int
+    most_writeback_bytes_of_machine: int
+
+
 class WriterResult(Struct, frozen=True, kw_only=True):
     """What became of the writes; times from the first request on."""
 
@@ -52,6 +62,7 @@ class WriterResult(Struct, frozen=True, kw_only=True):
     blocks_wrong: int = 0
     blocks_not_read: int = 0  # asked for, but not answered in time
     timeline: list[tuple[float, int]] = []  # seconds, writes completed
+    page_cache: PageCacheSeen | None = None  # where the real page cache has written
 
 
 def block(seed: int, index: int) -> bytes:
@@ -90,6 +101,17 @@ class Progress:
         self.completed += 1
         if self.completed % self._point == 0:
             self._timeline.append((round(now - self.began, 4), self.completed))
+
+    def reach(self, completed: int) -> None:
+        """So many are done by now; when each of them was sent is not known."""
+        if completed <= self.completed:
+            return
+        now = time.monotonic()
+        self._gap = max(self._gap, now - self._last)
+        self._last = now
+        if completed // self._point != self.completed // self._point:
+            self._timeline.append((round(now - self.began, 4), completed))
+        self.completed = completed
 
     def result(self, ended: str, why: str) -> WriterResult:
         """What came of it, up to now."""
