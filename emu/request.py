@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from copy import deepcopy
 from dataclasses import fields
 from fractions import Fraction
 from functools import partial
@@ -26,7 +27,7 @@ from emu.kernel.machine import NONE
 from emu.play import replay
 from emu.reread import rereadable
 from emu.scenario import Scenario, readers_of
-from emu.scenario_file import load_scenario, parse_setting, scenario_path
+from emu.scenario_file import ScenarioError, load_scenario, parse_setting, scenario_path
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.beside import (
     USUAL_FRAME_BYTES,
@@ -142,6 +143,18 @@ def refuse_real_readers(scenario: Scenario) -> None:
             )
 
 
+def recorded_tables(events: str) -> dict[str, Any] | None:
+    """The scenario that a recording tells of, as its file would; None: it tells of none.  Errors: UsageError."""
+    tables = header_in(events).scenario
+    if tables is not None:
+        try:
+            load_scenario(None, tables=deepcopy(tables))
+        except ScenarioError as error:
+            problem = " ".join(str(error.problems[0]).split())
+            raise UsageError(f"{events}: the scenario of its header is none, give --scenario: {problem}") from None
+    return tables
+
+
 def scenario_of(
     command: PlayCommand, inputs: Sequence[Input], policy: str | None = None, events: str | None = None
 ) -> Scenario:
@@ -161,7 +174,7 @@ def scenario_of(
             settings[key] = value
             options[key] = f"{option} {value}"
     path = None if command.scenario is None else scenario_path(str(command.scenario))
-    recorded = header_in(events).scenario if path is None and events is not None and Path(events).is_file() else None
+    recorded = recorded_tables(events) if path is None and events is not None and Path(events).is_file() else None
     devices = [given.device for given in inputs if given.device]
     scenario = load_scenario(path, settings, options, devices, recorded)
     if scenario.is_run:

@@ -199,7 +199,8 @@ def _play(
     facts = {
         "host_if": host.name,
         "wire_if": towards.name,
-        "survivors": int(wire.survivors),
+        "survivors": int(wire.survivors) + run.held.released,
+        "held": len(run.held),  # that no emulated reader has come for
         "handed_on": int(wire.handed_on),
         "memalloc_drops_by_reason": by_reason(wire.critical_drops),
         "sent_by_host": int(wire.sent),

@@ -22,6 +22,7 @@ from emu.traffic.host import Host
 VERSION = 1
 CHUNK = 4096
 MAX_HEADER = 1 << 24  # bytes
+MAC_BITS = 48
 MAX_NUMBER = 1 << 24  # packets, buffers or pages of one event
 POLLS = ("poll-begin", "packets", "poll-end", "squeeze")  # of a device, or of the CPU's backlog
 BOUNDS = {"read": MAX_SOCKETS, "open": MAX_SOCKETS, "pages": MAX_ZONES, "again": MAX_AGAIN}
@@ -93,11 +94,15 @@ def _unreadable(path: str, error: OSError) -> UsageError:
 def _header(path: str, line: bytes) -> Header:
     try:
         header = msgspec.json.decode(line, type=Header)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         header = None
-    if header is None or header.emu_events != VERSION or any(not 0 <= each.dev < MAX_DEVICES for each in header.hosts):
+    if header is None or header.emu_events != VERSION or not all(map(_is_possible, header.hosts)):
         raise UsageError(f"{path}: not an event stream of emu (version {VERSION}); see --record-events")
     return header
+
+
+def _is_possible(host: HostOf) -> bool:
+    return 0 <= host.dev < MAX_DEVICES and 0 <= host.mac < 1 << MAC_BITS
 
 
 class EventReader:
@@ -136,7 +141,7 @@ class EventReader:
                 for number, line in enumerate(file, 2):
                     try:
                         yield json.loads(line)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         raise UsageError(f"{self.path}: line {number}: not JSON") from None
         except OSError as error:
             raise _unreadable(self.path, error) from None
