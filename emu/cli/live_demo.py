@@ -8,11 +8,11 @@ from emu.cli.live_options import LiveDemoCommand
 from emu.cli.replay import print_json, screen
 from emu.engine.choose import choose_engine
 from emu.engine.plain import LIVE
-from emu.live.demo import DemoOptions, run_demo
-from emu.live.demo_result import has_reserve
-from emu.live.demo_screen import DemoScreen
-from emu.live.demo_table import show_demo
-from emu.live.lab import needs_privileges
+from emu.live.demo.demonstration import DemoOptions, run_demo
+from emu.live.demo.result import has_reserve
+from emu.live.demo.screen import DemoScreen
+from emu.live.demo.table import show_demo
+from emu.live.lab.lab import needs_privileges
 from emu.live.session import duration_seconds
 from emu.live.warm import warm
 from emu.request import say_on_stderr

@@ -300,7 +300,7 @@ def live_status(
     json: Json = False,
 ) -> None:
     """Show the live runs of this machine: the real host on the left, the emulated one on the right."""
-    from emu.live.status import status_json, status_screen
+    from emu.live.status.status import status_json, status_screen
 
     if json:
         _leave(status_json)

@@ -21,10 +21,10 @@ from typing import Any
 import msgspec
 
 from emu.errors import UsageError
-from emu.live.links import index_of, mac_of
-from emu.live.namespaces import netlink, open_in_namespace
-from emu.live.privileges import CAP_NET_RAW, needs_capabilities
-from emu.live.record import Link, is_alive, read_record
+from emu.live.lab.links import index_of, mac_of
+from emu.live.lab.namespaces import netlink, open_in_namespace
+from emu.live.lab.privileges import CAP_NET_RAW, needs_capabilities
+from emu.live.lab.record import Link, is_alive, read_record
 from emu.live.state import run_folder
 
 # linux/if_packet.h

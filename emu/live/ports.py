@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from emu.engine.plain import Engine
 from emu.errors import UsageError
-from emu.live.lab import Lab, Tap
-from emu.live.links import MAC
+from emu.live.lab.lab import Lab, Tap
+from emu.live.lab.links import MAC
 from emu.live.packet_ring import PacketPort, answers_for_others, interface_exists, open_packet
 from emu.live.ring import SCRATCH_BYTES
 from emu.traffic.host import Host, mac_number

@@ -10,14 +10,14 @@ from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import LIVE, Engine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
-from emu.live.diag import SocketDiag
-from emu.live.lab import Lab, Tap, needs_privileges, sweep
+from emu.live.lab.lab import Lab, Tap, needs_privileges, sweep
 from emu.live.live_run import Ends, LiveRun
 from emu.live.ports import Asked, Port, host_behind, open_ports, put_together, tell_rings, warnings
-from emu.live.real_readers import RealReaders
+from emu.live.readers.diag import SocketDiag
+from emu.live.readers.real_readers import RealReaders
+from emu.live.readers.truesize import measured_truesize
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
-from emu.live.truesize import measured_truesize
 from emu.live.warm import warm
 from emu.live.wire import Wire
 from emu.request import check_choice

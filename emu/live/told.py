@@ -10,7 +10,7 @@ from emu.kernel.machine import EVENT_CONTEXT, EVENT_PAGES, ZONE_NORMAL
 from emu.kernel.page_alloc import atomic_floor
 from emu.kernel.sock import gfp_kernel_would_wait
 from emu.live.live_run import Happening, LiveRun
-from emu.live.real_reads import rows_waiting
+from emu.live.readers.real_reads import rows_waiting
 from emu.live.state import Emulated, Fates, LiveState, Outside, Program, SharedWords
 from emu.verdicts.summary import by_reason
 

@@ -9,8 +9,8 @@ import pytest
 from emu_process import ROOT
 
 from emu.errors import EmuError
-from emu.live.lab import Lab, needs_privileges
-from emu.live.namespaces import NAMES
+from emu.live.lab.lab import Lab, needs_privileges
+from emu.live.lab.namespaces import NAMES
 
 BENCH = (sys.executable, str(ROOT / "tools/bench/live.py"))
 SHORT = ("--rounds", "1", "--seconds", "0.2", "--steady-seconds", "0.3", "--round-trips", "50")

@@ -6,7 +6,7 @@ from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import NONE, Machine
 from emu.kernel.seq import SEQ_MASK
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP, READER_REAL
-from emu.live.diag import TCP_CLOSE, TCP_ESTABLISHED, RealSocket
+from emu.live.readers.diag import TCP_CLOSE, TCP_ESTABLISHED, RealSocket
 
 LOCAL, REMOTE = 0x0A420002, 0x0A420001
 LOCAL_PORT, REMOTE_PORT = 4000, 50_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emu.errors import EmuError
-from emu.live.lab import Lab, needs_privileges
+from emu.live.lab.lab import Lab, needs_privileges
 from emu.live.state import RUN_FOLDER
 
 

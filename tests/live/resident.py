@@ -9,8 +9,8 @@ import os
 import sys
 import time
 
-from emu.live import children
-from emu.live.lab import Lab
+from emu.live.lab import children
+from emu.live.lab.lab import Lab
 
 SECONDS = 30.0
 # Ends by nothing but SIGKILL, and has started another.

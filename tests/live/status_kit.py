@@ -9,10 +9,10 @@ from typing import Any
 from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
-from emu.live.iscsi_sockets import Connection
-from emu.live.net_counters import Interface
-from emu.live.real_host import Process, RealHost, System
 from emu.live.state import Emulated, Fates, LiveState, Outside, write_state
+from emu.live.status.iscsi_sockets import Connection
+from emu.live.status.net_counters import Interface
+from emu.live.status.real_host import Process, RealHost, System
 
 STARTED_NS = 1_700_000_000_000_000_000
 NOW_NS = STARTED_NS + 12_000_000_000

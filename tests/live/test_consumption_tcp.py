@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from emu.kernel.machine import NONE
 from emu.kernel.seq import SEQ_MASK
 from emu.kernel.sock import IPPROTO_TCP
-from emu.live.consumption import Consumption, FrameLengths
-from emu.live.diag import TCP_CLOSE_WAIT, TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_SENT, TCP_TIME_WAIT, RealSocket
+from emu.live.readers.consumption import Consumption, FrameLengths
+from emu.live.readers.diag import TCP_CLOSE_WAIT, TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_SENT, TCP_TIME_WAIT, RealSocket
 
 ROW = 3
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import NONE
 from emu.kernel.sock import IPPROTO_UDP, READER_REAL
-from emu.live.consumption import Consumption, FrameLengths
-from emu.live.diag import RealSocket
-from emu.live.real_reads import rows_waiting
-from emu.live.truesize import tap_truesize
+from emu.live.readers.consumption import Consumption, FrameLengths
+from emu.live.readers.diag import RealSocket
+from emu.live.readers.real_reads import rows_waiting
+from emu.live.readers.truesize import tap_truesize
 
 ROW = 5
 

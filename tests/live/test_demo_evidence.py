@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from emu.live.demo_evidence import dropped_by_check
 
 MIXED = Path(__file__).parents[2] / "pcaps" / "mixed.pcap"

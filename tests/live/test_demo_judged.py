@@ -8,8 +8,9 @@ import pytest
 from msgspec import structs
 
 from emu.errors import Exit, UsageError
-from emu.live.demo import DemoOptions, _write, run_demo
-from emu.live.demo_result import (
+from emu.live.demo.demonstration import DemoOptions, _write, run_demo
+from emu.live.demo.programs.writer import LIMIT, LOST, WriterResult
+from emu.live.demo.result import (
     BROKEN,
     DEGRADED,
     LOCKUP,
@@ -22,7 +23,6 @@ from emu.live.demo_result import (
     judge,
     packets_of,
 )
-from emu.live.programs.writer import LIMIT, LOST, WriterResult
 
 
 def run(policy: str, flooded: bool, completed: int = 100, ended: str = "done", **more: Any) -> RunResult:

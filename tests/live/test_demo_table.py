@@ -4,11 +4,11 @@ import io
 
 from rich.console import Console
 
-from emu.live.demo_result import DemoResult, RunResult, WorldResult, judge
-from emu.live.demo_table import show_demo
-from emu.live.programs.download import DownloadResult
-from emu.live.programs.flood import FloodResult
-from emu.live.programs.writer import WriterResult
+from emu.live.demo.programs.download import DownloadResult
+from emu.live.demo.programs.flood import FloodResult
+from emu.live.demo.programs.writer import WriterResult
+from emu.live.demo.result import DemoResult, RunResult, WorldResult, judge
+from emu.live.demo.table import show_demo
 
 
 def world(policy: str, has_reserve: bool, under: WriterResult) -> WorldResult:

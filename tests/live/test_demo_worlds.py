@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from emu.errors import UsageError
-from emu.live import foreign
-from emu.live.demo import DemoOptions, run_demo
-from emu.live.demo_result import INTERRUPTED, LOCKUP, NO_EVIDENCE, DemoResult
-from emu.live.demo_view import DemoView
-from emu.live.jobs import Wait
-from emu.live.joins import WIRE_INTERFACE, Ends, VethJoin
-from emu.live.lab import Lab
+from emu.live.demo import foreign
+from emu.live.demo.demonstration import DemoOptions, run_demo
+from emu.live.demo.jobs import Wait
+from emu.live.demo.joins import WIRE_INTERFACE, Ends, VethJoin
+from emu.live.demo.result import INTERRUPTED, LOCKUP, NO_EVIDENCE, DemoResult
+from emu.live.demo.view import DemoView
+from emu.live.lab.lab import Lab
 from emu.live.state import SharedWords
 
 pytestmark = pytest.mark.live
@@ -145,8 +145,8 @@ def _only_flooded(options: DemoOptions) -> Any:
 PLAY = """
 import sys, msgspec
 from pathlib import Path
-from emu.live.demo import DemoOptions, run_demo
-from emu.live.joins import VethJoin
+from emu.live.demo.demonstration import DemoOptions, run_demo
+from emu.live.demo.joins import VethJoin
 options = DemoOptions(writes=10**6, lead_seconds=0.1, limit_seconds=20, captures=False, out=Path(sys.argv[1]))
 result = run_demo(options, lambda _: None, None, VethJoin)
 sys.stdout.buffer.write(msgspec.json.encode(result))
@@ -175,7 +175,7 @@ def test_however_it_is_ended_no_program_goes_on(tools: Path, tmp_path: Path, num
         time.sleep(0.01)
     assert left == []
     if number == signal.SIGKILL:
-        from emu.live.lab import sweep
+        from emu.live.lab.lab import sweep
 
         sweep()
     else:

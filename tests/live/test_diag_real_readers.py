@@ -12,8 +12,9 @@ from consumption_kit import Emulated
 
 from emu.kernel.seq import SEQ_MASK, after
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP
-from emu.live.consumption import Consumption, FrameLengths
-from emu.live.diag import (
+from emu.live.lab.lab import Lab, Tap, open_in_namespace
+from emu.live.readers.consumption import Consumption, FrameLengths
+from emu.live.readers.diag import (
     NO_COOKIE,
     TCP_CLOSE,
     TCP_ESTABLISHED,
@@ -22,9 +23,8 @@ from emu.live.diag import (
     RealSocket,
     SocketDiag,
 )
-from emu.live.lab import Lab, Tap, open_in_namespace
-from emu.live.real_reads import ALL_AGAIN_NS, ALL_EVERY_NS, RealReads
-from emu.live.truesize import at_least, measured_truesize, tap_truesize
+from emu.live.readers.real_reads import ALL_AGAIN_NS, ALL_EVERY_NS, RealReads
+from emu.live.readers.truesize import at_least, measured_truesize, tap_truesize
 from emu.wire.checksum import ones_sum
 
 pytestmark = pytest.mark.live

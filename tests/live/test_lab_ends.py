@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from emu.errors import UsageError
-from emu.live.children import start_time
-from emu.live.lab import Lab, sweep
+from emu.live.lab.children import start_time
+from emu.live.lab.lab import Lab, sweep
 from emu.live.state import SharedWords
 
 pytestmark = pytest.mark.live
 RESIDENT = Path(__file__).parent / "resident.py"
-SWEEPER = "from emu.live.lab import sweep\nprint(*sweep(), sep='\\n')"
+SWEEPER = "from emu.live.lab.lab import sweep\nprint(*sweep(), sep='\\n')"
 
 
 class Resident:
@@ -219,13 +219,13 @@ def test_what_somebody_else_removed_already_is_no_error(machine: Path) -> None:
 
 
 def test_what_stays_is_told_and_left_to_the_next_run(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import emu.live.stale
+    import emu.live.lab.stale
 
     def refuse(name: str) -> bool:
         raise PermissionError(1, "Operation not permitted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(emu.live.stale, "remove_namespace", refuse)
+        patch.setattr(emu.live.lab.stale, "remove_namespace", refuse)
         with pytest.raises(UsageError, match=r"namespace emu-\d+-host \(Operation not permitted\)"), Lab() as lab:
             host = lab.namespace("host")
     assert sweep() == []  # its process is alive: nobody else takes it down
@@ -239,9 +239,9 @@ def test_what_stays_is_told_and_left_to_the_next_run(machine: Path, monkeypatch:
 
 
 def test_what_stays_does_not_hide_the_first_error(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import emu.live.lab
+    import emu.live.lab.lab
 
-    monkeypatch.setattr(emu.live.lab, "take_down", lambda made: ([], ["namespace x (no)"]))
+    monkeypatch.setattr(emu.live.lab.lab, "take_down", lambda made: ([], ["namespace x (no)"]))
     with pytest.raises(ValueError, match="the first") as first, Lab():
         raise ValueError("the first")
     assert "namespace x (no)" in first.value.__notes__[0]

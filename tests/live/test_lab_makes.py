@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from emu.errors import UsageError
-from emu.live.lab import Lab, Tap, open_in_namespace
-from emu.live.namespaces import make_namespace, remove_namespace
+from emu.live.lab.lab import Lab, Tap, open_in_namespace
+from emu.live.lab.namespaces import make_namespace, remove_namespace
 
 pytestmark = pytest.mark.live
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from emu.errors import Exit, UsageError
-from emu.live import privileges
-from emu.live.lab import needs_privileges
+from emu.live.lab import privileges
+from emu.live.lab.lab import needs_privileges
 
 # As the command line does: a line, and the error's code.
 ASK = """
 import sys
 from emu.errors import EmuError
-from emu.live.lab import Lab, needs_privileges
+from emu.live.lab.lab import Lab, needs_privileges
 try:
     {what}
 except EmuError as error:

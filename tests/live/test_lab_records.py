@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from emu.errors import UsageError
-from emu.live.children import start_time
-from emu.live.lab import Lab, sweep
-from emu.live.namespaces import make_namespace, namespace_exists, remove_namespace
-from emu.live.record import of_this_process
+from emu.live.lab.children import start_time
+from emu.live.lab.lab import Lab, sweep
+from emu.live.lab.namespaces import make_namespace, namespace_exists, remove_namespace
+from emu.live.lab.record import of_this_process
 
 pytestmark = pytest.mark.live
 

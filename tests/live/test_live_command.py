@@ -17,8 +17,8 @@ from live_kit import blocks, result_of
 from scapy.utils import RawPcapNgReader
 
 from emu.errors import Exit
-from emu.live.lab import Lab
-from emu.live.namespaces import open_in_namespace
+from emu.live.lab.lab import Lab
+from emu.live.lab.namespaces import open_in_namespace
 from emu.live.state import LiveState, read_state
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("live")]

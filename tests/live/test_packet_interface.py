@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from emu.errors import UsageError
-from emu.live import packet_ring, privileges, ring
-from emu.live.lab import Lab, open_in_namespace
-from emu.live.namespaces import make_namespace, remove_namespace
+from emu.live import packet_ring, ring
+from emu.live.lab import privileges
+from emu.live.lab.lab import Lab, open_in_namespace
+from emu.live.lab.namespaces import make_namespace, remove_namespace
 from emu.live.packet_ring import PacketPort, open_packet
 from emu.live.session import LiveOptions, live
 from emu.live.state import LiveState

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from emu.errors import UsageError
-from emu.live import foreign, page_cache
-from emu.live.demo import DemoOptions, run_demo
-from emu.live.demo_result import RunResult
-from emu.live.jobs import Wait
-from emu.live.joins import WIRE_INTERFACE, Ends, NicJoin, VethJoin
-from emu.live.lab import Lab, sweep
-from emu.live.loop_device import backing_of
-from emu.live.programs.writer import WriterResult
+from emu.live.demo import foreign, page_cache
+from emu.live.demo.demonstration import DemoOptions, run_demo
+from emu.live.demo.jobs import Wait
+from emu.live.demo.joins import WIRE_INTERFACE, Ends, NicJoin, VethJoin
+from emu.live.demo.loop_device import backing_of
+from emu.live.demo.programs.writer import WriterResult
+from emu.live.demo.result import RunResult
+from emu.live.lab.lab import Lab, sweep
 from emu.live.state import SharedWords
 
 pytestmark = pytest.mark.live
@@ -172,7 +172,7 @@ def test_an_emulated_nic_that_is_stopped_and_killed_under_write_back_leaves_noth
 PLAY = """
 import sys, subprocess
 from pathlib import Path
-from emu.live.demo import DemoOptions, run_demo
+from emu.live.demo.demonstration import DemoOptions, run_demo
 sys.path.insert(0, sys.argv[2])
 from test_page_cache import SMALL, CutJoin
 run_demo(DemoOptions(writes=16384, out=Path(sys.argv[1]), **SMALL), lambda _: None, None, CutJoin)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.live.programs.nbd import NbdError, Replies
+from emu.live.demo.programs.nbd import NbdError, Replies
 from emu.live.state import SharedWords
 
 SIZE = 64 * 4096
@@ -81,7 +81,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 def command(tmp_path: Path, *options: object) -> list[str]:
     told = ["--words", tmp_path / "words", "--socket", tmp_path / "nbd", *options]
-    return [sys.executable, "-m", "emu.live.programs.writer", *(str(option) for option in told)]
+    return [sys.executable, "-m", "emu.live.demo.programs.writer", *(str(option) for option in told)]
 
 
 def write(tmp_path: Path, *options: object) -> dict[str, Any]:

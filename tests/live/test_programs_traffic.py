@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emu.live.programs.download_server import LEAST_BYTES, Allowance
-from emu.live.programs.flood import CATCH_UP_SECONDS, Pace
+from emu.live.demo.programs.download_server import LEAST_BYTES, Allowance
+from emu.live.demo.programs.flood import CATCH_UP_SECONDS, Pace
 from emu.live.state import SharedWords
 
 
@@ -24,7 +24,7 @@ class Started:
     """A program that is at work."""
 
     def __init__(self, tmp_path: Path, name: str, *options: object) -> None:
-        command = [sys.executable, "-m", f"emu.live.programs.{name}", "--words", tmp_path / "words", *options]
+        command = [sys.executable, "-m", f"emu.live.demo.programs.{name}", "--words", tmp_path / "words", *options]
         self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from emu.live.iscsi_sockets import ask_ss, connections_in, worst_first
-from emu.live.lab import Lab, open_in_namespace
-from emu.live.look_inside import look_inside, namespace_file
-from emu.live.net_counters import COUNTERS, counters_in, interface_in
-from emu.live.real_host import NIC, RealHost, RealHostReader
+from emu.live.lab.lab import Lab, open_in_namespace
 from emu.live.state import LiveState, Program
+from emu.live.status.iscsi_sockets import ask_ss, connections_in, worst_first
+from emu.live.status.look_inside import look_inside, namespace_file
+from emu.live.status.net_counters import COUNTERS, counters_in, interface_in
+from emu.live.status.real_host import NIC, RealHost, RealHostReader
 
 # As ss 6.1 printed them: a sender whose peer is gone, and the other end, which knows nothing of it.
 TOLD = """\
@@ -181,7 +181,7 @@ def test_a_namespace_without_a_name_is_seen_as_that_of_its_process(lab: Lab) -> 
 def test_who_may_not_enter_a_namespace_is_told_what_to_do(lab: Lab) -> None:
     there = lab.namespace("closed")
     program = (
-        "import os; from emu.live.real_host import RealHostReader; from emu.live.state import LiveState\n"
+        "import os; from emu.live.status.real_host import RealHostReader; from emu.live.state import LiveState\n"
         f"print(RealHostReader().look(LiveState(pid=os.getpid(), host_namespace={there!r})).not_seen)"
     )
     without = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]

@@ -10,13 +10,13 @@ from rich.console import Console
 from status_kit import MACHINE, NOW_NS, QUIET, REAL, STATE, WAITS, drawn
 from syrupy.assertion import SnapshotAssertion
 
-from emu.live.demo_screen import DemoScreen, demo_picture
-from emu.live.demo_view import DemoView, WorldView
-from emu.live.find_runs import Found
-from emu.live.real_host import RealHost
-from emu.live.screen import MOST_CONNECTIONS, RunView, run_picture
-from emu.live.status import picture
-from emu.live.widgets import BAR_COLUMNS, Level
+from emu.live.demo.screen import DemoScreen, demo_picture
+from emu.live.demo.view import DemoView, WorldView
+from emu.live.status.find_runs import Found
+from emu.live.status.real_host import RealHost
+from emu.live.status.screen import MOST_CONNECTIONS, RunView, run_picture
+from emu.live.status.status import picture
+from emu.live.status.widgets import BAR_COLUMNS, Level
 
 LOCKED = WorldView(
     label="before",

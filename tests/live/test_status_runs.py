@@ -16,11 +16,11 @@ import pytest
 from status_kit import tell
 
 from emu.errors import Exit, NothingToPlayError, UsageError
-from emu.live.find_runs import find_runs, is_stale
 from emu.live.state import RUN_FOLDER, STATE_FILE, LiveState
-from emu.live.status import status_json, status_screen
+from emu.live.status.find_runs import find_runs, is_stale
+from emu.live.status.status import status_json, status_screen
 
-FOLLOW = "import sys; from emu.live.status import status_screen; sys.exit(int(status_screen()))"
+FOLLOW = "import sys; from emu.live.status.status import status_screen; sys.exit(int(status_screen()))"
 SEEN_S = 20.0
 
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emu.errors import EmuError
-from emu.live.lab import Lab, needs_privileges, sweep
+from emu.live.lab.lab import Lab, needs_privileges, sweep
 
 Measured = dict[str, dict[str, list[float]]]  # by road ("veth" or a variant) and row, one figure per round
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from measure import ROOT, BenchError
 
-from emu.live.lab import Lab, open_in_namespace
+from emu.live.lab.lab import Lab, open_in_namespace
 from emu.live.state import LiveState, read_state, run_folder
 
 ENDS = ROOT / "tools" / "bench" / "live_ends.py"

@@ -1,0 +1,1 @@
+"""What the real readers of the host have consumed, learnt from its sockets."""

@@ -1,0 +1,1 @@
+"""What is seen of live runs: the real machine beside the emulated one."""
