@@ -25,7 +25,7 @@ from emu.interrupt import Interruption
 from emu.kernel.machine import NONE
 from emu.play import replay
 from emu.reread import rereadable
-from emu.scenario import Scenario
+from emu.scenario import Scenario, readers_of
 from emu.scenario_file import load_scenario, parse_setting, scenario_path
 from emu.task import NO_OUTPUTS, Input, Outcome, Outputs, Pace, Task
 from emu.traffic.beside import (
@@ -135,12 +135,7 @@ def expectations_of(command: PlayCommand, scenario: Scenario) -> list[Expectatio
 
 def refuse_real_readers(scenario: Scenario) -> None:
     """A replay has no real readers, unless a recording says when they read."""
-    readers: list[tuple[str, str]] = [
-        ("readers.ordinary", scenario.readers.ordinary),
-        ("readers.memalloc", scenario.readers.memalloc),
-    ]
-    readers += [(f"socket.{number}.reader", socket.reader or "") for number, socket in enumerate(scenario.socket)]
-    for key, reader in readers:
+    for key, reader in readers_of(scenario).items():
         if reader == "real":
             raise UsageError(
                 f"{key} = 'real': only emu live has real readers; give its recording (--events), or another"

@@ -455,6 +455,13 @@ class Scenario(Part, frozen=True):
         return hashlib.sha256(whole).hexdigest()
 
 
+def readers_of(scenario: Scenario) -> dict[str, str]:
+    """How sockets are read, by the key that says so."""
+    said = {"readers.ordinary": scenario.readers.ordinary, "readers.memalloc": scenario.readers.memalloc}
+    named = {f"socket.{number}.reader": each.reader for number, each in enumerate(scenario.socket)}
+    return said | {key: reader for key, reader in named.items() if reader is not None}
+
+
 def memory_pages(scenario: Scenario) -> int:
     """The machine's memory in pages of 4096 bytes; a bare number in the scenario is pages.
 

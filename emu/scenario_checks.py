@@ -21,6 +21,7 @@ from emu.scenario import (
     driver_of,
     max_backlog,
     memory_pages,
+    readers_of,
     ring_of,
 )
 from emu.scenario_loop_checks import LOOP_CHECKS
@@ -67,6 +68,22 @@ def _check_devices(scenario: Scenario) -> Iterator[tuple[str, str]]:
             most = ring - RING_BUFFERS_LEFT
             no_buffer = f"{held} leaves the NIC no buffer of {device.name}'s ring of {ring}: at most {most}"
             yield "pressure.background_skbs", no_buffer
+
+
+def _check_real_readers(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Only sockets of a live host have real readers: not packet taps, raw sockets, nor anything of a closed loop."""
+    nobodys = "has no real reader; expected immediate, rate, needs-memory or never"
+    for table, sockets in (("tap", scenario.tap), ("raw", scenario.raw)):
+        for number, socket in enumerate(sockets):
+            if (socket.reader or scenario.readers.ordinary) == "real":
+                yield f"{table}.{number}.reader", nobodys
+    if scenario.is_run:
+        for key, reader in readers_of(scenario).items():
+            if reader == "real":
+                yield key, nobodys
+    for number, download in enumerate(scenario.download):
+        if download.reader == "real":
+            yield f"download.{number}.reader", nobodys
 
 
 def _check_flows(scenario: Scenario) -> Iterator[tuple[str, str]]:
@@ -269,6 +286,7 @@ CHECKS: tuple[Callable[[Scenario], Iterable[tuple[str, str]]], ...] = (
     _check_uppers,
     _check_plan,
     _check_free_blocks,
+    _check_real_readers,
     _check_flows,
     _check_floods,
     _check_ip,

@@ -19,7 +19,7 @@ from typing import Any
 
 from emu.kernel.machine import NONE
 from emu.kernel.seq import SEQ_MASK, after
-from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP
+from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP, READER_REAL
 from emu.live.diag import (
     TCP_CLOSE,
     TCP_CLOSING,
@@ -36,7 +36,6 @@ from emu.live.fields import Fields, RowKey
 from emu.live.truesize import Truesize, tap_truesize
 from emu.live.unread import Unread
 
-READER_REAL = 4
 WINDOW_BYTES = 1 << 30  # RFC 7323: no window is larger
 LOOKS_UNTIL_GONE = 2  # a socket may be missed by one dump, while others come and go
 FRAMES_REMEMBERED = 1 << 17

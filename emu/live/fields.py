@@ -41,6 +41,7 @@ class Fields:
         self.queue_len = _field(sk, "queue_len")
         self.queue_head = _field(sk, "queue_head")
         self.host_ack = _field(sk, "host_ack")
+        self.ready_next = _field(sk, "ready_next")
         ends = "protocol", "family", "saddr_hi", "saddr", "sport", "daddr_hi", "daddr", "dport"
         self._ends = tuple(_field(sk, name) for name in ends)
         self.next = _field(skb, "next")

@@ -22,6 +22,7 @@ from emu.live.held import HeldFrames
 from emu.live.serve import Turn, serve
 from emu.live.wire import is_held, select_survivors
 from emu.play import EVENT_LOG, Replay
+from emu.scenario import readers_of
 from emu.task import Outcome, Task
 from emu.traffic.host import Host
 
@@ -94,9 +95,7 @@ class LiveRun(Replay):
 
     def _holds(self) -> bool:
         """Whether any socket may have an emulated reader that comes later than at once."""
-        scenario = self.task.scenario
-        readers = [scenario.readers.ordinary, scenario.readers.memalloc, *(each.reader for each in scenario.socket)]
-        return any(reader not in (None, "immediate", "real") for reader in readers)
+        return any(reader not in ("immediate", "real") for reader in readers_of(self.task.scenario).values())
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
         super()._open_outputs(inputs)

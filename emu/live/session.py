@@ -11,15 +11,18 @@ from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import LIVE, Engine
 from emu.errors import Exit, UsageError
 from emu.interrupt import Interruption
+from emu.live.diag import SocketDiag
 from emu.live.lab import Lab, Tap, needs_privileges, sweep
 from emu.live.live_run import Ends, LiveRun
+from emu.live.real_readers import RealReaders
 from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
+from emu.live.truesize import measured_truesize
 from emu.live.warm import warm
 from emu.live.wire import Wire
 from emu.request import check_choice
 from emu.runs import Run, judged
-from emu.scenario import Scenario
+from emu.scenario import Scenario, readers_of
 from emu.scenario_file import load_scenario, parse_setting, scenario_path
 from emu.scenario_parts import time_ns_of
 from emu.task import Outputs, Task
@@ -137,12 +140,13 @@ def _play(
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
     neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
+    readers = _real_readers(lab, options, task.scenario, wire)
     run = LiveRun(
         task,
         engine,
         wire,
         Host(mac_number(host.mac), True, "the interface that faces it"),
-        outside=[each for each in (neighbours,) if each is not None],
+        outside=[each for each in (readers, neighbours) if each is not None],
         host_capture=options.host_capture,
         interruption=Interruption(),
     )
@@ -177,9 +181,17 @@ def _play(
         "memalloc_drops_by_reason": by_reason(wire.critical_drops),
         "sent_by_host": int(wire.sent),
         "lost_outside": lost_outside(wire, host, towards, run),
+        "buffers_read": 0 if readers is None else readers.buffers_read,
         "writes_completed": 0 if neighbours is None else neighbours.writes_completed,
     }
     return LiveEnd(judged(outcome, task.expectations), facts)
+
+
+def _real_readers(lab: Lab, options: LiveOptions, scenario: Scenario, wire: Any) -> RealReaders | None:
+    """Who tells what real readers have read; nobody where the scenario has none."""
+    if "real" not in readers_of(scenario).values():
+        return None
+    return RealReaders(wire, SocketDiag(options.host_namespace), measured_truesize(lab))
 
 
 def _interfaces(lab: Lab, options: LiveOptions) -> tuple[Tap, Tap]:

@@ -14,8 +14,11 @@ from emu.kernel.sock import READER_NEEDS_MEMORY, READER_NEVER, READER_RATE
 from emu.live.system import clock_ns, read_into, write_from
 from emu.wire.octets import Octets
 
+RECENT = 1 << 17  # frames whose length is remembered
+LENGTH_BITS = 17
 MAX_FRAME = 65_600  # the longest that an interface may give: one that aggregates gives 64 KiB and headers
 HANDED_ON = sum(1 << reason.number for reason in REASONS if reason.by_protocol)  # what the real stack refuses itself
+assert 1 << LENGTH_BITS > MAX_FRAME, "a length leaves the number alone"
 HELD_READERS = 1 << READER_RATE | 1 << READER_NEEDS_MEMORY | 1 << READER_NEVER
 
 
@@ -34,6 +37,7 @@ class Wire:
     survivors: int  # written to the host's interface
     survivors_refused: int  # that it did not take
     critical_drops: Annotated[list[int], MAX_REASONS]  # packets of memalloc flows, by reason
+    recent: Annotated[list[int], RECENT]  # of frames for the host: number << LENGTH_BITS | bytes
     handed_on: int  # of the survivors: dropped by the machine for what the protocol itself says; the real stack judges
     aggregated: int  # longer than `longest`
 
@@ -96,6 +100,7 @@ def hand_over(w: Wire, m: Machine, rows: Any, first: int, last: int, octets: Oct
         if p.verdict == DROPPED and p.memalloc:
             w.critical_drops[p.reason] += 1
         if survives(p):
+            w.recent[p.frame % RECENT] = p.frame << LENGTH_BITS | p.caplen
             w.survivors += 1
             w.handed_on += p.verdict == DROPPED
             w.survivors_refused += write_from(w.host_fd, octets, p.offset, p.caplen) != p.caplen
