@@ -110,6 +110,7 @@ SUMMARY = {
     "memalloc": {"received": 9, "delivered": 7, "dropped": 2},
     "drops_by_reason": {"PFMEMALLOC": 40, "RX_MISSED": 2},
     "devices": {"a": {"reserve_allocations": 30}, "b": {"reserve_allocations": 12}},
+    "live": {"memalloc_drops_by_reason": {"RX_MISSED": 2}},
 }
 
 

@@ -14,11 +14,9 @@ import pytest
 from emu.errors import UsageError
 from emu.live.demo import foreign
 from emu.live.demo.demonstration import DemoOptions, run_demo
-from emu.live.demo.jobs import Wait
-from emu.live.demo.joins import WIRE_INTERFACE, Ends, VethJoin
-from emu.live.demo.result import INTERRUPTED, LOCKUP, NO_EVIDENCE, DemoResult
+from emu.live.demo.joins import VethJoin
+from emu.live.demo.result import INTERRUPTED, NO_EVIDENCE
 from emu.live.demo.view import DemoView
-from emu.live.lab.lab import Lab
 from emu.live.state import SharedWords
 
 pytestmark = pytest.mark.live
@@ -52,22 +50,6 @@ class Views:
 
     def update(self, view: DemoView) -> None:
         self.seen.append(view)
-
-
-class CutJoin(VethJoin):
-    """A veth whose wire end goes down once the flood runs: nothing that is lost there is blamed on an emulation."""
-
-    def __init__(self, lab: Lab, ends: Ends, wait: Wait) -> None:
-        super().__init__(lab, ends, wait)
-        self._words = SharedWords(ends.words)
-        self._down = ["ip", "-n", ends.wire_namespace, "link", "set", WIRE_INTERFACE, "down"]
-        self._cut = False
-
-    def broken(self) -> str:
-        if not self._cut and self._words.get("datagrams_sent") and self._words.get("writes_completed") == 0:
-            subprocess.run(self._down, check=True)
-            self._cut = True
-        return ""
 
 
 def left_behind(runs: Path) -> list[str]:
@@ -107,39 +89,6 @@ def test_a_world_on_a_plain_veth_writes_all_and_is_called_no_evidence(tools: Pat
     written = json.loads((tmp_path / "out" / "demo.json").read_bytes())
     assert written["worlds"][0]["under_flood"]["writes"]["completed"] == 400
     assert left_behind(tools) == []
-
-
-def test_a_world_that_is_cut_off_is_a_lockup_within_its_limit(tools: Path, tmp_path: Path) -> None:
-    began = time.monotonic()
-    options = DemoOptions(policies=("linux-2.6.12",), limit_seconds=0.7, out=tmp_path, **(SMALL | {"writes": 100_000}))
-    run = _only_flooded(options)
-    assert time.monotonic() - began < 30
-    assert run.outcome == LOCKUP
-    assert run.under_flood is not None
-    assert run.under_flood.writes is not None
-    assert run.under_flood.writes.ended == "limit"
-    assert left_behind(tools) == []
-
-
-def _only_flooded(options: DemoOptions) -> Any:
-    """The world's result, its baseline with fewer writes than can be done in the limit."""
-    from msgspec.structs import replace
-
-    from emu.live import demo
-
-    original = demo._plan
-
-    def plan(policy: str, flooded: bool, asked: DemoOptions, folder: Path) -> Any:
-        made = original(policy, flooded, asked, folder)
-        return made if flooded else replace(made, writes=50)
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(demo, "_plan", plan)
-    try:
-        result: DemoResult = run_demo(options, print, None, CutJoin)
-    finally:
-        patch.undo()
-    return result.worlds[0]
 
 
 PLAY = """

@@ -36,7 +36,6 @@ from emu.live.demo.result import (
 from emu.live.demo.view import WorldView
 from emu.live.demo.watch import Screen, Watch
 from emu.live.demo.worlds import RunPlan, run_world
-from emu.live.demo_evidence import dropped_by_check
 from emu.live.lab.lab import needs_privileges, sweep
 
 TITLE = "the same real writes under the same real flood"
@@ -179,15 +178,7 @@ def _in_time(at: int, plan: RunPlan, make_join: MakeJoin, watch: Watch) -> RunRe
     if watch.seconds_left < plan.lead_seconds + plan.limit_seconds + AROUND_SECONDS:
         why = f"not run: {watch.seconds_left:.0f} s were left, and its writes may take {plan.limit_seconds:g} s"
         return RunResult(policy=plan.policy, flooded=plan.flooded, problem=why)
-    return _with_evidence(run_world(at, plan, make_join, watch), watch)
-
-
-def _with_evidence(run: RunResult, watch: Watch) -> RunResult:
-    """What the summary does not tell of the reserve's check, the capture does."""
-    if run.nic is None or run.block_io_dropped_by_check is not None or "wire" not in run.files:
-        return run
-    watch.phase("reading the capture")
-    return replace(run, block_io_dropped_by_check=dropped_by_check(run.files["wire"]))
+    return run_world(at, plan, make_join, watch)
 
 
 def _plan(policy: str, flooded: bool, options: DemoOptions, folder: Path) -> RunPlan:

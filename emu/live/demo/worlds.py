@@ -22,7 +22,7 @@ from emu.live.lab.lab import Lab
 from emu.live.state import WORDS_FILE, LiveState, Program, SharedWords
 
 INITIATOR, WRITER = "initiator", "writer"  # of the run's jobs, whichever programs they are
-CONNECT_SECONDS = 1.5  # of the download
+CONNECT_SECONDS = 0.5  # of the download: by then it is connected, or the machine has refused it
 LOGOUT_SECONDS = 1.0  # an initiator that is locked up never gets an answer to its logout
 WRITER_GRACE_SECONDS = 3.0  # from the writes' limit to the writer's own end
 
