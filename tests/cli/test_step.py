@@ -195,7 +195,7 @@ def test_a_capture_is_stepped_through() -> None:
     [
         (
             ["five-packet"],
-            "five-packet: there is no such file, nor a scenario of that name; did you mean five-packets?",
+            "five-packet: there is no such file, nor a scenario of that name; did you mean five-packets or live-demo?",
         ),
         (["five-packets", "--json"], "--json: emu step draws panels; emu replay and emu run print the summary as JSON"),
         (["five-packets", "--engine", "compiled"], "--engine compiled: emu step runs on the plain engine only"),

@@ -59,13 +59,9 @@ class Ended(NamedTuple):
 
 
 def result_of(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary without what it costs to make it, where the frames come from, and who says who the host is.
-
-    Nor has it what a stream does not tell: why the softirq paused between two polls.
-    """
+    """The summary without what it costs to make it, where the frames come from, and who says who the host is."""
     of_play = ("run", "capture", "input", "inputs", "host", "hosts", "expectations")
     found = {key: value for key, value in summary.items() if key not in of_play}
-    found["counters"] = {name: value for name, value in found["counters"].items() if name != "softnet_time_squeeze"}
     found["assumptions"] = [said for said in summary["assumptions"] if not said.startswith("the host is ")]
     return found
 
