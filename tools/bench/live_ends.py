@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import socket
 import struct
@@ -167,22 +168,35 @@ def echo(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def ping(options: argparse.Namespace) -> dict[str, Any]:
-    """Round trips back to back, by turns to each address: all times of each in ns, and how many were lost."""
+    """Round trips back to back, by turns to each address: all times of each in ns, and how many were lost.
+
+    An `echo` answers datagrams; ICMP echoes are answered by the kernel.
+    """
     times: list[list[int]] = [[] for _ in options.to]
     lost = 0
+    kind = (socket.SOCK_RAW, socket.IPPROTO_ICMP) if options.icmp else (socket.SOCK_DGRAM, 0)
+    payload = icmp_echo(options.bytes) if options.icmp else bytes(options.bytes)
     with contextlib.ExitStack() as open_sockets:
-        askers = [open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in options.to]
+        askers = [open_sockets.enter_context(socket.socket(socket.AF_INET, *kind)) for _ in options.to]
         for asker, to in zip(askers, options.to, strict=True):
-            asker.connect((to, options.port))
+            asker.connect((to, 0 if options.icmp else options.port))
             asker.settimeout(0.5)
         ready()
         for turn in range(WARM_TURNS + -(-options.rounds // TURN)):
             for asker, found in zip(askers, times, strict=True):
-                asked = [trip_ns(asker, bytes(options.bytes)) for _ in range(TURN)]
+                asked = [trip_ns(asker, payload) for _ in range(TURN)]
                 lost += asked.count(0)
                 found += filter(None, asked if turn >= WARM_TURNS else [])
-        askers[0].send(b"")
+        if not options.icmp:
+            askers[0].send(b"")
     return {"times_ns": times, "lost": lost}
+
+
+def icmp_echo(size: int) -> bytes:
+    """An echo request (RFC 792) of this process, with so many bytes of zeros."""
+    words = (0x0800, os.getpid() & 0xFFFF, 1)
+    checksum = 0xFFFF - sum(words) % 0xFFFF
+    return struct.pack(">4H", words[0], checksum, *words[1:]) + bytes(size)
 
 
 def trip_ns(asker: socket.socket, payload: bytes) -> int:
@@ -215,6 +229,7 @@ def main() -> int:
     parser.add_argument("--per-second", type=int, default=0, help="datagrams; 0: as fast as they go")
     parser.add_argument("--bytes", type=int, default=18, help="payload of a datagram [18: a frame of 60 bytes]")
     parser.add_argument("--rounds", type=int, default=5000)
+    parser.add_argument("--icmp", action="store_true", help="ping: ICMP echoes, which the kernel answers")
     options = parser.parse_args()
     print(json.dumps(ENDS[options.end](options)), flush=True)
     return 0

