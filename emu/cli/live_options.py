@@ -57,10 +57,10 @@ class LiveCommand:
         typer.Option(
             "--awake",
             metavar="TIME",
-            help="Between frames that come closer together, ask for the next instead of sleeping: quicker round trips "
-            "(100us to 200us), for up to a whole core.",
+            help="Between frames that come closer together, ask for the next instead of sleeping: quicker round trips, "
+            "for up to a whole core; 0s: sleep at once.",
         ),
-    ] = "0s"
+    ] = "100us"
     write: Write = None
     annotate: Annotate = "drops"
     log: Log = None

@@ -50,7 +50,7 @@ class LiveOptions(NamedTuple):
     as_posted: str | None = None
     memalloc: str | None = None
     duration: str = "10min"
-    awake: str = "0s"
+    awake: str = "100us"
     outputs: Outputs = Outputs()
     host_capture: str | None = None
     words: Path | None = None

@@ -66,9 +66,9 @@ def test_every_row_is_measured_and_nothing_stays() -> None:
 @pytest.mark.live
 @pytest.mark.usefixtures("allowed")
 def test_a_table_shows_both_roads() -> None:
-    done = bench(*SHORT, "--only", "round-trip", "--wire", "awake")
+    done = bench(*SHORT, "--only", "round-trip", "--wire", "asleep")
     assert done.returncode == 0, done.stderr
-    for word in ("emu live --awake 200us", "at most 30 us more", "UDP round trip, median"):
+    for word in ("emu live --awake 0s", "at most 30 us more", "ICMP round trip, median"):
         assert word in " ".join(done.stdout.split()), done.stdout
 
 

@@ -47,12 +47,12 @@ class Variant(NamedTuple):
     about: str
     settings: Sequence[str] = ()
     files: bool = False  # the annotated capture and the event stream are written
-    awake: str = "0s"
+    awake: str = "100us"  # as is usual
 
 
 VARIANTS = (
     Variant("bare", "emu live, no file"),
-    Variant("awake", "emu live --awake 200us, no file", awake="200us"),
+    Variant("asleep", "emu live --awake 0s, no file", awake="0s"),
     Variant("files", "emu live -w --record-events", files=True),
     Variant("readers", "emu live, real readers", settings=("readers.ordinary=real",)),
     Variant("all", "emu live -w --record-events, real readers", settings=("readers.ordinary=real",), files=True),
