@@ -2,10 +2,11 @@
 
 Between two network namespaces there are two roads: a veth pair without offloads, and `emu live` with its two TAPs under
 the scenario live.toml, in which the emulated machine drops nothing.  Each round measures the veth, then each kind of
-wire: bare, asleep between frames, writing its files, with real readers, with files and real readers.  Senders and receivers are live_ends.py's; nothing is
-pinned, so programs and wire share the cores as they would with a user.  Ratios are taken within a round; a row shows
-medians and range.  Misses do not change the exit code: 0 when all was measured, 2 when bench was used wrongly, 1 when
-something failed or may not be done (it needs root), 130 when interrupted; namespaces and programs go in any case.
+wire: bare, asleep between frames, writing its files, with real readers, with files and real readers.  Senders and
+receivers are live_ends.py's; nothing is pinned, so programs and wire share the cores as they would with a user.  Ratios
+are taken within a round; a row shows medians and range.  Misses do not change the exit code: 0 when all was measured,
+2 when bench was used wrongly, 1 when something failed or may not be done (it needs root), 130 when interrupted;
+namespaces and programs go in any case.
 """
 
 import argparse
