@@ -95,7 +95,7 @@ class PlainEngine:
 
     def column(self, rows: Any, name: str, count: int) -> list[int]:
         """A field of the first `count` rows."""
-        return [getattr(rows[i], name) for i in range(count)]
+        return [int(getattr(rows[i], name)) for i in range(count)]
 
     def finished(self, use: str = REPLAY) -> None:
         """Nothing is kept."""
