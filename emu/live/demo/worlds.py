@@ -96,6 +96,7 @@ class _World:
         self._watch.phase(f"{how}: writing")
         self._write(join)
         self._watch.phase(f"{how}: ending")
+        self._watch.look_away()  # what is taken down now is not to be seen as broken
         return self._end(join)
 
     def close(self) -> None:
