@@ -70,7 +70,7 @@ Next:
   firefox {OUT}/deadlock.html            the lockup as it happens, policy by policy
   .venv/bin/emu run deadlock -w lockup.pcapng   every frame of it, for Wireshark (150 MB)
   .venv/bin/emu step five-packets        the patch at work, packet by packet
-  sudo .venv/bin/emu live demo           the lockup and its cure on real iSCSI I/O (needs tgt, qemu-utils, qemu-block-extra)
+  sudo .venv/bin/emu live demo           the lockup and its cure on real iSCSI I/O, if tgt and qemu are installed
   .venv/bin/emu scenarios                what else can be run
   .venv/bin/emu explain PFMEMALLOC      what the reason means, and where the kernel decides it
   .venv/bin/emu policies                the kernels' rules, side by side
