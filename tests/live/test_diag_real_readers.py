@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from consumption_kit import Emulated
+from consumption_kit import Emulated, FrameLengths
 
 from emu.kernel.seq import SEQ_MASK, after
 from emu.kernel.sock import IPPROTO_TCP, IPPROTO_UDP
 from emu.live.lab.lab import Lab, Tap, open_in_namespace
-from emu.live.readers.consumption import Consumption, FrameLengths
+from emu.live.readers.consumption import Consumption
 from emu.live.readers.diag import (
     NO_COOKIE,
     TCP_CLOSE,
