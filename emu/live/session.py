@@ -156,8 +156,8 @@ def _play(
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
     engine.fill(wire, {"awake_ns": time_ns_asked("--awake", options.awake)})
     memories = tell_rings(engine, wire, host, towards)
-    neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
-    readers = _real_readers(lab, options, task.scenario, wire, host)
+    neighbours = None if options.words is None else _neighbours(stack, options.words)
+    readers = _real_readers(lab, stack, options, task.scenario, wire, host)
     run = LiveRun(
         task,
         engine,
@@ -213,14 +213,25 @@ def _play(
     return LiveEnd(judged(outcome, task.expectations), facts)
 
 
-def _real_readers(lab: Lab, options: LiveOptions, scenario: Scenario, wire: Any, host: Port) -> RealReaders | None:
+def _real_readers(
+    lab: Lab, stack: ExitStack, options: LiveOptions, scenario: Scenario, wire: Any, host: Port
+) -> RealReaders | None:
     """Who tells what real readers have read; nobody where the scenario has none.  Errors: UsageError."""
     if not has_real_readers(scenario):
         return None
     if not isinstance(host, Tap):
         asked = "--set readers.ordinary=immediate"
         raise UsageError(f"--host-if {host.name}: what the host behind it has read cannot be seen from here; {asked}")
-    return RealReaders(wire, SocketDiag(options.host_namespace), measured_truesize(lab))
+    diag = SocketDiag(options.host_namespace)
+    stack.callback(diag.close)
+    return RealReaders(wire, diag, measured_truesize(lab))
+
+
+def _neighbours(stack: ExitStack, path: Path) -> Neighbours:
+    """The programs that share words of memory with this run."""
+    words = SharedWords(path)
+    stack.callback(words.close)
+    return Neighbours(words)
 
 
 def has_real_readers(scenario: Scenario) -> bool:
