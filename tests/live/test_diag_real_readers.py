@@ -199,6 +199,8 @@ class TcpWire:
             if self.sk.host_ack < 0 or after(ack, self.sk.host_ack):
                 self.sk.host_ack = ack
         elif (sport, dport) == (self.peer, self.port) and length > 0:
+            if self.segments and not after(seq + length & SEQ_MASK, sum(self.segments[-1]) & SEQ_MASK):
+                return  # sent again, on a busy machine: the emulated socket would drop it as old
             self.frame += 1
             self.emulated.segment(ROW, self.frame, seq, length)
             self.segments.append((seq, length))
