@@ -188,7 +188,7 @@ def _by_ends(
     udp: dict[tuple[int, int], list[RealSocket]] = {}
     for s in sockets:
         if s.protocol == IPPROTO_UDP:
-            for family in (4, 6) if s.both_families else (s.family,):
+            for family in s.families:
                 udp.setdefault((family, s.local_port), []).append(s)
         elif s.state != TCP_LISTEN:
             tcp[RowKey(s.protocol, s.family, *s[2:8])] = s
