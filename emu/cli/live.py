@@ -71,9 +71,11 @@ def outside_lines(end: LiveEnd) -> list[str]:
     handed_on = f"{figure(live['handed_on'])} that the emulated protocols refuse whatever memory there is"
     before = f"{figure(lost.wire_queue)} before it ({live['wire_if']}'s queue was full)"
     behind = f"{figure(lost.host_queue)} survivors behind it, {figure(lost.sent_by_host)} that the host sent"
-    held = f"held: {figure(live['held'])} frames that no emulated reader has come for; the real stack never got them"
+    held = f"held: {figure(live['held'])} frames that no emulated reader has come for"
+    thrown = f"{figure(live['held_thrown_away'])} that a full socket threw away unread"
     return [
-        *([held] if live["held"] else []),
+        *([f"{held}, {thrown}; the real stack never got them"] if live["held"] or live["held_thrown_away"] else []),
         f"survivors: {figure(live['survivors'])} frames for {live['host_if']}, {handed_on}: the real stack judges them",
-        f"lost outside the model: {before}, {behind}; {figure(lost.too_long)} frames were longer than the MTU",
+        f"lost outside the model: {before}, {behind}",
+        *([f"{figure(lost.too_long)} frames were longer than the MTU, and were played"] if lost.too_long else []),
     ]

@@ -89,14 +89,20 @@ class PacketPort:
         return self._lost
 
     def gone(self) -> str:
-        """That the interface is not there any more, or is down, in words, else nothing."""
+        """That the interface is not there any more, or is or has been down, in words, else nothing.
+
+        Whoever waits for frames is not let sleep before what the kernel noted when it went down is taken.
+        """
         try:
+            went_down = self._receiver.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             named = fcntl.ioctl(self._sender, SIOCGIFNAME, struct.pack("=16si20x", b"", self.index))
             flags = fcntl.ioctl(self._sender, SIOCGIFFLAGS, REQUEST.pack(named[:16]))
         except OSError:
             return f"interface {self.name} has gone"
         (up,) = struct.unpack_from("=H", flags, 16)
-        return "" if up & IFF_UP else f"interface {self.name} is down"
+        if not up & IFF_UP:
+            return f"interface {self.name} is down"
+        return f"interface {self.name} has been down" if went_down else ""
 
     def close(self) -> None:
         """Give up sockets and promiscuity; a second time does nothing."""

@@ -93,23 +93,20 @@ def live_scenario(options: LiveOptions) -> Scenario:
     return scenario
 
 
-def duration_seconds(text: str) -> float:
-    """How long a run may last.  Errors: UsageError."""
-    try:
-        seconds = time_ns_of(text) / 1e9
-    except ValueError as error:
-        raise UsageError(f"--for {error}") from None
-    if seconds <= 0:
-        raise UsageError(f"--for {text}: expected more than nothing")
-    return seconds
-
-
-def awake_ns(text: str) -> int:
-    """How long to stay awake between frames.  Errors: UsageError."""
+def time_ns_asked(option: str, text: str) -> int:
+    """A time that an option gives.  Errors: UsageError, which names the option."""
     try:
         return time_ns_of(text)
     except ValueError as error:
-        raise UsageError(f"--awake {error}") from None
+        raise UsageError(f"{option} {error}") from None
+
+
+def duration_seconds(option: str, text: str) -> float:
+    """How long an option lets something last.  Errors: UsageError, which names the option."""
+    seconds = time_ns_asked(option, text) / 1e9
+    if seconds <= 0:
+        raise UsageError(f"{option} {text}: expected more than nothing")
+    return seconds
 
 
 def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[LiveState], None]) -> LiveEnd:
@@ -120,8 +117,8 @@ def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[Li
     check_choice("--engine", options.engine, ENGINES)
     check_choice("--annotate", options.outputs.annotate, ("drops", "all"))
     check_choice("--log-rows", options.outputs.log_rows, ("all", "drops"))
-    scenario, seconds = live_scenario(options), duration_seconds(options.duration)
-    awake_ns(options.awake)  # before anything is made
+    scenario, seconds = live_scenario(options), duration_seconds("--for", options.duration)
+    time_ns_asked("--awake", options.awake)  # before anything is made
     expected = [*texts_for(scenario.expect, scenario.policy.name), *options.expect]
     task = Task(
         scenario=scenario,
@@ -157,10 +154,10 @@ def _play(
     wire = engine.new(Wire)
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
-    engine.fill(wire, {"awake_ns": awake_ns(options.awake)})
+    engine.fill(wire, {"awake_ns": time_ns_asked("--awake", options.awake)})
     memories = tell_rings(engine, wire, host, towards)
-    neighbours = None if options.words is None else Neighbours(SharedWords(options.words))
-    readers = _real_readers(lab, options, task.scenario, wire, host)
+    neighbours = None if options.words is None else _neighbours(stack, options.words)
+    readers = _real_readers(lab, stack, options, task.scenario, wire, host)
     run = LiveRun(
         task,
         engine,
@@ -201,6 +198,7 @@ def _play(
         "wire_if": towards.name,
         "survivors": int(wire.survivors) + run.held.released,
         "held": len(run.held),  # that no emulated reader has come for
+        "held_thrown_away": run.held.lost,  # of those held before: a full socket gave them up unread
         "handed_on": int(wire.handed_on),
         "memalloc_drops_by_reason": by_reason(wire.critical_drops),
         "sent_by_host": int(wire.sent),
@@ -215,14 +213,25 @@ def _play(
     return LiveEnd(judged(outcome, task.expectations), facts)
 
 
-def _real_readers(lab: Lab, options: LiveOptions, scenario: Scenario, wire: Any, host: Port) -> RealReaders | None:
+def _real_readers(
+    lab: Lab, stack: ExitStack, options: LiveOptions, scenario: Scenario, wire: Any, host: Port
+) -> RealReaders | None:
     """Who tells what real readers have read; nobody where the scenario has none.  Errors: UsageError."""
     if not has_real_readers(scenario):
         return None
     if not isinstance(host, Tap):
         asked = "--set readers.ordinary=immediate"
         raise UsageError(f"--host-if {host.name}: what the host behind it has read cannot be seen from here; {asked}")
-    return RealReaders(wire, SocketDiag(options.host_namespace), measured_truesize(lab))
+    diag = SocketDiag(options.host_namespace)
+    stack.callback(diag.close)
+    return RealReaders(wire, diag, measured_truesize(lab))
+
+
+def _neighbours(stack: ExitStack, path: Path) -> Neighbours:
+    """The programs that share words of memory with this run."""
+    words = SharedWords(path)
+    stack.callback(words.close)
+    return Neighbours(words)
 
 
 def has_real_readers(scenario: Scenario) -> bool:

@@ -52,11 +52,11 @@ class Emulated(Struct, frozen=True, kw_only=True):
 
 
 class Outside(Struct, frozen=True, kw_only=True):
-    """Frames that were lost outside the model, which it is not to blame for."""
+    """What is not the model's doing: frames that were lost outside it, and those of a form that no wire carries."""
 
     wire_queue: int = 0  # lost before the emulated NIC: the queue of the wire's interface was full
     host_queue: int = 0  # survivors that the host's interface did not take
-    too_long: int = 0  # longer than the MTU: the interface aggregates (GRO, TSO)
+    too_long: int = 0  # not lost, but longer than the MTU: the interface aggregates (GRO, TSO)
     sent_by_host: int = 0  # of the host, that the wire's interface did not take
 
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from emu.kernel.e1000 import ring_free
 from emu.kernel.machine import EVENT_CONTEXT, EVENT_PAGES, ZONE_NORMAL
 from emu.kernel.page_alloc import atomic_floor
@@ -91,8 +93,8 @@ class StateTeller:
         rate = int((frames - self._frames) / (now - self._at)) if now > self._at else 0
         self._frames, self._at = frames, now
         completed = 0 if self._neighbours is None else self._neighbours.writes_completed
-        return LiveState(
-            **{name: getattr(self._named, name) for name in NAMED},
+        return replace(
+            self._named,
             pid=os.getpid(),
             updated_ns=time.time_ns(),
             frames_per_second=rate,
@@ -100,18 +102,3 @@ class StateTeller:
             outside=self._outside(),
             programs=[Program(name="wire", pid=os.getpid())],
         )
-
-
-NAMED = (
-    "label",
-    "policy",
-    "scenario",
-    "host_if",
-    "wire_if",
-    "host_kind",
-    "wire_kind",
-    "host_namespace",
-    "wire_namespace",
-    "started_ns",
-    "bound_seconds",
-)

@@ -1,5 +1,6 @@
 """An emulated machine's queues by hand, and what a real socket would say."""
 
+from array import array
 from typing import Any
 
 from emu.engine.plain import Engine, PlainEngine
@@ -10,6 +11,26 @@ from emu.live.readers.diag import TCP_CLOSE, TCP_ESTABLISHED, RealSocket
 
 LOCAL, REMOTE = 0x0A420002, 0x0A420001
 LOCAL_PORT, REMOTE_PORT = 4000, 50_000
+
+
+class FrameLengths:
+    """How long the last frames to the host were: by their numbers, bytes."""
+
+    def __init__(self, remembered: int = 1 << 17) -> None:
+        """Remember so many; one that is asked for later counts as 0 bytes long, which is never early."""
+        self._frames = array("q", bytes(8 * remembered))
+        self._lengths = array("q", bytes(8 * remembered))
+
+    def put(self, frame: int, length: int) -> None:
+        """A frame that goes to the host."""
+        at = frame % len(self._frames)
+        self._frames[at] = frame
+        self._lengths[at] = length
+
+    def __call__(self, frame: int) -> int:
+        """Its length, else 0."""
+        at = frame % len(self._frames)
+        return self._lengths[at] if self._frames[at] == frame else 0
 
 
 class Emulated:

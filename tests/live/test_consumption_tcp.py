@@ -1,13 +1,13 @@
 """A model of a real TCP connection against the mapping: never early, in the end all, at any sequence number."""
 
-from consumption_kit import Emulated, real_tcp
+from consumption_kit import Emulated, FrameLengths, real_tcp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emu.kernel.machine import NONE
 from emu.kernel.seq import SEQ_MASK
 from emu.kernel.sock import IPPROTO_TCP
-from emu.live.readers.consumption import Consumption, FrameLengths
+from emu.live.readers.consumption import Consumption
 from emu.live.readers.diag import TCP_CLOSE_WAIT, TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_SENT, TCP_TIME_WAIT, RealSocket
 
 ROW = 3

@@ -3,14 +3,14 @@
 from collections import deque
 
 import pytest
-from consumption_kit import LOCAL_PORT, Emulated, real_udp
+from consumption_kit import LOCAL_PORT, Emulated, FrameLengths, real_udp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emu.engine.plain import Engine, PlainEngine
 from emu.kernel.machine import NONE
 from emu.kernel.sock import IPPROTO_UDP, READER_REAL
-from emu.live.readers.consumption import Consumption, FrameLengths
+from emu.live.readers.consumption import Consumption
 from emu.live.readers.diag import RealSocket
 from emu.live.readers.real_reads import rows_waiting
 from emu.live.readers.truesize import tap_truesize

@@ -87,6 +87,21 @@ def test_a_lost_connection_is_a_lockup_too_and_its_reason_is_told() -> None:
     assert LOST in sentence
 
 
+def test_a_lockup_in_which_the_machine_dropped_nothing_is_not_what_is_claimed() -> None:
+    outcome, sentence, as_claimed = judge(world("linux-2.6.12", run("linux-2.6.12", True, 0, LIMIT), None))
+    assert (outcome, as_claimed) == (LOCKUP, False)
+    assert "0 packets of block I/O dropped" in sentence
+
+
+def test_frames_that_were_lost_outside_the_model_are_told_with_the_verdict() -> None:
+    outside = {"wire_queue": 3, "host_queue": 1, "too_long": 9, "sent_by_host": 0}
+    nic = {"live": {"lost_outside": outside}}
+    for under in (run("phillips-v5", True, nic=nic), run("phillips-v5", True, 0, LIMIT, nic=nic)):
+        assert "4 frames lost outside the model" in judge(world("phillips-v5", under))[1]
+    nothing = {"live": {"lost_outside": dict.fromkeys(outside, 0)}}
+    assert "outside" not in judge(world("phillips-v5", run("phillips-v5", True, nic=nothing)))[1]
+
+
 def test_all_writes_without_a_reserve_prove_nothing() -> None:
     assert judge(world("linux-2.6.12", run("linux-2.6.12", True)))[::2] == (NO_EVIDENCE, False)
 
@@ -145,13 +160,14 @@ def test_the_exit_code_says_what_was_proven() -> None:
 @pytest.mark.parametrize(
     "options",
     [
+        DemoOptions(policies=()),
         DemoOptions(policies=("linux-9",)),
         DemoOptions(policies=("phillips-v5", "phillips-v5")),
         DemoOptions(writes=0),
         DemoOptions(limit_seconds=0),
         DemoOptions(bound_seconds=float("inf")),
     ],
-    ids=["no such policy", "twice", "no writes", "no limit", "no end"],
+    ids=["no policy", "no such policy", "twice", "no writes", "no limit", "no end"],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_made(options: DemoOptions) -> None:
     with pytest.raises(UsageError):

@@ -6,22 +6,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from live_ground import required
 
-from emu.errors import UsageError
 from emu.live.demo import foreign
 from emu.live.demo.demonstration import DemoOptions, run_demo
 from emu.live.demo.result import LOCKUP
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 
 def test_without_a_reserve_no_write_completes_and_with_one_all_do(machine: Path, tmp_path: Path) -> None:
-    try:
-        foreign.require_binaries()
-    except UsageError as missing:
-        if os.environ.get("EMU_REQUIRE_TOOLS"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    required(foreign.require_binaries)
     options = DemoOptions(writes=300, verify_blocks=8, lead_seconds=0.3, limit_seconds=1.0, out=tmp_path)
     result = run_demo(options, print, None)
     without, reserve = result.worlds

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_ground import required
 
 from emu.errors import UsageError
 from emu.live.demo import foreign
@@ -33,12 +34,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture
 def tools(machine: Path) -> Path:
     """The folder of runs; skipped where a foreign program is not installed."""
-    try:
-        foreign.require_binaries()
-    except UsageError as missing:
-        if os.environ.get("EMU_REQUIRE_TOOLS"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    required(foreign.require_binaries)
     return machine
 
 

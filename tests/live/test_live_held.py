@@ -148,19 +148,23 @@ def test_what_is_thrown_away_unread_is_lost(tmp_path: Path) -> None:
     """A full socket gives up what is out of order: the host never gets that, but for a fresh copy."""
     settings = QUIET | {
         "readers.ordinary": "never",
-        "readers.tcp_rcvbuf": 12_000,
+        "socket.0.match": "tcp",
+        "socket.0.rcvbuf": 12_000,  # locked: it does not grow with what is out of order
         "replay.peers": "real",
     }
     with scripted(), playing(tmp_path, settings=settings) as played:
-        for numbers in ((0,), range(2, 8), range(20, 28), range(40, 60), (1,)):
-            played.from_wire(*(segment(number) for number in numbers))
+        for number in (0, *range(20, 40, 2), 1, 2, 3, 4):
+            played.from_wire(segment(number))
             arrived(played)
-        held, lost = len(played.run.held), played.run.held.lost
-        assert played.host_got == []
+        lost = played.run.held.lost
+        assert lost > 0
+        played.from_wire(segment(20))
+        arrived(played)
+        held = len(played.run.held)
+        assert (played.host_got, played.run.held.lost) == ([], lost)
         ended = played.end()
-    pruned = ended.summary["counters"]["TcpExtOfoPruned"]
-    assert (lost > 0) == (pruned > 0)
-    assert held + lost <= ended.summary["delivered"]
+    assert ended.summary["counters"]["TcpExtOfoPruned"] > 0
+    assert held + lost == ended.summary["delivered"] == 16
     check_replay(ended, tmp_path / "again")
 
 

@@ -11,9 +11,9 @@ from scapy.packet import Raw
 from emu import play
 from emu.engine import loop
 from emu.kernel.machine import EVENT_READ, EVENTS, MAX_OUTSIDE
-from emu.live import live_run, serve
-from emu.live.frames import WINDOW_BYTES
+from emu.live import frames, live_run, serve
 from emu.live.live_run import Happening
+from emu.live.system import MAX_FRAME
 
 CALM = {"pressure.start": "quiet", "readers.ordinary": "immediate"}
 SLOW = {"machine.cpu_ns_per_packet": 1_000_000, "device.0.ring": 4096}
@@ -41,15 +41,24 @@ def test_more_happens_outside_than_one_step_takes(tmp_path: Path) -> None:
     check_replay(ended, tmp_path / "again")
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and window are made for few frames, so that few fill them."""
+    monkeypatch.setattr(play, "HOST_FRAMES", 64)
+    monkeypatch.setattr(frames, "WINDOW_BYTES", 4 * MAX_FRAME)
+    monkeypatch.setattr(live_run, "HAND_OUT_ROWS", 128)
+
+
+@pytest.mark.usefixtures("small")
 def test_a_burst_that_waits_in_the_ring_fills_rows_and_window(tmp_path: Path) -> None:
-    """A slow CPU: thousands of frames wait, of which none is decided, and all come out in their order."""
-    burst = [udp(payload=1000, sport=1 + number) for number in range(2300)]
+    """A slow CPU: more frames wait than rows and window were made for, none is decided, and all come out in order."""
+    burst = [udp(payload=1000, sport=1 + number) for number in range(400)]
     with scripted() as clock, playing(tmp_path, settings=CALM | SLOW, batch=64) as played:
         rows = played.run.room
         for first in range(0, len(burst), 50):
             played.from_wire(*burst[first : first + 50])
             until(lambda: played.wire_frames == len(played.sent), played)
-        assert sum(map(len, burst)) > WINDOW_BYTES
+        assert sum(map(len, burst)) > frames.WINDOW_BYTES
         assert played.run.room > rows
         assert int(played.machine.total.delivered) < 200
         while len(played.host_got) < len(burst):
@@ -64,19 +73,21 @@ def test_a_burst_that_waits_in_the_ring_fills_rows_and_window(tmp_path: Path) ->
     check_replay(ended, tmp_path / "again")
 
 
+@pytest.mark.usefixtures("small")
 def test_frames_beyond_what_may_wait_stay_with_the_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wire neither ends nor forgets them: they are read when there is room again."""
-    monkeypatch.setattr(live_run, "MOST_ROWS", 2048)
-    burst = [udp(payload=10, sport=1 + number) for number in range(2400)]
+    most = 512
+    monkeypatch.setattr(live_run, "MOST_ROWS", most)
+    burst = [udp(payload=10, sport=1 + number) for number in range(most + 200)]
     with scripted() as clock, playing(tmp_path, settings=CALM | SLOW, batch=64) as played:
         for first in range(0, len(burst), 50):
             played.from_wire(*burst[first : first + 50])
             played.rounds()
-        assert played.wire_frames <= 2048 + 100
+        assert most - 100 < played.wire_frames <= most + 100 < len(burst)
         while len(played.host_got) < len(burst):
             clock.now_ns += 100_000_000
             played.rounds()
-        assert played.run.room == 2048
+        assert played.run.room == most
         ended = played.end()
     assert played.host_got == burst
     check_replay(ended, tmp_path / "again")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -202,8 +203,21 @@ def test_an_interface_that_goes_down_or_away_is_said(ground3: Ground, port: Pack
     assert port.gone() == "interface eth1 is down"
     with pytest.raises(UsageError, match=r"eth1 is down.*ip link set eth1 up"):
         open_packet("eth1", ground3.middle, LONGEST)
+    ip("-n", ground3.middle, "link", "set", "eth1", "up")
     ip("-n", ground3.middle, "link", "delete", "eth1")
     assert port.gone() == "interface eth1 has gone"
+
+
+def test_an_interface_that_was_down_between_two_looks_is_said_and_the_next_wait_sleeps(
+    ground3: Ground, port: PacketPort
+) -> None:
+    for state in ("down", "up"):
+        ip("-n", ground3.middle, "link", "set", "eth1", state)
+    waits = select.poll()
+    waits.register(port.ring["fd"], select.POLLERR)
+    assert waits.poll(0), "what the kernel has noted wakes whoever waits"
+    assert port.gone() == "interface eth1 has been down"
+    assert not waits.poll(0)
 
 
 def options_for(ground3: Ground, **more: str) -> LiveOptions:

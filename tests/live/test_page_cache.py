@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_ground import required
 
 from emu.errors import UsageError
 from emu.live.demo import foreign, page_cache
@@ -81,13 +82,7 @@ def programs(runs: Path) -> list[str]:
 @pytest.fixture
 def clean(machine: Path) -> Iterator[Path]:
     """The folder of runs; when the test ends, all that the real page cache took is given back within seconds."""
-    try:
-        foreign.require_binaries()
-        page_cache.require_page_cache()
-    except UsageError as missing:
-        if os.environ.get("EMU_REQUIRE_TOOLS"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    required(foreign.require_binaries, page_cache.require_page_cache)
     before = loops()
     yield machine
     end = time.monotonic() + GONE_SECONDS

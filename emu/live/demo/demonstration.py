@@ -41,6 +41,7 @@ from emu.live.lab.lab import needs_privileges, sweep
 TITLE = "the same real writes under the same real flood"
 RESULT_FILE = "demo.json"
 AROUND_SECONDS = 5.0  # what a run takes beside its writes, on a busy machine
+MOST_SECONDS = 600  # of the whole, and of one run's writes
 HARD_STOP_SECONDS = 3.0  # after the bound, whatever hangs is interrupted
 
 
@@ -116,9 +117,11 @@ def run_demo(
 
 
 def _check(options: DemoOptions) -> None:
+    if not options.policies:
+        raise UsageError("--policies names none, and nothing would be proven; expected rows of `emu policies`")
     for policy in options.policies:
         if policy not in POLICIES:
-            raise UsageError(f"'{policy}' is not one of {', '.join(POLICIES)}")
+            raise UsageError(f"--policies: '{policy}' is not one of {', '.join(POLICIES)}")
     if len(set(options.policies)) != len(options.policies):
         raise UsageError("a policy is asked for twice: each has one world")
     least = {"writes": 1, "depth": 1, "ports": 1, "flood_per_second": 1, "flood_bytes": 1, "verify_blocks": 0}
@@ -127,9 +130,9 @@ def _check(options: DemoOptions) -> None:
             raise UsageError(f"{name.replace('_', ' ')}: {lowest} or more expected, not {getattr(options, name)}")
     if options.page_cache:
         _check_page_cache(options)
-    for name in ("limit_seconds", "bound_seconds"):
-        if not 0 < getattr(options, name) <= 600:
-            raise UsageError(f"{name.replace('_', ' ')}: more than 0 and at most 600 expected")
+    for option, seconds in (("--limit", options.limit_seconds), ("--for", options.bound_seconds)):
+        if not 0 < seconds <= MOST_SECONDS:
+            raise UsageError(f"{option} {seconds:g}s: more than 0 s and at most {MOST_SECONDS} s expected")
 
 
 def _check_page_cache(options: DemoOptions) -> None:

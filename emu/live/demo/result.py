@@ -126,7 +126,8 @@ def _problem(run: RunResult | None) -> str:
 def _judge_unfinished(world: WorldResult, run: RunResult) -> tuple[str, str, bool]:
     assert run.writes is not None
     locked = run.writes.ended != DONE and run.writes.errors == 0
-    as_claimed = locked and not world.has_reserve and run.writes.completed == 0
+    # What the machine did not drop it has not locked up.
+    as_claimed = locked and not world.has_reserve and run.writes.completed == 0 and bool(run.block_io_dropped)
     outcome = LOCKUP if locked else BROKEN
     return outcome, _fell_short(run) + _losses(run), as_claimed
 
@@ -147,8 +148,17 @@ def _fell_short(run: RunResult) -> str:
 
 def _losses(run: RunResult) -> str:
     if run.block_io_dropped is None:
+        return _lost_outside(run)
+    return f"; {counted(run.block_io_dropped, 'packet')} of block I/O dropped{_lost_outside(run)}"
+
+
+def _lost_outside(run: RunResult) -> str:
+    """What the machine is not to blame for: whose frames they were nobody knows."""
+    if run.nic is None:
         return ""
-    return f"; {counted(run.block_io_dropped, 'packet')} of block I/O dropped"
+    outside = run.nic["live"]["lost_outside"]
+    lost = sum(int(outside[name]) for name in ("wire_queue", "host_queue", "sent_by_host"))
+    return f"; {counted(lost, 'frame')} lost outside the model" if lost else ""
 
 
 def _judge_finished(world: WorldResult, run: RunResult) -> tuple[str, str, bool]:
@@ -162,6 +172,7 @@ def _judge_finished(world: WorldResult, run: RunResult) -> tuple[str, str, bool]
     said += f"; {counted(run.reserve_packets, 'packet')} from the reserve"
     by_check = run.block_io_dropped_by_check
     said += f", {'an unknown number' if by_check is None else figure(by_check)} of block I/O dropped by its check"
+    said += _lost_outside(run)
     if not world.has_reserve:
         return NO_EVIDENCE, f"{said}; no lockup, though the policy has no reserve: the flood did not bite", False
     if run.reserve_packets == 0:

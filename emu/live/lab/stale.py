@@ -52,9 +52,8 @@ def lock_folder(folder: Path) -> int | None:
     except OSError:
         return None
     try:
-        if (
-            os.fstat(descriptor).st_uid != os.geteuid()
-        ):  # whoever wrote that record, it is not to tell us what to remove
+        # Whoever else wrote that record is not to tell us what to remove.
+        if os.fstat(descriptor).st_uid != os.geteuid():
             raise PermissionError
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

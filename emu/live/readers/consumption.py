@@ -13,7 +13,6 @@ Not seen: a socket that a RST or TIME_WAIT took out of the kernel's tables while
 gone, with what lies unread in it.  Out-of-order queues are not released here: what they hold the machine moves itself.
 """
 
-from array import array
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,7 +37,6 @@ from emu.live.readers.unread import Unread
 
 WINDOW_BYTES = 1 << 30  # RFC 7323: no window is larger
 LOOKS_UNTIL_GONE = 2  # a socket may be missed by one dump, while others come and go
-FRAMES_REMEMBERED = 1 << 17
 
 # Nobody can read from these once nobody has them open.
 _CLOSED_BY_US = (TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSING, TCP_LAST_ACK, TCP_TIME_WAIT, TCP_CLOSE)
@@ -47,26 +45,6 @@ _CLOSED_BY_US = (TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSING, TCP_LAST_ACK, TCP_TI
 def holds(of: Fields, row: int) -> bool:
     """Whether a row has a real reader and something for it."""
     return of.queue_len(row) > 0 and of.reader(row) == READER_REAL
-
-
-class FrameLengths:
-    """How long the last frames to the host were: by their numbers, bytes."""
-
-    def __init__(self, remembered: int = FRAMES_REMEMBERED) -> None:
-        """Remember so many; one that is asked for later counts as 0 bytes long, which is never early."""
-        self._frames = array("q", bytes(8 * remembered))
-        self._lengths = array("q", bytes(8 * remembered))
-
-    def put(self, frame: int, length: int) -> None:
-        """A frame that goes to the host."""
-        at = frame % len(self._frames)
-        self._frames[at] = frame
-        self._lengths[at] = length
-
-    def __call__(self, frame: int) -> int:
-        """Its length, else 0."""
-        at = frame % len(self._frames)
-        return self._lengths[at] if self._frames[at] == frame else 0
 
 
 class _Copied:
@@ -111,7 +89,7 @@ class Consumption:
     def __init__(
         self, length_of: Callable[[int], int], *, truesize: Truesize = tap_truesize, arrives_at_once: bool = True
     ) -> None:
-        """`length_of` knows each UDP frame that was handed on since the look before (`FrameLengths`); 0: it does not.
+        """`length_of` knows each UDP frame that was handed on since the look before; 0: it does not.
 
         `arrives_at_once`: a frame that has been written is in its socket (a TAP without RPS); else the real stack may
         take until the next look.
@@ -210,7 +188,7 @@ def _by_ends(
     udp: dict[tuple[int, int], list[RealSocket]] = {}
     for s in sockets:
         if s.protocol == IPPROTO_UDP:
-            for family in (4, 6) if s.both_families else (s.family,):
+            for family in s.families:
                 udp.setdefault((family, s.local_port), []).append(s)
         elif s.state != TCP_LISTEN:
             tcp[RowKey(s.protocol, s.family, *s[2:8])] = s

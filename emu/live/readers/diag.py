@@ -99,6 +99,11 @@ class RealSocket(NamedTuple):
     both_families: bool  # an IPv6 socket that receives IPv4, too
 
     @property
+    def families(self) -> tuple[int, ...]:
+        """Of the datagrams that it receives."""
+        return (4, 6) if self.both_families else (self.family,)
+
+    @property
     def asked(self) -> Asked:
         """What finds exactly this socket again."""
         family = 6 if self.both_families else self.family

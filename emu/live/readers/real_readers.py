@@ -44,7 +44,7 @@ class RealReaders:
         self._no_socket, self._asked_ns = refused, now_ns
         found = []
         for socket in self._diag.look():
-            for family in (4, 6) if socket.both_families else (socket.family,):
+            for family in socket.families:
                 row = sk_find(machine, ends_of_port(family, IPPROTO_UDP, socket.local_port))
                 if socket.protocol == IPPROTO_UDP and row != NONE and int(machine.sk[row].state) == SS_CLOSED:
                     found.append(Happening(EVENT_OPEN, int(row), 0))

@@ -79,7 +79,7 @@ class RealReads:
         self._udp.clear()
         for s in sockets:
             if s.protocol == IPPROTO_UDP:
-                for family in (4, 6) if s.both_families else (s.family,):
+                for family in s.families:
                     self._udp.setdefault((family, s.local_port), []).append(s.asked)
             elif s.state != TCP_LISTEN:
                 self._tcp[RowKey(s.protocol, s.family, *s[2:8])] = s.asked

@@ -185,14 +185,13 @@ def _by_frequency(by_reason: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def outside_words(outside: Outside) -> Text:
-    """Frames that the model has not lost."""
+    """Frames that the model has not lost, and those that came in a form that no wire carries."""
     told = (
         (outside.wire_queue, "in the queue before the emulated NIC"),
         (outside.host_queue, "in the host's queue"),
-        (outside.too_long, "longer than the MTU"),
         (outside.sent_by_host, "of the host's own, before the wire"),
     )
     lost = [f"{figure(count)} {where}" for count, where in told if count]
-    if not lost:
-        return text("no frame was lost", "dim")
-    return text(f"lost: {', '.join(lost)}", "yellow")
+    aggregated = f"; {figure(outside.too_long)} longer than the MTU, but played" if outside.too_long else ""
+    words = f"lost: {', '.join(lost)}" if lost else "no frame was lost"
+    return text(f"{words}{aggregated}", "yellow" if lost or aggregated else "dim")
