@@ -173,11 +173,11 @@ class LiveRun(Replay):
         now_ns = self._serve(until_ns)
         while self._is_held_back():
             self._hold()
-            now_ns = self._serve(0)
+            now_ns = self._serve(0, int(self.turn.last))  # reads none: what is there has its turn first
         return now_ns
 
-    def _serve(self, until_ns: int) -> int:
-        """The same, but for frames that are held."""
+    def _serve(self, until_ns: int, most_rows: int = MOST_ROWS) -> int:
+        """The same up to a frame that is held; so many rows there may be."""
         self.reader.make_room()
         turn = self.turn
         if int(turn.last) + 2 * BURST > self.room:
@@ -192,7 +192,7 @@ class LiveRun(Replay):
                 self.machine,
                 self.feed,
                 self.rows,
-                self.room,
+                min(self.room, most_rows),
                 self.reader.octets,
                 self.followed,
                 self.program,

@@ -260,7 +260,7 @@ def lost_outside(wire: Any, host: Port, towards: Port, run: LiveRun) -> Outside:
     return Outside(
         wire_queue=towards.lost_frames() + int(wire.wire_ring.lost),
         host_queue=int(wire.survivors_refused) + run.held.refused,
-        too_long=int(wire.aggregated),
+        too_long=int(wire.too_long),
         sent_by_host=int(wire.sent_refused) + host.lost_frames() + int(wire.host_ring.lost),
     )
 

@@ -41,7 +41,7 @@ class Wire:
     critical_drops: Annotated[list[int], MAX_REASONS]  # packets of memalloc flows, by reason
     recent: Annotated[list[int], RECENT]  # of frames for the host: number << LENGTH_BITS | bytes
     handed_on: int  # of the survivors: dropped by the machine for what the protocol itself says; the real stack judges
-    aggregated: int  # longer than `longest`
+    too_long: int  # longer than `longest`, and played
     host_ring: Ring
     wire_ring: Ring
 
@@ -63,7 +63,7 @@ def read_frame(
     if size <= 0:
         return 0
     w.frames += 1
-    w.aggregated += size > w.longest
+    w.too_long += size > w.longest
     put_row(rows[first], w.frames, w.epoch_ns + clock_ns(), at, size, direction)
     return size
 

@@ -74,7 +74,7 @@ def test_a_long_frame_passes_and_is_told(tmp_path: Path, engine: Engine) -> None
         until(lambda: len(played.host_got) == 2, played)
         ended = played.end()
     assert played.host_got[1] == longest
-    assert int(ended.wire.aggregated) == 1
+    assert int(ended.wire.too_long) == 1
 
 
 def test_what_the_protocols_refuse_is_for_the_real_stack_to_refuse(tmp_path: Path, engine: Engine) -> None:

@@ -170,8 +170,8 @@ LOST = ("lost-by-socket", "lost-outside", "lost-by-model")
 
 
 def lost(outside: Outside) -> int:
-    """All kinds together."""
-    return outside.wire_queue + outside.host_queue + outside.too_long + outside.sent_by_host
+    """All kinds together; what is too long is played."""
+    return outside.wire_queue + outside.host_queue + outside.sent_by_host
 
 
 def dropped(emulated: Emulated) -> int:
