@@ -6,6 +6,7 @@ interfaces, whose clock is the wall's, and whose event stream holds what happene
 and stream comes to the same verdicts.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +16,7 @@ from emu.capture.pcap import Interface
 from emu.capture.write import CaptureWriter, format_of
 from emu.engine.loop import end_in_oops
 from emu.engine.plain import LIVE, Engine
+from emu.errors import UsageError
 from emu.in_progress import rss_peak_bytes
 from emu.interrupt import Interruption
 from emu.kernel.machine import DIR_INBOUND, MAX_OUTSIDE, Packet
@@ -25,7 +27,7 @@ from emu.live.serve import BURST, Turn, serve
 from emu.live.wire import RECENT, is_held, select_survivors
 from emu.play import EVENT_LOG, Replay
 from emu.scenario import readers_of
-from emu.task import Outcome, Task
+from emu.task import Outcome, Outputs, Task
 from emu.traffic.host import Host
 from emu.wire.headers import LINKTYPE_ETHERNET
 
@@ -65,6 +67,13 @@ class Released(NamedTuple):
 
     octets: Any
     interfaces: Sequence[Interface]
+
+
+def refuse_double(host_capture: str | None, outputs: Outputs) -> None:
+    """The host's side has a file of its own.  Errors: UsageError when another output has that name."""
+    others = (outputs.write, outputs.log, outputs.record_events)
+    if host_capture is not None and os.path.realpath(host_capture) in [os.path.realpath(o) for o in others if o]:
+        raise UsageError(f"--host-capture {host_capture}: is asked for twice; name another output")
 
 
 class LiveRun(Replay):
@@ -118,6 +127,7 @@ class LiveRun(Replay):
         return any(reader not in ("immediate", "real") for reader in readers_of(self.task.scenario).values())
 
     def _open_outputs(self, inputs: Sequence[str]) -> None:
+        refuse_double(self.host_capture_name, self.task.outputs)
         super()._open_outputs(inputs)
         if self.host_capture_name is None:
             return

@@ -33,6 +33,11 @@ from emu.wire import ethernet
 VLAN_BYTES = 4
 USUAL = {"readers": {"ordinary": "real"}, "replay": {"peers": "real"}}  # what a live run is where nobody says otherwise
 
+SHORT_OF_MEMORY = (  # or who tries it with a ping takes it for broken
+    "the emulated machine starts short of memory, and drops most of what is no block I/O, a ping too; "
+    "`--set pressure.start=quiet` starts with all its memory free"
+)
+
 
 class LiveOptions(NamedTuple):
     """What a live run is asked for; names as on the command line."""
@@ -191,6 +196,8 @@ def _play(
         if not told:
             told = True
             started(state)
+            if options.scenario is None and task.scenario.pressure.start == "crunch":
+                say(SHORT_OF_MEMORY)
 
     outcome = run.run_live(Ends(seconds, lambda: host.gone() or towards.gone()), tell)
     facts = {

@@ -213,6 +213,26 @@ def test_held_frames_are_told_of(lab: Lab, tmp_path: Path) -> None:
     assert "held: 3 frames that no emulated reader has come for" in printed
 
 
+@pytest.mark.parametrize(("start", "told"), [("crunch", 1), ("quiet", 0)])
+def test_one_that_starts_short_of_memory_says_so(machine: Path, start: str, told: int) -> None:
+    """Else its first user, with a ping, takes it for broken."""
+    command = [*EMU, "live", "--engine", "plain", "--host-if", "emush0", "--wire-if", "emush1", "--for", "100ms"]
+    ended = subprocess.run(
+        [*command, "--set", f"pressure.start={start}"], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert ended.stderr.count("starts short of memory") == told
+    assert ended.stderr.count("pressure.start=quiet") == told
+
+
+def test_a_promiscuous_nic_passes_on_frames_for_another_mac(lab: Lab, tmp_path: Path) -> None:
+    """As where a bridge is behind the TAP, or its MAC is changed; without that they are filtered, as by a real NIC."""
+    options = ("--set", "pressure.start=quiet", "--set", "device.0.promisc=true")
+    with living(lab, tmp_path, *options) as live:
+        subprocess.run(["ip", "-n", live.host, "link", "set", "emu0", "address", "02:00:00:00:00:99"], check=True)
+        assert ping(live).returncode == 0
+        live.end()
+
+
 def test_a_killed_run_is_swept_by_the_next(lab: Lab, tmp_path: Path) -> None:
     """Its interfaces go with it; what it recorded of itself goes with the next run, which says so."""
     with living(lab, tmp_path) as live:
@@ -258,6 +278,7 @@ REFUSED = (
     (["--log", "-"], "standard output"),
     (["-w", "-", "--json"], "standard output"),
     (["--host-address", "10.77.0.999/24"], "10.77.0.999"),
+    (["-w", "/nonexistent/../twice.pcapng", "--host-capture", "/twice.pcapng"], "asked for twice"),
 )
 
 
