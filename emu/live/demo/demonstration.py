@@ -179,7 +179,8 @@ def _run_both(
 
 def _in_time(at: int, plan: RunPlan, make_join: MakeJoin, watch: Watch) -> RunResult:
     if watch.seconds_left < plan.lead_seconds + plan.limit_seconds + AROUND_SECONDS:
-        why = f"not run: {watch.seconds_left:.0f} s were left, and its writes may take {plan.limit_seconds:g} s"
+        may_take = f"its writes may take {plan.limit_seconds:g} s (--for, --limit)"
+        why = f"not run: {watch.seconds_left:.0f} s were left, and {may_take}"
         return RunResult(policy=plan.policy, flooded=plan.flooded, problem=why)
     return run_world(at, plan, make_join, watch)
 
