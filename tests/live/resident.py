@@ -6,6 +6,7 @@ ends first), `child` (until a program of its own ends), `slowly` (tells before i
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -36,6 +37,7 @@ def make(lab: Lab) -> list[int]:
 
 def main(how: str) -> None:
     children.PATIENCE_SECONDS = 0.2
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs tests under nohup has it ignored, and hands that on
     with Lab() as lab:
         if how == "slowly":
             print(json.dumps({"pid": os.getpid(), "programs": [], "folder": str(lab.folder)}), flush=True)
