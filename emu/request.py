@@ -17,6 +17,7 @@ from emu.capture.compression import Source, open_source
 from emu.capture.frames import FrameSource
 from emu.capture.merge import merged
 from emu.capture.reader import CaptureReader
+from emu.cli.live_options import LiveCommand
 from emu.cli.options import PlayCommand, ReplayCommand
 from emu.cli.rewrite_options import RewriteOptions
 from emu.engine.choose import ENGINES, WORTH_COMPILING_BYTES, WORTH_LOADING_BYTES, choose_engine
@@ -91,7 +92,7 @@ def task_of(
     )
 
 
-def outputs_of(command: ReplayCommand) -> Outputs:
+def outputs_of(command: ReplayCommand | LiveCommand) -> Outputs:
     """What the command writes."""
     return Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events)
 
@@ -128,7 +129,7 @@ def input_name(given: Input) -> str:
     return f"{given.device}={given.name}" if given.device else given.name
 
 
-def expectations_of(command: PlayCommand, scenario: Scenario) -> list[Expectation]:
+def expectations_of(command: PlayCommand | LiveCommand, scenario: Scenario) -> list[Expectation]:
     """What must hold: the scenario's expectations, then the command's."""
     said = texts_for(scenario.expect, scenario.policy.name)
     return [parse_expectation(text) for text in [*said, *(command.expect or [])]]
@@ -155,13 +156,30 @@ def recorded_tables(events: str) -> dict[str, Any] | None:
     return tables
 
 
+def settings_of(asked: Sequence[str] | None, *options: tuple[str, str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What --set says of keys, then options (key, option, value; None: not given); and which option said a key."""
+    settings = dict(parse_setting(text) for text in asked or [])
+    said = {}
+    for key, option, value in options:
+        if value is not None:
+            settings[key] = value
+            said[key] = f"{option} {value}"
+    return settings, said
+
+
+def refuse_run(scenario: Scenario, file: Path | None) -> None:
+    """A run of the closed loop is another verb's.  Errors: UsageError."""
+    if scenario.is_run:
+        name = file or "--set"
+        raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")
+
+
 def scenario_of(
     command: PlayCommand, inputs: Sequence[Input], policy: str | None = None, events: str | None = None
 ) -> Scenario:
     """The scenario file (without one, that of a recording), then --set, then the options with a name of their own."""
-    settings = dict(parse_setting(text) for text in command.settings or [])
-    options = {}
-    for key, option, value in (
+    settings, options = settings_of(
+        command.settings,
         ("policy.name", "--policy", policy),
         ("policy.as_posted", "--as-posted", command.as_posted),
         ("replay.memalloc", "--memalloc", command.memalloc),
@@ -169,17 +187,12 @@ def scenario_of(
         ("replay.offload", "--offload", command.offload),
         ("replay.checksums", "--checksums", command.checksums),
         ("replay.retransmit", "--retransmit", command.retransmit or None),
-    ):
-        if value is not None:
-            settings[key] = value
-            options[key] = f"{option} {value}"
+    )
     path = None if command.scenario is None else scenario_path(str(command.scenario))
     recorded = recorded_tables(events) if path is None and events is not None and Path(events).is_file() else None
     devices = [given.device for given in inputs if given.device]
     scenario = load_scenario(path, settings, options, devices, recorded)
-    if scenario.is_run:
-        name = command.scenario or "--set"
-        raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")
+    refuse_run(scenario, command.scenario)
     devices = [device.name for device in scenario.device]
     for text in command.flood or []:
         parse_beside(text, "--flood", devices)

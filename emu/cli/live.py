@@ -6,10 +6,9 @@ from emu.capture.output import STDOUT
 from emu.cli.live_options import LiveCommand
 from emu.cli.replay import print_json, screen
 from emu.errors import UsageError
-from emu.live.session import LiveEnd, LiveOptions, exit_code, live
+from emu.live.session import LiveEnd, exit_code, live
 from emu.live.state import LiveState
 from emu.request import say_on_stderr
-from emu.task import Outputs
 from emu.verdicts.screen import figure, show_judgements, show_summary
 
 
@@ -19,7 +18,7 @@ def run_live(command: LiveCommand) -> int:
         command.write == STDOUT and command.json
     ):
         raise UsageError("-: one output at most is standard output, and of a live run only -w, without --json")
-    end = live(options_of(command), say_on_stderr, say_started)
+    end = live(command, say_on_stderr, say_started)
     if command.json:
         print_json(end.printed())
     else:
@@ -31,32 +30,6 @@ def run_live(command: LiveCommand) -> int:
     if end.run.summary["incomplete"]:
         say_on_stderr(f"{end.run.summary['incomplete']}; outputs are closed and say so")
     return exit_code(end)
-
-
-def options_of(command: LiveCommand) -> LiveOptions:
-    """The command as a live run is asked for."""
-    outputs = Outputs(command.write, command.annotate, command.log, command.log_rows, command.record_events)
-    return LiveOptions(
-        host_if=command.host_if,
-        wire_if=command.wire_if,
-        host_namespace=command.host_namespace,
-        wire_namespace=command.wire_namespace,
-        host_address=command.host_address,
-        host_mac=command.host_mac,
-        wire_address=command.wire_address,
-        policy=command.policy,
-        scenario=command.scenario,
-        settings=command.settings or (),
-        as_posted=command.as_posted,
-        memalloc=command.memalloc,
-        duration=command.duration,
-        awake=command.awake,
-        outputs=outputs,
-        host_capture=command.host_capture,
-        words=command.words,
-        expect=command.expect or (),
-        engine=command.engine,
-    )
 
 
 def say_started(state: LiveState) -> None:

@@ -1,11 +1,12 @@
 """`emu live`, from its options to its end: interfaces are made, the run is played, all is taken down."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emu.cli.live_options import LiveCommand
 from emu.engine.choose import ENGINES, choose_engine
 from emu.engine.plain import LIVE, Engine
 from emu.errors import Exit, UsageError
@@ -20,13 +21,12 @@ from emu.live.state import LiveState, Outside, SharedWords, write_state
 from emu.live.told import Neighbours, StateTeller
 from emu.live.warm import warm
 from emu.live.wire import Wire
-from emu.request import check_choice
+from emu.request import check_choice, expectations_of, outputs_of, refuse_run, settings_of
 from emu.runs import Run, judged
 from emu.scenario import Scenario, readers_of
-from emu.scenario_file import load_scenario, parse_setting, scenario_path
+from emu.scenario_file import load_scenario, scenario_path
 from emu.scenario_parts import time_ns_of
-from emu.task import Outputs, Task
-from emu.verdicts.expect import parse_expectation, texts_for
+from emu.task import Task
 from emu.verdicts.summary import by_reason
 from emu.wire import ethernet
 
@@ -37,30 +37,6 @@ SHORT_OF_MEMORY = (  # or who tries it with a ping takes it for broken
     "the emulated machine starts short of memory, and drops most of what is no block I/O, a ping too; "
     "`--set pressure.start=quiet` starts with all its memory free"
 )
-
-
-class LiveOptions(NamedTuple):
-    """What a live run is asked for; names as on the command line."""
-
-    host_if: str = "emu0"
-    wire_if: str = "emu1"
-    host_namespace: str = ""
-    wire_namespace: str = ""
-    host_address: str = ""
-    wire_address: str = ""
-    host_mac: str = ""
-    policy: str | None = None
-    scenario: Path | None = None
-    settings: Sequence[str] = ()
-    as_posted: str | None = None
-    memalloc: str | None = None
-    duration: str = "10min"
-    awake: str = "100us"
-    outputs: Outputs = Outputs()
-    host_capture: str | None = None
-    words: Path | None = None
-    expect: Sequence[str] = ()
-    engine: str = "auto"
 
 
 class LiveEnd(NamedTuple):
@@ -74,23 +50,18 @@ class LiveEnd(NamedTuple):
         return self.run.printed() | {"live": self.live}
 
 
-def live_scenario(options: LiveOptions) -> Scenario:
+def live_scenario(command: LiveCommand) -> Scenario:
     """The scenario file, then --set, then the options with a name of their own.  Errors: UsageError."""
-    settings = dict(parse_setting(text) for text in options.settings)
-    said = {}
-    for key, option, value in (
-        ("policy.name", "--policy", options.policy),
-        ("policy.as_posted", "--as-posted", options.as_posted),
-        ("replay.memalloc", "--memalloc", options.memalloc),
-    ):
-        if value is not None:
-            settings[key] = value
-            said[key] = f"{option} {value}"
-    path = None if options.scenario is None else scenario_path(str(options.scenario))
+    settings, said = settings_of(
+        command.settings,
+        ("policy.name", "--policy", command.policy),
+        ("policy.as_posted", "--as-posted", command.as_posted),
+        ("replay.memalloc", "--memalloc", command.memalloc),
+    )
+    path = None if command.scenario is None else scenario_path(str(command.scenario))
     scenario = load_scenario(path, settings, said, usual=USUAL)
-    name = options.scenario or "--set"
-    if scenario.is_run:
-        raise UsageError(f"{name}: a run of the closed loop ([run], [[session]]) is played by: emu run {name}")
+    refuse_run(scenario, command.scenario)
+    name = command.scenario or "--set"
     if len(scenario.device) > 1:
         raise UsageError(f"{name}: emu live is one NIC; expected one [[device]], found {len(scenario.device)}")
     if scenario.replay.flood:
@@ -114,40 +85,40 @@ def duration_seconds(option: str, text: str) -> float:
     return seconds
 
 
-def live(options: LiveOptions, say: Callable[[str], None], started: Callable[[LiveState], None]) -> LiveEnd:
+def live(command: LiveCommand, say: Callable[[str], None], started: Callable[[LiveState], None]) -> LiveEnd:
     """Play until the time is over or a signal comes; `started` is told when frames may come.
 
     Errors: UsageError.
     """
-    check_choice("--engine", options.engine, ENGINES)
-    check_choice("--annotate", options.outputs.annotate, ("drops", "all"))
-    check_choice("--log-rows", options.outputs.log_rows, ("all", "drops"))
-    scenario, seconds = live_scenario(options), duration_seconds("--for", options.duration)
-    time_ns_asked("--awake", options.awake)  # before anything is made
-    expected = [*texts_for(scenario.expect, scenario.policy.name), *options.expect]
+    check_choice("--engine", command.engine, ENGINES)
+    check_choice("--annotate", command.annotate, ("drops", "all"))
+    check_choice("--log-rows", command.log_rows, ("all", "drops"))
+    scenario, seconds = live_scenario(command), duration_seconds("--for", command.duration)
+    time_ns_asked("--awake", command.awake)  # before anything is made
+    outputs = outputs_of(command)
     task = Task(
         scenario=scenario,
-        name=f"{options.wire_if} to {options.host_if}",
-        outputs=options.outputs,
-        expectations=tuple(parse_expectation(text) for text in expected),
+        name=f"{command.wire_if} to {command.host_if}",
+        outputs=outputs,
+        expectations=tuple(expectations_of(command, scenario)),
     )
     # What real readers' sockets are charged is measured in a namespace that is made for it.
-    named = options.host_namespace or options.wire_namespace
+    named = command.host_namespace or command.wire_namespace
     needs_privileges(namespaces=bool(named) or has_real_readers(scenario))
     for sentence in sweep():
         say(sentence)
-    engine, said = choose_engine(options.engine, None, LIVE)
+    engine, said = choose_engine(command.engine, None, LIVE)
     if said:
         say(said)
-    warm(engine, with_log=options.outputs.log is not None)
+    warm(engine, with_log=outputs.log is not None)
     with Lab() as lab, ExitStack() as stack:
-        return _play(lab, stack, options, task, engine, seconds, say, started)
+        return _play(lab, stack, command, task, engine, seconds, say, started)
 
 
 def _play(
     lab: Lab,
     stack: ExitStack,
-    options: LiveOptions,
+    command: LiveCommand,
     task: Task,
     engine: Engine,
     seconds: float,
@@ -155,28 +126,28 @@ def _play(
     started: Callable[[LiveState], None],
 ) -> LiveEnd:
     longest = task.scenario.device[0].mtu + ethernet.HEADER_LEN + VLAN_BYTES
-    host, towards = _interfaces(lab, stack, options, longest, say)
+    host, towards = _interfaces(lab, stack, command, longest, say)
     wire = engine.new(Wire)
     epoch_ns = time.time_ns() - time.monotonic_ns()
     engine.fill(wire, {"host_fd": host.fd, "wire_fd": towards.fd, "epoch_ns": epoch_ns, "longest": longest})
-    engine.fill(wire, {"awake_ns": time_ns_asked("--awake", options.awake)})
+    engine.fill(wire, {"awake_ns": time_ns_asked("--awake", command.awake)})
     memories = tell_rings(engine, wire, host, towards)
-    neighbours = None if options.words is None else _neighbours(stack, options.words)
-    readers = _real_readers(lab, stack, options, task.scenario, wire, host)
+    neighbours = None if command.words is None else _neighbours(stack, command.words)
+    readers = _real_readers(lab, stack, command, task.scenario, wire, host)
     run = LiveRun(
         task,
         engine,
         wire,
-        host_behind(host, options.host_mac),
+        host_behind(host, command.host_mac),
         memories=memories,
         outside=[each for each in (readers, neighbours) if each is not None],
-        host_capture=options.host_capture,
+        host_capture=command.host_capture,
         interruption=Interruption(),
     )
     named = LiveState(
         pid=0,
         policy=task.scenario.policy.name,
-        scenario="" if options.scenario is None else str(options.scenario),
+        scenario="" if command.scenario is None else str(command.scenario),
         host_if=host.name,
         wire_if=towards.name,
         host_kind=host.kind,
@@ -196,7 +167,7 @@ def _play(
         if not told:
             told = True
             started(state)
-            if options.scenario is None and task.scenario.pressure.start == "crunch":
+            if command.scenario is None and task.scenario.pressure.start == "crunch":
                 say(SHORT_OF_MEMORY)
 
     outcome = run.run_live(Ends(seconds, lambda: host.gone() or towards.gone()), tell)
@@ -221,7 +192,7 @@ def _play(
 
 
 def _real_readers(
-    lab: Lab, stack: ExitStack, options: LiveOptions, scenario: Scenario, wire: Any, host: Port
+    lab: Lab, stack: ExitStack, command: LiveCommand, scenario: Scenario, wire: Any, host: Port
 ) -> RealReaders | None:
     """Who tells what real readers have read; nobody where the scenario has none.  Errors: UsageError."""
     if not has_real_readers(scenario):
@@ -229,7 +200,7 @@ def _real_readers(
     if not isinstance(host, Tap):
         asked = "--set readers.ordinary=immediate"
         raise UsageError(f"--host-if {host.name}: what the host behind it has read cannot be seen from here; {asked}")
-    diag = SocketDiag(options.host_namespace)
+    diag = SocketDiag(command.host_namespace)
     stack.callback(diag.close)
     return RealReaders(wire, diag, measured_truesize(lab))
 
@@ -247,14 +218,14 @@ def has_real_readers(scenario: Scenario) -> bool:
 
 
 def _interfaces(
-    lab: Lab, stack: ExitStack, options: LiveOptions, longest: int, say: Callable[[str], None]
+    lab: Lab, stack: ExitStack, command: LiveCommand, longest: int, say: Callable[[str], None]
 ) -> tuple[Port, Port]:
     """The host's interface and the wire's, open; warnings are said."""
     host, towards = open_ports(
         lab,
         stack,
-        Asked("host", options.host_if, options.host_namespace, options.host_address),
-        Asked("wire", options.wire_if, options.wire_namespace, options.wire_address),
+        Asked("host", command.host_if, command.host_namespace, command.host_address),
+        Asked("wire", command.wire_if, command.wire_namespace, command.wire_address),
         longest,
     )
     for sentence in warnings(host, towards):

@@ -11,17 +11,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emu.cli.live_options import LiveCommand
 from emu.errors import UsageError
 from emu.live import packet_ring, ring
 from emu.live.lab import privileges
 from emu.live.lab.lab import Lab, open_in_namespace
 from emu.live.lab.namespaces import make_namespace, remove_namespace
 from emu.live.packet_ring import PacketPort, open_packet
-from emu.live.session import LiveOptions, live
+from emu.live.session import live
 from emu.live.state import LiveState
 
 pytestmark = pytest.mark.live
@@ -220,9 +222,9 @@ def test_an_interface_that_was_down_between_two_looks_is_said_and_the_next_wait_
     assert not waits.poll(0)
 
 
-def options_for(ground3: Ground, **more: str) -> LiveOptions:
+def options_for(ground3: Ground, **more: str) -> LiveCommand:
     usual = {"host_if": "emuh0", "wire_if": "eth1", "wire_namespace": ground3.middle, "host_namespace": ground3.host}
-    return LiveOptions(**(usual | {"duration": "10s", "engine": "plain"} | more), settings=QUIET)  # type: ignore[arg-type]
+    return LiveCommand(**(usual | {"duration": "10s", "engine": "plain"} | more), settings=QUIET)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_what_an_existing_interface_cannot_be_is_said_in_a_line(
 def test_real_readers_behind_an_existing_interface_are_refused(ground3: Ground) -> None:
     asked = options_for(ground3, host_if="eth1", host_namespace=ground3.middle, wire_if="emuw0")
     with pytest.raises(UsageError, match=r"cannot be seen from here; --set readers\.ordinary=immediate"):
-        live(asked._replace(settings=()), lambda _said: None, lambda _state: None)
+        live(replace(asked, settings=[]), lambda _said: None, lambda _state: None)
 
 
 def test_both_interfaces_may_exist(ground3: Ground) -> None:

@@ -1,6 +1,6 @@
 """Makes pages of the real page cache dirty and has them written back through a real iSCSI initiator.
 
-`python -m emu.live.demo.programs.page_writer --disk /proc/PID/root/FILE --initiator PID --image disk.img --words FILE`
+`python -m emu.live.demo.programs.page_writer --disk FILE --initiator PID --image disk.img --words FILE`
 
 The disk is a file served by qemu-storage-daemon (FUSE); a loop device over it gives it the kernel's own write-back.  A
 page counts as written when the loop device has answered for it, and it does when the SCSI command is complete.
